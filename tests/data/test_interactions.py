@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 
@@ -17,7 +18,7 @@ from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
 from pmg.data.prepared_tables import Drops, Tables, prepare
 from pmg.data.windowing import Windows
-from pmg.domain import PmgError
+from pmg.domain import Example, PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
@@ -73,6 +74,22 @@ def test_examples_are_windows_with_their_pictures(prepared):
     pixels = data.images.pixels(data.images.rows(example.truth))
     expected = torch.tensor(np.asarray(noise(seed("c")).resize((32, 32)))).permute(2, 0, 1) / 127.5 - 1
     assert (pixels[0] - expected).abs().mean() < 0.05
+
+
+def test_examples_are_cut_when_they_are_read(prepared):
+    def count():
+        """Examples that are in memory."""
+        gc.collect()
+        return sum(isinstance(each, Example) for each in gc.get_objects())
+
+    before = count()
+    examples = prepared({f"u{number}": ["a", "b", "c", "d"] for number in range(50)}, {}).examples("test")
+    assert len(list(examples)) == len({example.id for example in examples}) == len(examples) == 100
+    assert count() - before <= 2  # of one user
+    assert examples[10:13] == [examples[10], examples[11], examples[-88]]
+    assert examples[1].user == examples[0].user != examples[2].user
+    with pytest.raises(IndexError):
+        examples[100]
 
 
 def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):

@@ -8,7 +8,7 @@ import pytest
 
 from pmg.data.splitting import check_split_by, check_splits, split_samples
 from pmg.data.windowing import Sample, Windows
-from pmg.domain import Example, Interaction, Item, PmgError
+from pmg.domain import Interaction, Item, PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
@@ -23,9 +23,8 @@ def interactions(text):
 
 def cut(windows, text, without=""):
     """Questions as ``"history>target"``."""
-    samples = windows.cut("u", interactions(text), lambda item: item.id not in without)
-    shown = [("".join(b.item.concept for b in q.example.history), q.example.target.id, q) for q in samples]
-    return [f"{history}>{target}" for history, target, _ in shown]
+    cut = windows.cut("u", interactions(text), lambda item: item.id not in without)
+    return [f"{''.join(each.item.concept for each in example.history)}>{example.target.id}" for example, _ in cut]
 
 
 @pytest.mark.parametrize(
@@ -47,19 +46,19 @@ def test_windows_slide_over_likes(windows, text, without, expected):
 
 def test_ids_of_samples_differ_and_are_fit_for_files():
     users = ["1", "1-1", "a/b", "a%2Fb", "theme:cats", ".."]
-    samples = [q for user in users for q in Windows(2, targets=2).cut(user, interactions("abcdef"), lambda item: True)]
-    names = [sample.example.id for sample in samples]
+    windows, letters = Windows(2, targets=2), interactions("abcdef")
+    cut = [each for user in users for each in windows.cut(user, letters, lambda item: True)]
+    names = [example.id for example, _ in cut]
     assert len(set(names)) == len(names) == len(users) * 7
     assert not any("/" in name or name in (".", "..") for name in names)
-    first = samples[0]
-    assert (first.time, first.example.truth, first.example.user) == (2, (first.example.target,), "1")
-    assert first.example.labels == {}
-    assert first.example.target.id == "c"
+    first, time = cut[0]
+    assert (time, first.truth, first.user) == (2, (first.target,), "1")
+    assert first.labels == {}
+    assert first.target.id == "c"
 
 
 def sample(user, target, time):
-    item = Item(target, target, target)
-    return Sample(Example(f"{user}-{time}", user, (), item, (item,)), time)
+    return Sample(user, Item(target, target, target), time, 0, 0)
 
 
 def look(item):
@@ -75,7 +74,7 @@ def test_splits_have_their_shares_and_what_is_dealt_stays_together(way):
     splits = split_samples(MANY, SHARES, way, 0, look)
     assert sum(map(len, splits.values())) == len(MANY)
     assert [len(splits[name]) / len(MANY) for name in SHARES] == pytest.approx(list(SHARES.values()), abs=0.15)
-    part = {"user": lambda q: q.example.user, "item": lambda q: look(q.example.target), "time": lambda q: q.time}[way]
+    part = {"user": lambda q: q.user, "item": lambda q: look(q.target), "time": lambda q: q.time}[way]
     owners = Counter(key for samples in splits.values() for key in {part(q) for q in samples})
     assert set(owners.values()) == {1}
 
@@ -109,14 +108,14 @@ def test_time_goes_by_quantiles_and_never_parts_equal_times():
         (
             "user",
             sample("u1", "zz", 99),
-            r"leak: test example u1-99 \(user u1, target zz\) shares 'u1' with 'train'",
+            r"leak: an example of 'test' \(user u1, target zz\) shares 'u1' with 'train'",
         ),
-        ("item", sample("u2", "aa", 99), r"leak: test example u2-99 .* shares 'aa' with 'train'"),
+        ("item", sample("u2", "aa", 99), r"leak: an example of 'test' \(user u2, .* shares 'aa' with 'train'"),
         ("item", sample("u2", "aa-copy", 99), r"target aa-copy\) shares 'aa' with 'train'"),
         (
             "time",
             sample("u2", "zz", 5),
-            r"leak: the target of train example u1-5 was liked at 5, 'test' begins at 5",
+            r"leak: in 'train', user u1 liked the target aa at 5, and 'test' begins at 5",
         ),
     ],
 )

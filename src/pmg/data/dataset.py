@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,7 +135,7 @@ class Dataset(Protocol):
         """Names of the labels that rows of results hold: `groups` and `taste_label`."""
         return tuple(dict.fromkeys((*self.groups, *([self.taste_label] if self.taste_label else []))))
 
-    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> Sequence[Example]:
         """Returns the examples of a split, user by user; the same arguments give the same examples.
 
         Args:

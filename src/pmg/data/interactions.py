@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from pmg.data.picture_groups import StoredPictures
 from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import load
 from pmg.data.splitting import check_split_by, split_by_hash, split_samples
-from pmg.data.windowing import Sample, Windows
+from pmg.data.windowing import CutExamples, Sample, Windows
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
@@ -47,6 +47,9 @@ class InteractionData(Dataset):
         duplicates: a sample is left out if its target's image is a near copy of one of its history; None: only if
             it is the same item.
         look: name of the fact that says which look an item has, for pretraining; None: what one user liked.
+
+    Attributes:
+        actions: how often each action occurs, the most frequent one first; interactions with a rating don't count.
 
     Raises:
         PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
@@ -74,15 +77,15 @@ class InteractionData(Dataset):
         self.windows, self.split_by = windows or Windows(), split_by
         self.duplicates = duplicates
         self.folder, self.look = folder, look
-        self.items, self.interactions = load(folder, name)
+        self.items, table = load(folder, name)
+        counts = table.loc[table["rating"].isna(), "action"].value_counts()
+        self.actions = {str(action): int(count) for action, count in counts.items()}
         self.feedback.check(self.actions)
+        coded = [pd.factorize(table[name]) for name in ("user", "item", "action")]
+        texts = [names.to_numpy(object)[codes] for codes, names in coded]  # each text is in memory once
+        self._columns = [*texts, table["rating"].to_numpy(), table["timestamp"].to_numpy()]
+        self._ends = [*np.flatnonzero(np.diff(coded[0][0])) + 1, len(table)]
         self.pictures = PreparedImages.load(folder, name, self.items, self.item)
-
-    @property
-    def actions(self) -> dict[str, int]:
-        """How often each action occurs, the most frequent one first; interactions with a rating don't count."""
-        unrated = self.interactions.loc[self.interactions["rating"].isna(), "action"]
-        return {str(action): int(count) for action, count in unrated.value_counts().items()}
 
     @property
     def images(self) -> PreparedImages:
@@ -91,16 +94,16 @@ class InteractionData(Dataset):
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
         return self.pictures
 
-    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> CutExamples:
         """Returns windows of likes, with the next like as target, see `Dataset.examples` for the arguments.
 
         A hash orders the users, so that any number is a random sample. PmgError if there are no images, the split is
         unknown, empty or has fewer users, or it leaks into another.
         """
         check_split(split, None, self.shares)
-        by_user: dict[str, list[Example]] = {}
+        by_user: dict[str, list[Sample]] = {}
         for sample in self.samples[split]:
-            by_user.setdefault(sample.example.user, []).append(sample.example)
+            by_user.setdefault(sample.user, []).append(sample)
         if not by_user:
             likes = f"{self.windows.history} likes and a later one with a picture"
             raise PmgError(
@@ -108,7 +111,7 @@ class InteractionData(Dataset):
             )
         check_split(split, users, {split: len(by_user)})
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
-        return [example for user in order[:users] for example in by_user[user][:targets]]
+        return CutExamples(self._cut, [sample for user in order[:users] for sample in by_user[user][:targets]])
 
     @property
     def picture_items(self) -> list[Item]:
@@ -157,7 +160,7 @@ class InteractionData(Dataset):
                 members.setdefault(item.facts.get(self.look, ""), {})[row] = None
             members.pop("", None)
         else:
-            for example in (sample.example for sample in self.samples.get("train", [])):
+            for example in CutExamples(self._cut, self.samples.get("train", [])):
                 liked = [item for item in (*example.liked, *example.truth) if self.images.has(item)]
                 members.setdefault(example.user, {}).update(dict.fromkeys(self.images.rows(liked).tolist()))
         looks = []
@@ -172,15 +175,19 @@ class InteractionData(Dataset):
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicates)
-        cut = [sample for line in self.users() for sample in self.windows.cut(line.user, line.interactions, has)]
-        new = [s for s in cut if not hashes.is_copy(s.example.target, [one.item for one in s.example.history])]
+        new, cut = [], 0
+        for number in range(len(self._ends)):
+            for place, (example, time) in enumerate(self._windows(number, has)):
+                cut += 1
+                if not hashes.is_copy(example.target, [one.item for one in example.history]):
+                    new.append(Sample(example.user, example.target, time, number, place))
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
         log.info("data=%s: examples: %s", self.name, sizes)
-        if copies := len(cut) - len(new):
+        if copies := cut - len(new):
             log.info(
                 "data=%s: %d of %d examples left out: the target's picture is a near copy of one of the history (see "
-                "data.duplicates.bits and .colour; data.duplicates=null keeps them)", self.name, copies, len(cut)
+                "data.duplicates.bits and .colour; data.duplicates=null keeps them)", self.name, copies, cut
             )  # fmt: skip
         return splits
 
@@ -190,7 +197,7 @@ class InteractionData(Dataset):
         facts: dict[str, Any] = {
             "titles": f"{self.items['title'].nunique()} for {len(self.items)} items (what each shows, without brand)",
             "actions": ", ".join(f"{a} {n} ({signs[bool(self.feedback.likes(a))]})" for a, n in self.actions.items()),
-            "users with enough likes": f"{sum(1 for _ in self.users())} of {self.interactions['user'].nunique()} "
+            "users with enough likes": f"{sum(1 for _ in self.users())} of {len(self._ends)} "
             f"(data.min_likes={self.min_likes})",
         }
         if self.pictures is not None:
@@ -204,11 +211,26 @@ class InteractionData(Dataset):
 
     def users(self) -> Iterator[Timeline]:
         """Yields the users with enough likes, in the order of their ids."""
-        columns = [self.interactions[name] for name in ("user", "item", "action", "rating", "timestamp")]
-        for user, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):  # prepared rows are sorted by user
-            timeline = Timeline(user, self._interactions(rows))
+        for number in range(len(self._ends)):
+            timeline = self._timeline(number)
             if len(timeline.liked) >= self.min_likes:
                 yield timeline
+
+    def _windows(self, number: int, has_image: Callable[[Item], bool]) -> list[tuple[Example, int]]:
+        """Returns the examples of a user of a number, see `Windows.cut`; none without enough likes."""
+        timeline = self._timeline(number)
+        if len(timeline.liked) < self.min_likes:
+            return []
+        return list(self.windows.cut(timeline.user, timeline.interactions, has_image))
+
+    def _cut(self, number: int) -> list[Example]:
+        return [example for example, _ in self._windows(number, self.images.has)]
+
+    def _timeline(self, number: int) -> Timeline:
+        """Returns the user of a number, whose rows are together."""
+        rows = slice(self._ends[number - 1] if number else 0, self._ends[number])
+        columns = [column[rows].tolist() for column in self._columns]
+        return Timeline(columns[0][0], self._interactions(zip(*columns, strict=True)))
 
     def _interactions(self, rows: Iterable[tuple[str, str, str, float, int]]) -> tuple[Interaction, ...]:
         """Returns the last thing that a user did with each item, oldest first; at one time, what they rated first.

@@ -55,9 +55,9 @@ def split_samples(
         if split_by == "time":
             name = names[bisect_right(starts, sample.time) - 1]
         elif split_by == "item":
-            name = split_by_hash(shares, seed, "item", image_key(sample.example.target))
+            name = split_by_hash(shares, seed, "item", image_key(sample.target))
         else:
-            name = split_by_hash(shares, seed, "user", sample.example.user)
+            name = split_by_hash(shares, seed, "user", sample.user)
         splits[name].append(sample)
     check_splits(splits, split_by, image_key)
     return splits
@@ -82,9 +82,9 @@ def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: str, image_ke
     if split_by == "time":
         _check_time(splits)
     elif split_by == "user":
-        _check_keys(splits, lambda sample: sample.example.user)
+        _check_keys(splits, lambda sample: sample.user)
     else:
-        _check_keys(splits, lambda sample: image_key(sample.example.target))
+        _check_keys(splits, lambda sample: image_key(sample.target))
 
 
 def _check_time(splits: Mapping[str, Sequence[Sample]]) -> None:
@@ -93,7 +93,7 @@ def _check_time(splits: Mapping[str, Sequence[Sample]]) -> None:
         last, first = max(earlier, key=lambda s: s.time), min(later, key=lambda s: s.time)
         if last.time >= first.time:
             raise PmgError(
-                f"leak: the target of {name} example {last.example.id} was liked at {last.time}, "
+                f"leak: in '{name}', user {last.user} liked the target {last.target.id} at {last.time}, and "
                 f"'{later_name}' begins at {first.time}"
             )
 
@@ -104,6 +104,6 @@ def _check_keys(splits: Mapping[str, Sequence[Sample]], key: Callable[[Sample], 
         for sample in samples:
             if owner.setdefault(key(sample), name) != name:
                 raise PmgError(
-                    f"leak: {name} example {sample.example.id} (user {sample.example.user}, target "
-                    f"{sample.example.target.id}) shares '{key(sample)}' with '{owner[key(sample)]}'"
+                    f"leak: an example of '{name}' (user {sample.user}, target {sample.target.id}) shares "
+                    f"'{key(sample)}' with '{owner[key(sample)]}'"
                 )

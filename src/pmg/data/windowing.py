@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import intern
+from typing import Any
 from urllib.parse import quote
 
 from pmg.configuration.ranges import Count
@@ -14,10 +15,46 @@ from pmg.domain import Example, Interaction, Item
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example, whose truth is its target, with the time when the target was liked."""
+    """What splits need to know of an example.
 
-    example: Example
+    Attributes:
+        user: the user's id.
+        target: the item.
+        time: when the target was liked.
+        number: of the user, from 0.
+        place: of the example among the user's, from 0.
+    """
+
+    user: str
+    target: Item
     time: int
+    number: int
+    place: int
+
+
+@dataclass
+class CutExamples(Sequence[Example]):
+    """Examples that are cut from their users' interactions when they are read: memory holds one user's at a time.
+
+    Attributes:
+        cut: returns all examples of the user of a number.
+        samples: one an example.
+    """
+
+    cut: Callable[[int], Sequence[Example]]
+    samples: Sequence[Sample]
+    _latest: tuple[int, Sequence[Example]] = field(default=(-1, ()), init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        sample = self.samples[index]
+        if self._latest[0] != sample.number:
+            self._latest = sample.number, self.cut(sample.number)
+        return self._latest[1][sample.place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +73,10 @@ class Windows:
 
     def cut(
         self, user: str, interactions: Sequence[Interaction], has_image: Callable[[Item], bool]
-    ) -> Iterator[Sample]:
-        """Yields the samples of a user's interactions, earliest window first; their ids begin with the user's.
+    ) -> Iterator[tuple[Example, int]]:
+        """Yields the examples of a user's interactions, earliest window first, each with the time of its target.
 
-        Likes without an image stay in histories and are no targets.
+        Their ids begin with the user's. Likes without an image stay in histories and are no targets.
         """
         likes = [place for place, interaction in enumerate(interactions) if interaction.liked]
         possible = [place for place in likes if has_image(interactions[place].item)]
@@ -51,4 +88,4 @@ class Windows:
                 target = interactions[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
                 example = Example(name, user, history, target, (target,), moment=intern(str(start)))
-                yield Sample(example, interactions[place].timestamp)
+                yield example, interactions[place].timestamp

@@ -79,13 +79,14 @@ class DatasetGenerator:
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
         """Generates every method's images, own preference first, then the mismatched user's."""
         arms = list(list_arms(methods))
-        batches = [examples[start : start + self.batch_size] for start in range(0, len(examples), self.batch_size)]
+        starts, size = range(0, len(examples), self.batch_size), self.batch_size
         for name, method, _ in arms:
             self.pipeline.check(name, method)
             self.writer.check(name, self._hashes(method))
         for name, method, control in arms:
-            for batch in track(self.shard.select(batches), f"{name} ({control})", size=len):
-                self._make(batch, name, method, control)
+            title = f"{name} ({control})"
+            for start in track(self.shard.select(starts), title, size=lambda start: min(size, len(examples) - start)):
+                self._make(examples[start : start + size], name, method, control)
 
     def _hashes(self, method: Method) -> dict[str, str]:
         used = {name: self.sources[name] for name in method.sources}

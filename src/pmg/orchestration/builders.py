@@ -81,7 +81,7 @@ class Builder:
         generator: Generator = to_device(instantiate(self._nodes.generator), self._nodes.device)
         return generator
 
-    def examples(self, split: str) -> list[Example]:
+    def examples(self, split: str) -> Sequence[Example]:
         """Returns the examples of a split, see `select_examples`."""
         return select_examples(self.data, split, self._nodes)
 
@@ -217,7 +217,7 @@ class Builder:
         return trainer
 
 
-def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> list[Example]:
+def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> Sequence[Example]:
     """Returns the examples of a split that a command uses; PmgError if it has fewer users.
 
     `numbers` are ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
