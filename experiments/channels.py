@@ -38,10 +38,9 @@ from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_differ
 from pmg.looks.chat_dataset import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
-from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
+from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter, WrittenHistories
 from pmg.preferences.keyword_sources import caption_parts
 from pmg.preferences.stated import MessageMatcher, embed_texts, own_messages, split_sentences
-from pmg.preferences.states import WrittenHistories
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.provenance import git_state
 from pmg.runs.run_folder import ENCODER, replace_folders

@@ -6,20 +6,23 @@ import base64
 from hashlib import sha256
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render_document(package: str, name: str, **values: Any) -> str:
+def render_document(package: str, name: str, base: str | None = None, **values: Any) -> str:
     """Returns the page of a template `name` in the folder ``page`` of a package, with ``NAME.js`` and ``NAME.css``.
 
+    A package `base` has templates that the page includes, and ``common.js``, which is put before the script.
     Texts are escaped. Beside `values`, the template gets ``script``, ``style``, ``script_digest`` and
     ``style_digest``, which its policy can name.
     """
-    loader = PackageLoader(package, "page")
+    loader = ChoiceLoader([PackageLoader(each, "page") for each in (package, base) if each])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.policies["json.dumps_kwargs"] = {}  # keys keep their order
-    script, style = (loader.get_source(environment, f"{name}.{ending}")[0] for ending in ("js", "css"))
+    files = [*(["common.js"] if base else []), f"{name}.js", f"{name}.css"]
+    *scripts, style = (loader.get_source(environment, file)[0] for file in files)
+    script = "".join(scripts)
     return environment.get_template(f"{name}.html").render(
         script=Markup(script),
         style=Markup(style),

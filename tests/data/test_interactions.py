@@ -179,8 +179,6 @@ def test_what_can_not_be_asked_is_refused(prepared):
         data.examples("train")
     with pytest.raises(PmgError, match=r"no split 'tset'; did you mean 'test'\?"):
         data.examples("tset")
-    with pytest.raises(PmgError, match=r"data.split_by: 'usr' is none of"):
-        InteractionData("mine", "nowhere", Feedback(), {"test": 1.0}, 1, 0, split_by="usr")
 
 
 def test_groups_of_pictures_share_a_look_and_start_in_their_split(prepared):

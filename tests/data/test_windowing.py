@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pmg.data.splitting import check_split_by, check_splits, split_samples
-from pmg.data.windowing import Sample, Windows
+from pmg.data.windowing import Sample, Windows, check_splits, split_samples
 from pmg.domain import Interaction, Item, PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -127,8 +126,3 @@ def test_leaks_are_refused(way, test, message):
 @pytest.mark.parametrize("way", ["user", "item", "time"])
 def test_what_does_not_leak_passes(way):
     check_splits({"train": [sample("u1", "aa", 5)], "test": [sample("u2", "bb", 6)]}, way, look)
-
-
-def test_unknown_way_to_split_is_named():
-    with pytest.raises(PmgError, match=r"data.split_by: 'users' is none of user, time, item; did you mean 'user'\?"):
-        check_split_by("users")

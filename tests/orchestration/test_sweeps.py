@@ -18,8 +18,7 @@ from omegaconf import OmegaConf
 from commands import FEW
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.explanations import explain
-from pmg.orchestration.search import format_best_trial, resume_study
-from pmg.orchestration.sweep import rerun_command
+from pmg.orchestration.sweep import format_best_trial, rerun_command, resume_study
 from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child
 from pmg.runs.process_state import RunFailedError
 

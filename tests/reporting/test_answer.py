@@ -7,8 +7,8 @@ import pytest
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.answer import answer
 from pmg.reporting.artifacts import Artifacts
+from pmg.reporting.report import answer
 
 STYLE = MetricInfo("style", "style accuracy", aspect="preference")
 DISTANCE = MetricInfo("distance", "LPIPS", higher_is_better=False)

@@ -15,8 +15,7 @@ from pmg.models.language.context import Context
 from pmg.models.preference.reader import build_reader
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.contexts import no_pictures
-from pmg.preferences.extraction import ExtractedPreferences
-from pmg.preferences.states import WrittenHistories
+from pmg.preferences.extraction import ExtractedPreferences, WrittenHistories
 from pmg.training.reader_inputs import ReadHistories
 
 

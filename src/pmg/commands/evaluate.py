@@ -64,7 +64,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.generation.records import RECORDS
     from pmg.models.loading.device import to_device
-    from pmg.runs.provenance import git_state
+    from pmg.runs.provenance import origin
 
     check_device(cfg.device)
     made = read_generation(cfg.generate_run, run.stated, named_folders(cfg.paths))
@@ -99,13 +99,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         rows = in_order(tables)
         sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
     with run.ledger.phase("statistics"):
-        origin = {
-            "cost": {**made.cost, "evaluate": run.ledger.as_dict()},
-            "revision": (git_state() or {}).get("revision"),
-            "config": {**made.facts, **portable(cfg)},
-        }
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
-        results = {**builder.build(rows, sets), **origin, "records": made.metrics["made"][RECORDS]}
+        results = builder.build(rows, sets) | {"records": made.metrics["made"][RECORDS]}
+        results |= origin({**made.cost, "evaluate": run.ledger.as_dict()}, {**made.facts, **portable(cfg)})
     write_results(cfg.results_dir, results, rows)
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()

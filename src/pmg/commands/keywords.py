@@ -36,7 +36,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import METRICS, agreement_rows
     from pmg.evaluation.results import ResultBuilder, write_results
     from pmg.generation.dataset_generation import mismatch
-    from pmg.runs.provenance import git_state
+    from pmg.runs.provenance import origin
 
     check_device(cfg.device)
     builder, vocabulary = Builder(cfg, run), _vocabulary(instantiate(cfg.scenario), cfg.attribute)
@@ -54,10 +54,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     others = mismatch({user: user for user in later}, builder.seed)
     rows = agreement_rows(methods, others, later, vocabulary, builder.seed, ["popularity"])
     with run.ledger.phase("statistics"):
-        revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
         comparison = Comparison(baseline="popularity", proposed="keywords", gap_metric=METRICS[0].name)
         results = ResultBuilder(METRICS, comparison, seed=builder.seed).build(rows)
-        results |= {"cost": cost, "revision": revision, "config": builder.portable}
+        results |= origin({"keywords": run.ledger.as_dict()}, builder.portable)
     run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]

@@ -43,7 +43,8 @@ class Hashes:
     """
 
     def __init__(self, items: pd.DataFrame, limits: NearCopies | None) -> None:
-        rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]
+        pictured = items[["id", "phash", "colours"]] if "phash" in items else items[:0]  # data without pictures
+        rows = [row for row in pictured.itertuples(index=False) if row[1]]
         self.by_item = {item: int(phash, 16) for item, phash, _ in rows}
         self.colours = {item: colours for item, _, colours in rows}
         self.limits = limits

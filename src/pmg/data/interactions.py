@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +21,7 @@ from pmg.data.feedback import Feedback
 from pmg.data.picture_groups import StoredPictures
 from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import load
-from pmg.data.splitting import check_split_by, split_by_hash, split_samples
-from pmg.data.windowing import CutExamples, Sample, Windows
+from pmg.data.windowing import CutExamples, Sample, SplitBy, Windows, split_by_hash, split_samples
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
@@ -52,7 +51,7 @@ class InteractionData(Dataset):
         actions: how often each action occurs, the most frequent one first; interactions with a rating don't count.
 
     Raises:
-        PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
+        PmgError: the shares don't sum to 1, or the tables are missing or damaged.
     """
 
     def __init__(
@@ -65,13 +64,12 @@ class InteractionData(Dataset):
         seed: Seed,
         *,
         windows: Windows | None = None,
-        split_by: str = "user",
+        split_by: SplitBy = "user",
         duplicates: NearCopies | None = NEAR_COPIES,
         look: str | None = None,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
-        check_split_by(split_by)
         self.name, self.feedback, self.shares = name, Feedback.recorded(folder, feedback), dict(shares)
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
@@ -174,10 +172,10 @@ class InteractionData(Dataset):
     @cached_property
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
-        has, hashes = self.images.has, Hashes(self.items, self.duplicates)
+        hashes = Hashes(self.items, self.duplicates)
         new, cut = [], 0
         for number in range(len(self._ends)):
-            for place, (example, time) in enumerate(self._windows(number, has)):
+            for place, (example, time) in enumerate(self._cut(number)):
                 cut += 1
                 if not hashes.is_copy(example.target, [one.item for one in example.history]):
                     new.append(Sample(example.user, example.target, time, number, place))
@@ -216,15 +214,12 @@ class InteractionData(Dataset):
             if len(timeline.liked) >= self.min_likes:
                 yield timeline
 
-    def _windows(self, number: int, has_image: Callable[[Item], bool]) -> list[tuple[Example, int]]:
-        """Returns the examples of a user of a number, see `Windows.cut`; none without enough likes."""
+    def _cut(self, number: int) -> list[tuple[Example, int]]:
+        """Returns the examples of the user of a number, see `Windows.cut`; none without enough likes."""
         timeline = self._timeline(number)
         if len(timeline.liked) < self.min_likes:
             return []
-        return list(self.windows.cut(timeline.user, timeline.interactions, has_image))
-
-    def _cut(self, number: int) -> list[Example]:
-        return [example for example, _ in self._windows(number, self.images.has)]
+        return list(self.windows.cut(timeline.user, timeline.interactions, self.images.has))
 
     def _timeline(self, number: int) -> Timeline:
         """Returns the user of a number, whose rows are together."""
@@ -251,10 +246,8 @@ class InteractionData(Dataset):
         A hash of the id decides, so that no user moves when others come or go.
         """
         check_split(split, None, self.shares)
-        return [timeline for timeline in self.users() if self._split(timeline.user) == split]
-
-    def _split(self, user: str) -> str:
-        return split_by_hash(self.shares, self.seed, "user", user)
+        dealt = ((split_by_hash(self.shares, self.seed, "user", line.user), line) for line in self.users())
+        return [timeline for found, timeline in dealt if found == split]
 
 
 def as_item(row: Mapping) -> Item:

@@ -53,8 +53,7 @@ class ResultBuilder:
         Returns:
             ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
             and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from baseline
-            to oracle); ``cost``, ``revision`` and ``config``, which the caller fills; ``sets`` where there are any,
-            methods in the order of the arms.
+            to oracle); ``sets`` where there are any, methods in the order of the arms.
 
         Raises:
             PmgError: there are no rows, a column is missing, or a row occurs twice.
@@ -69,9 +68,6 @@ class ResultBuilder:
             **self._summarize(rows),
             "groups": {label: self._split(rows, label) for label in self.groups},
             "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
-            "cost": {},
-            "revision": None,
-            "config": {},
             **({"sets": ordered} if ordered else {}),
         }
 

@@ -1,9 +1,10 @@
-"""Summary of a sweep: a table of its jobs, and the command that reruns failed and missing ones."""
+"""Sweeps: a table of their jobs, the command that reruns failed and missing ones, and resumed Optuna studies."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
-from pmg.orchestration import search, sweep_jobs
+from pmg.orchestration import sweep_jobs
 from pmg.paths import natural_key
 from pmg.runs.owned_folders import refuse_sweep
 from pmg.runs.run_folder import METRICS_FILE, read_json
 
+BEST_FILE = "optimization_results.yaml"
 MAX_ERROR_LENGTH = 200  # characters of an error in the table: the way out is at its end
 
 
@@ -70,7 +72,7 @@ class SweepSummary(Callback):
             raise SystemExit(1) from error
         pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
         SweepSummary.current = Sweep(folder, config.hydra.job.name, config.hydra.launcher._target_, pinned)
-        search.resume_study(config)
+        resume_study(config)
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
             sweep_jobs.init_ray(to_plain(config.hydra.launcher.ray.init))
 
@@ -115,7 +117,7 @@ def summarize(sweep: Sweep) -> bool:
     if failed or interrupted:
         rerun = rerun_command(sweep.command, sys.argv[1:], sweep.pinned)
         print(f"run only failed and missing jobs: {rerun}", file=sys.stderr, flush=True)
-    if not interrupted and (line := search.format_best_trial(folder)):
+    if not interrupted and (line := format_best_trial(folder)):
         print(line, flush=True)
     if not interrupted:
         print(f"tables, figures and a page: {shlex.join(['pmg-report', str(folder)])}", flush=True)
@@ -171,8 +173,6 @@ def print_table(jobs: Sequence[SweepJob], folder: Path) -> None:
             "" if seconds is None else f"{seconds:.0f}", *(shown[name] for name in last),
             style="red" if job.status != "completed" else "",
         )  # fmt: skip
-    if "result" not in last:
-        table.caption = f"without a column of results: {jobs[0].metrics['command']} returns none to a sweeper"
     Console().print(table)
 
 
@@ -184,3 +184,57 @@ def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = 
     if folder is not None:
         arguments = [*(text for text in arguments if not text.startswith("run_dir=")), f"run_dir={folder}"]
     return shlex.join([f"pmg-{command}", *arguments])
+
+
+def resume_study(config: DictConfig) -> None:
+    """Reduces an Optuna sweeper's trials to those that its study lacks; failed and interrupted ones are run first.
+
+    The config is changed only if its sweeper stores a study in a database.
+    """
+    sweeper = config.hydra.sweeper
+    if "storage" not in sweeper or not sweeper.storage:
+        return
+    Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # the database's folder
+    trials = enqueue_failed_trials(sweeper.storage, sweeper.study_name)
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    with open_dict(config):
+        sweeper.n_trials = max(0, sweeper.n_trials - len(complete))
+        if sweeper.sampler.get("seed") is not None:
+            sweeper.sampler.seed += len(trials)  # the same seed would draw the same trials again
+
+
+def enqueue_failed_trials(storage: str, name: str) -> list[Any]:
+    """Enqueues the parameters of trials without a result, each once; returns all trials of the study before that.
+
+    Optuna's `RetryFailedTrialCallback` requires heartbeats, which only `Study.optimize` sends; Hydra's sweeper doesn't
+    call it.
+    """
+    import optuna
+
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return []
+    trials = study.trials
+    settled = {_key(trial.params) for trial in trials if trial.state.name == "COMPLETE"}
+    settled |= {_key(trial.system_attrs["fixed_params"]) for trial in trials if trial.state.name == "WAITING"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of enqueue_trial
+        for trial in trials:
+            if trial.state.name in ("FAIL", "RUNNING") and trial.params and _key(trial.params) not in settled:
+                study.enqueue_trial(trial.params)
+                settled.add(_key(trial.params))
+    return trials
+
+
+def _key(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(params.items()))
+
+
+def format_best_trial(folder: Path) -> str | None:
+    """Returns value and parameters of a completed search's best trial in one line; None for other sweeps."""
+    if not (folder / BEST_FILE).exists():
+        return None
+    found: Any = OmegaConf.to_container(OmegaConf.load(folder / BEST_FILE))
+    values = " ".join(f"{name}={value}" for name, value in found.get("best_params", {}).items())
+    return f"best: {found['best_value']:.4g} with {values}" if "best_value" in found else None

@@ -164,14 +164,13 @@ def write(
 ) -> None:  # fmt: skip
     """Measures every arm's orders, writes results into a folder and prints their table."""
     from pmg.evaluation.results import ResultBuilder, write_results
-    from pmg.runs.provenance import git_state
+    from pmg.runs.provenance import origin
 
     run = builder.run
     with run.ledger.phase("statistics"):
         rows = to_rows(orders, behaviour, builder.seed)
         results = ResultBuilder(metrics, comparison, ["likes"], builder.seed).build(rows)
-    revision = (git_state() or {}).get("revision")
-    results |= {"cost": {"recommend": run.ledger.as_dict()}, "revision": revision, "config": builder.portable}
+    results |= origin({"recommend": run.ledger.as_dict()}, builder.portable)
     write_results(folder, results, rows)
     publish(folder, run, results)
 

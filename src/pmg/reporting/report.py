@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.result_tables import show_p
+from pmg.evaluation.statistics import Difference, paired_difference
 from pmg.evaluation.table_rendering import Table
 from pmg.html_document import render_document
 from pmg.models.vision.pictures import data_uri
-from pmg.reporting.answer import answer
-from pmg.reporting.artifacts import gather
+from pmg.reporting.artifacts import Artifacts, gather
 from pmg.reporting.figure_selection import Picture, draw_pictures
 from pmg.reporting.runs import RunFolder, read_runs
 from pmg.reporting.samples import Grid, build_grids
@@ -22,6 +24,7 @@ from pmg.reporting.variants import Factors, find_factors
 from pmg.runs.provenance import git_state
 
 GENERATOR = "pmg-report"
+PAIR = ["run", "user", "example", "seed"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,39 @@ def _origin(runs: Sequence[RunFolder], factors: Factors, command: str) -> dict[s
         "what goes with it": "; ".join(f"{key}: {', '.join(same)}" for key, same in factors.same.items()),
     }
     return {name: text for name, text in named.items() if text}
+
+
+def answer(artifacts: Artifacts) -> str:
+    """Returns a sentence on all evaluated runs; empty without pictures by another user's history.
+
+    The metric is the first one that measures the preference.
+    """
+    method = artifacts.comparison.proposed
+    frames = [rows.assign(run=run) for run, rows in artifacts.rows.items()]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method"])
+    rows = rows[rows["method"] == method]
+    if rows.empty:
+        return ""
+    own, other = (rows[rows["control"] == control].set_index(PAIR) for control in ("own", "mismatched"))
+    shared = own.index.intersection(other.index)
+    measured = [info for info in artifacts.metrics if not info.selects and info.name in rows and not info.per_set]
+    preferring = [info for info in measured if info.aspect == "preference"] or measured
+    if not len(shared) or not preferring:
+        return ""
+    info = preferring[0]
+    pair = own.loc[shared, info.name].astype(float), other.loc[shared, info.name].astype(float)
+    known = pair[0].notna() & pair[1].notna()
+    one, two = (values[known] for values in pair)
+    users = one.index.get_level_values("user").to_numpy()
+    found = paired_difference(one.to_numpy(), two.to_numpy(), users)
+    return (
+        f"Pictures that {method} makes with a user's own history fit this user {_verdict(found, info)} those made "
+        f"with another user's: {info.title} {one.mean():.3f} and {two.mean():.3f}, a difference of {found.mean:+.3f} "
+        f"[{found.low:+.3f}, {found.high:+.3f}], {show_p(found.p)} ({len(set(users))} users, {2 * len(one)} pictures)."
+    )
+
+
+def _verdict(found: Difference, info: MetricInfo) -> str:
+    if found.low <= 0 <= found.high:
+        return "not clearly better than"
+    return "better than" if (found.mean > 0) == info.higher_is_better else "worse than"

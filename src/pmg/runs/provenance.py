@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def git_state() -> dict[str, Any] | None:
     if revision is None:
         return None
     return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain"))}
+
+
+def origin(cost: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what results say of their origin: the revision of the code beside cost and config."""
+    return {"cost": cost, "revision": (git_state() or {}).get("revision"), "config": config}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

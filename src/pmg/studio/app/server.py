@@ -35,7 +35,7 @@ def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> Fast
     from fastapi import Request
 
     jobs = JobQueue(waiting)
-    app = create_app(host, LARGEST, render_document("pmg.studio.app", "app", content=studio.describe()))
+    app = create_app(host, LARGEST, render_document("pmg.studio.app", "app", "pmg.studio", content=studio.describe()))
 
     async def upload(request: Request) -> Mapping[str, str]:
         """Returns an uploaded picture, small and encoded anew."""

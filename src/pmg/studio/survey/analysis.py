@@ -73,9 +73,6 @@ class Analysis:
             "control": {},
             "groups": {},
             "gap_closed": {self.comparison.gap_metric: {}},
-            "cost": {},
-            "revision": None,
-            "config": {},
             "survey": {
                 "raters": raters,
                 "excluded": len(failed),

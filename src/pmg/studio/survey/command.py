@@ -148,7 +148,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     from pmg.evaluation.result_tables import ResultTables
     from pmg.evaluation.results import read_results, read_rows
     from pmg.evaluation.table_rendering import print_table
-    from pmg.runs.provenance import git_state
+    from pmg.runs.provenance import origin
     from pmg.studio.survey.analysis import FOOTNOTE, Analysis, shown_rows, survey_tables, write_analysis
     from pmg.studio.survey.observations import observe
 
@@ -165,10 +165,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     with run.ledger.phase("analyse"):
         analysis = Analysis(key["methods"], Comparison(**asdict(settings.comparison)), settings.allowed_failures)
         config = {"survey": key["survey"], "allowed_failures": settings.allowed_failures}
-        cost = {"survey": run.ledger.as_dict()}
-        revision = (git_state() or {}).get("revision")
-        origin = {"cost": cost, "revision": revision, "config": config}
-        results = analysis.build(observed, rows, metrics) | origin
+        results = analysis.build(observed, rows, metrics) | origin({"survey": run.ledger.as_dict()}, config)
     write_analysis(Path(str(settings.results_dir)), results, observed)
     tables = ResultTables.of(results)
     console = Console()

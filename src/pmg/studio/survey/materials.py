@@ -152,5 +152,5 @@ def render_page(content: Mapping[str, Any], served: bool) -> str:
 
     Where it is `served`, answers are sent to the server of the page; else the page saves them as a file.
     """
-    connect = "'self'" if served else "'none'"
-    return render_document("pmg.studio.survey", "survey", content={**content, "served": served}, connect=connect)
+    values = {"content": {**content, "served": served}, "connect": "'self'" if served else "'none'"}
+    return render_document("pmg.studio.survey", "survey", "pmg.studio", **values)

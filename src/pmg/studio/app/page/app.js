@@ -1,4 +1,3 @@
-"use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
 const at = id => document.getElementById(id);
 const choice = new Map(); /* picture index -> "like" or "dislike" */
@@ -8,34 +7,11 @@ let job = null, shown = null, drawn = "", owner = "", mine = [], asked = 0, paus
 const OWNERS = {own: "for you", other: "for ", nobody: "for nobody in particular"};
 const SMALLEST = 1e-3; /* as in pmg.generation.selection */
 
-/* Texts are set as text alone, never as HTML. */
-function make(name, properties, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties || {})) {
-    if (key in element) element[key] = value; else element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
-
 function draw(name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   if (text !== undefined) element.textContent = text;
   return element;
-}
-
-async function send(path, body, kind) {
-  let reply;
-  try {
-    reply = await fetch(path, {method: "POST", headers: {"Content-Type": kind || "application/json"},
-      body: kind ? body : JSON.stringify(body)});
-  } catch {
-    throw new Error("The server can't be reached.");
-  }
-  const read = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(read.error || "The server refused the request.");
-  return read;
 }
 
 function report(error) {

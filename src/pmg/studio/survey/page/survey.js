@@ -1,19 +1,8 @@
-"use strict";
 const content = JSON.parse(document.getElementById("content").textContent);
 const main = document.getElementById("main"), progress = document.getElementById("progress");
 const STORE = "survey-" + content.id;
 const SIDES = {left: "Left", right: "Right", tie: "No preference"};
 let state = null, shownAt = 0, busy = false, kept = true;
-
-/* Texts are set as text alone, never as HTML. */
-function make(name, properties, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties || {})) {
-    if (key in element) element[key] = value; else element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
 
 function load() {
   try { return JSON.parse(localStorage.getItem(STORE)); } catch { return null; }
@@ -30,18 +19,6 @@ function show(...children) {
   main.focus({preventScroll: true});
   window.scrollTo(0, 0);
   shownAt = performance.now();
-}
-
-async function send(path, body) {
-  let reply;
-  try {
-    reply = await fetch(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
-  } catch {
-    throw new Error("The server can't be reached.");
-  }
-  const read = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw Object.assign(new Error(read.error || "The server refused the answer."), {status: reply.status});
-  return read;
 }
 
 function newCode() {
