@@ -16,6 +16,7 @@ from typing import Any
 
 import api_reference
 import config_reference
+import model_table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -98,6 +99,7 @@ def _generated() -> Iterator[tuple[str, str]]:
     """Yields pages whose text is written by code."""
     for name, text in config_reference.pages(ROOT / "conf", ROOT / "docs" / "configuration.md"):
         yield f"reference/config/{name}", text
+    yield "reference/models.md", model_table.page(ROOT / "conf", config_reference.groups(ROOT / "conf"))
     for name, text in api_reference.pages(ROOT):
         yield f"reference/api/{name}", text
     for path in _examples():

@@ -52,3 +52,11 @@ def test_the_shipped_pipeline_has_a_card_that_tells_its_training(root):
     card = (root / "assets" / "pipeline" / "README.md").read_text()
     assert re.search(r"\| trained parameters \| [\d,]+ \|", card)
     assert "license: cc-by-sa-4.0" in card
+
+
+def test_every_model_with_weights_names_its_licence(root):
+    for group in ("language_model", "generator", "text_encoder", "scorer"):
+        for path in (root / "conf" / group).glob("*.yaml"):
+            text = path.read_text()
+            if "\nsource: " in text and "\nsource: ???" not in text:
+                assert "\n# Licence: " in text, path

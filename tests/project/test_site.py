@@ -13,7 +13,10 @@ import pytest
 
 from browsers import barriers
 
-PAGES = ("index.html", "studies/components.html", "reference/config/tower.html", "reference/api/pmg.tracking.html")
+PAGES = (
+    "index.html", "studies/components.html", "reference/models.html", "reference/config/tower.html",
+    "reference/api/pmg.tracking.html",
+)  # fmt: skip
 pytestmark = pytest.mark.slow
 
 
@@ -73,6 +76,22 @@ def test_pages_have_no_serious_barrier_and_fit_a_phone(chromium, address):
     page.close()
     assert {name: each for name, each in found.items() if each} == {}
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def test_the_table_of_models_can_be_filtered(chromium, address):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/reference/models.html")
+    rows = page.locator("table tbody tr:visible")
+    page.locator(".filters input").wait_for()
+    everything = rows.count()
+    page.get_by_label("kind").select_option("generator")
+    assert 5 < rows.count() < everything
+    page.get_by_label("Filter rows").fill("apache klein")
+    assert [row.inner_text().split()[:2] for row in rows.all()] == [["generator", "flux2_klein"]]
+    page.get_by_label("Filter rows").fill("")
+    page.get_by_label("kind").select_option("")
+    assert rows.count() == everything
+    page.close()
 
 
 def test_search_finds_a_key(chromium, address):
