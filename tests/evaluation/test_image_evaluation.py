@@ -77,9 +77,8 @@ def judge(cfg, shop, generator, made):
     examples, records, images = made
     metrics = build_metrics(cfg.metrics)
     evaluation = build(metrics, shop, generator)
-    own = {(r.example, r.method): images[key] for key, r in records.items() if r.control == "own"}
     rows = in_order([evaluation.rows(examples, records, images)])
-    return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
+    return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(images))
 
 
 def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, generator, made, tmp_path):

@@ -10,7 +10,8 @@ import torch
 from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, Keywords
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.extraction import PreferenceExtractor
+from pmg.preferences import extraction
+from pmg.preferences.extraction import PreferenceExtractor, select_part
 from pmg.preferences.keyword_decoding import Choose
 from pmg.preferences.keywords import Budget, from_tensors, scored, target_keywords, to_tensors
 from pmg.preferences.scenarios import Attribute, Scenario
@@ -167,3 +168,19 @@ def test_keywords_beyond_the_budget_are_dropped_and_named(extractor):
 def test_stored_keywords_are_the_same_keywords():
     keywords = [Keywords(("café", "レトロ"), (-1.5, -0.1)), Keywords(()), Keywords(("a",), (), ("b",))]
     assert from_tensors(to_tensors(keywords)) == keywords
+
+
+def test_parts_are_read_once_between_them(extractor, monkeypatch):
+    monkeypatch.setattr(extraction, "CHUNK", 2)
+    users = [example(f"u{number}", Interaction(ITEMS[number % 3])) for number in range(7)]
+    parts = [select_part([*users, *users], index, 2) for index in range(2)]
+    assert [[one.user for one in part] for part in parts] == [["u0", "u1", "u4", "u5"] * 2, ["u2", "u3", "u6"] * 2]
+    for part in parts:
+        one = extractor()
+        one.extract(part, **BOTH)
+        assert one.language_model.tokens_computed > 0
+    whole = extractor()
+    found = whole.extract(users, **BOTH)
+    assert whole.language_model.tokens_computed == 0
+    assert found.profiles == [one.user for one in users]
+    assert found.keywords(Choose()) == extractor(identity="another").extract(users, **BOTH).keywords(Choose())

@@ -43,11 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omegaconf import DictConfig
-    from torch import Tensor
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.generation.records import Key
+    from pmg.evaluation.set_comparison import ArmImages
     from pmg.generation.stored_images import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     metrics, comparison = build_metrics(cfg.metrics, cfg.device), Comparison(**to_plain(cfg.comparison))
     for metric in metrics.per_set:
         metric.check(len(examples))
-    records, images, own = _read_images(Path(cfg.generate_run), made, data, examples)
+    records, images = _read_images(Path(cfg.generate_run), made, data, examples)
     for problem in comparison.unknown({key.method for key in records}, [info.name for info in metrics.outputs]):
         log.warning(problem)
     judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
@@ -97,7 +96,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             judged.drop()
             return None
         rows = in_order(tables)
-        sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
+        arms = evaluation.arm_images(images)
+        sets = compare_sets(metrics.per_set, examples, arms)
     with run.ledger.phase("statistics"):
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, sets) | {"records": made.metrics["made"][RECORDS]}
@@ -105,7 +105,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
-    _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
+    drawn = {key.method: arms[key.method] for key in images}
+    _draw_sheet(Path(cfg.results_dir), examples, data, drawn, cfg.sheet_users)
     run.tracking.record_image("contact_sheet", Path(cfg.results_dir, "contact_sheet.png"))
     publish(Path(cfg.results_dir), run, results, {"all numbers": "results.json", "images": "contact_sheet.png"})
     return None
@@ -211,8 +212,8 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
-) -> tuple[StoredRecords, StoredImages[Key], StoredImages[tuple[str, str]]]:  # fmt: skip
-    """Returns the records of a generation, its images, and those of users' own preferences by example and method.
+) -> tuple[StoredRecords, StoredImages]:
+    """Returns the records of a generation and its images.
 
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
@@ -231,20 +232,18 @@ def _read_images(
             "pmg-generate command again"
         )
     refuse_mixtures(folder, (record for _, record in scan_records(folder)), hash_images(made.metrics["identity"]))
-    images = StoredImages(folder, records, data.images.size, {key: key for key in records}).check()
-    own = {(key.example, key.method): key for key in records if key.control == "own"}
-    return records, images, StoredImages(folder, records, data.images.size, own)
+    return records, StoredImages(folder, records, data.images.size).check()
 
 
 def _draw_sheet(
-    folder: Path, examples: Sequence[Example], data: Dataset, own: Mapping[tuple[str, str], Tensor], users: int
+    folder: Path, examples: Sequence[Example], data: Dataset, arms: Mapping[str, ArmImages], users: int
 ) -> None:
     """Draws the contact sheet: the images of all methods for some users."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
-    methods = list(dict.fromkeys(method for _, method in own))
-    rows = build_rows(choose_examples(examples, data.labels, users), data.labels, data.images, own, methods)
-    contact_sheet(rows, methods).save(folder / "contact_sheet.png")
+    chosen = choose_examples(examples, data.labels, users)
+    rows = build_rows(chosen, data.labels, data.images, {method: read(chosen) for method, read in arms.items()})
+    contact_sheet(rows, list(arms)).save(folder / "contact_sheet.png")
 
 
 def main() -> None:

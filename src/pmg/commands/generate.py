@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pmg.domain import Example
     from pmg.generation.alpha import AlphaRule
+    from pmg.generation.record_shards import Shard
     from pmg.generation.requests import Preference, RequestBuilder
     from pmg.preferences.sources import PreferenceSource
 
@@ -56,17 +57,17 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         parts = run_missing_shards(cfg, run, "generate", body)
         merge_records(parts, run.folder, list_keys(examples, methods, builder.seed))
     else:
-        hashes = {"config": hash_images(builder.identity), "dtype": str(cfg.dtype)}
+        hashes, shard = {"config": hash_images(builder.identity), "dtype": str(cfg.dtype)}, own_shard(cfg.shard)
         pipeline = build_pipeline(cfg, cfg.device)
         if cfg.compile:
             compile_models(pipeline.generator, None, Path(cfg.paths.cache_dir, "compiled"))
         builder.generator = pipeline.generator
-        requests, preferences = _read(builder, examples, sources, instantiate(cfg.balance.alpha_rule))
+        requests, preferences = _read(builder, examples, sources, instantiate(cfg.balance.alpha_rule), shard)
         run.begin()
         dataset_generator = DatasetGenerator(
             pipeline, requests, preferences, RecordWriter(run.folder), batch_size=cfg.sampling.batch_size,
             hashes=hashes, sources=hash_sources(builder.portable["preference"], sources, builder.content),
-            shard=own_shard(cfg.shard),
+            shard=shard,
         )  # fmt: skip
         with run.ledger.phase("generate"):
             try:
@@ -81,18 +82,22 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def _read(
-    builder: Builder, examples: Sequence[Example], sources: Mapping[str, PreferenceSource], alpha_rule: AlphaRule
-) -> tuple[RequestBuilder, dict[str, Preference]]:
-    """Reads the histories; returns the builder of requests, and the preference of each profile."""
+    builder: Builder, examples: Sequence[Example], sources: Mapping[str, PreferenceSource], alpha_rule: AlphaRule,
+    shard: Shard,
+) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
+    """Reads histories, a shard its part first, which others find in the cache; returns builder and preferences."""
     from pmg.generation.requests import RequestBuilder
+    from pmg.preferences.extraction import select_part
     from pmg.preferences.keyword_sources import negative_prompt
 
     ledger, captions, needed = builder.run.ledger, builder.captions(examples), gather_requirements(sources)
     with builder.extractor(builder.generator.text_encoder) as extractor:
         with ledger.phase("read histories"):
-            extracted = extractor.extract(
-                examples, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
-            )
+            first = [select_part(examples, shard.index, shard.count)] if shard.count > 1 else []
+            for part in (*first, examples):
+                extracted = extractor.extract(
+                    part, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
+                )
             targets = extractor.targets(examples)
         context = builder.source_context(examples, captions, extractor, extracted)
         preferences = build_preferences(sources, context, ledger)

@@ -63,10 +63,9 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
 
 
 def build_rows(
-    examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[tuple[str, str], Tensor],
-    methods: Sequence[str],
-) -> list[SheetRow]:  # fmt: skip
-    """Returns the sheet's rows, an example each, with the methods' `images` `(3, H, W)` by example and method.
+    examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[str, Tensor]
+) -> list[SheetRow]:
+    """Returns the sheet's rows, an example each, with each method's `images` of them, `(N, 3, H, W)`.
 
     The first label is the heading of a section, the others describe the user.
     """
@@ -77,10 +76,10 @@ def build_rows(
             target=example.target.title,
             history=history_pixels(store, example),
             truth=store.pixels(store.rows(example.truth[:1]))[0],
-            images={method: images[example.id, method] for method in methods},
+            images={method: drawn[row] for method, drawn in images.items()},
             said=own_messages(example.conversation),
         )
-        for example in examples
+        for row, example in enumerate(examples)
     ]
 
 

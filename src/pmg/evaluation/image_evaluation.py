@@ -114,18 +114,17 @@ class ImageEvaluation:
             parts.append(self._fetch(chunk, by_example, images).assign(chunk=start))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def arm_images(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, ArmImages]:
-        """Returns the sets of images by method, reference arms among them.
+    def arm_images(self, images: Mapping[Key, Tensor]) -> dict[str, ArmImages]:
+        """Returns what reads each method's images made with the users' own preferences, and each reference arm's.
 
-        `own` are images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
+        Images are `(3, H, W)` in [-1, 1] by `Record.key`, of one seed.
         """
 
         def read(some: Sequence[Example], method: str) -> Tensor:
             """Returns a method's images of some examples, `(N, 3, H, W)`."""
-            return torch.stack([own[example.id, method] for example in some])
+            return torch.stack([images[Key(example.id, method, "own", seed)] for example in some])
 
-        known = {example.id for example in examples}
-        methods = dict.fromkeys(method for example, method in own if example in known)
+        seed, methods = next(iter(images)).seed, dict.fromkeys(key.method for key in images)
         return {method: partial(read, method=method) for method in methods} | self.arms.images_by_arm
 
     def _fetch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from pmg.generation.records import RECORDS, Key, Record, parse_record, read_imag
 from pmg.models.image_passes import fit_size
 
 CHUNK = 64  # images that are checked at once
-Name = TypeVar("Name")
 
 
 class StoredRecords(Mapping[Key, Record]):
@@ -37,26 +35,24 @@ class StoredRecords(Mapping[Key, Record]):
         return len(self._starts)
 
 
-class StoredImages(Mapping[Name, Tensor]):
-    """A mapping from names to images `(3, size, size)` in [-1, 1]; each access reads the file of the name's record."""
+class StoredImages(Mapping[Key, Tensor]):
+    """The images of records by their keys, `(3, size, size)` in [-1, 1]; each access reads the record's file."""
 
-    def __init__(
-        self, folder: str | Path, records: Mapping[Key, Record], size: int, names: Mapping[Name, Key]
-    ) -> None:
-        self.folder, self.records, self.size, self.names = folder, records, size, names
+    def __init__(self, folder: str | Path, records: Mapping[Key, Record], size: int) -> None:
+        self.folder, self.records, self.size = folder, records, size
 
-    def check(self) -> StoredImages[Name]:
+    def check(self) -> StoredImages:
         """Reads each image once; returns itself, PmgError as of `read_images`."""
-        keys = list(self.names.values())
+        keys = list(self.records)
         for start in range(0, len(keys), CHUNK):  # all have the first one's size
             read_images(self.folder, map(self.records.__getitem__, [keys[0], *keys[start : start + CHUNK]]))
         return self
 
-    def __getitem__(self, name: Name) -> Tensor:
-        return fit_size(read_images(self.folder, [self.records[self.names[name]]]), self.size)[0]
+    def __getitem__(self, key: Key) -> Tensor:
+        return fit_size(read_images(self.folder, [self.records[key]]), self.size)[0]
 
-    def __iter__(self) -> Iterator[Name]:
-        return iter(self.names)
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.records)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.records)

@@ -154,6 +154,13 @@ class ExtractedPreferences:
         return self.disliked[repr(decoding)]
 
 
+def select_part(examples: Sequence[Example], index: int, count: int) -> list[Example]:
+    """Returns the examples in part `index` of `count`, which hold the same chunks of profiles as all examples do."""
+    profiles = list(dict.fromkeys(example.profile for example in examples))
+    chosen = {name for number, name in enumerate(profiles) if number // CHUNK % count == index}
+    return [example for example in examples if example.profile in chosen]
+
+
 class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 

@@ -27,12 +27,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--add", nargs="+", type=Path, default=[], metavar="RUNS", help="folders of runs to check and add")
     add("--method", nargs="+", metavar="NAME", help="add these methods alone (default: all that the runs have)")
     add("--replace", action="store_true", help="results of a method of the same name, but with other settings")
-    add(
-        "--define",
-        type=int,
-        metavar="VERSION",
-        help="of a new benchmark, with world and users of the runs",
-    )
+    add("--define", type=int, metavar="VERSION", help="of a new benchmark, with world and users of the runs")
     add("--folder", type=Path, default=default, metavar="FOLDER", help="of the benchmark (%(default)s)")
     return parser.parse_args(arguments)
 
