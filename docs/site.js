@@ -19,7 +19,7 @@ document$.subscribe(() => {
     const menus = names.flatMap((name, column) => {
       const values = [...new Set(rows.map((row) => text(row, column)))].sort();
       const few = values.length > 1 && values.length < 15 && values.length <= rows.length / 2;
-      if (!few || values.some((value) => value.length > 60 || /^[\d+−]/.test(value))) return []; // no menus of numbers
+      if (!few || values.some((value) => !value || value.length > 60 || /^[\d+−]/.test(value))) return []; // no menus of numbers or of empty cells
       const menu = document.createElement("select");
       menu.setAttribute("aria-label", name);
       menu.append(new Option(`${name}: all`, ""), ...values.map((value) => new Option(value, value)));

@@ -15,13 +15,14 @@ MEMORY = re.compile(r"([\d.]+) GB in bfloat16")
 FIRST = re.compile(r"(.+?)(?:[.:](?=\s|$)|$)")
 HEAD = """# All models
 
-Written from `conf/`; `GROUP=OPTION` selects one. **GB** is the size of the weights in bfloat16. **Run here**:
-*its weights* ship with pmg, and the studies measure them; of all others, tests run *the code* at toy size with random
-weights, and nobody here has loaded the weights. The text field and the menus above the table leave rows out. Licences
-are those of the models' pages when this was written: read yours before you build on it. What needs training is the
-preference encoder; the table of the [benchmark](../studies/field.md) marks the methods that do.
+Language models, generators, text encoders and scorers, from `conf/`; `GROUP=OPTION` selects one. **GB**: the weights
+in bfloat16. **Run here**: *its weights* ship with pmg, and the studies measure them; of all others, tests run *the
+code* at toy size with random weights, and nobody here has loaded the weights. The text field and the menus above the
+table leave rows out. Licences are those of the models' pages when this was written: read yours before you build on it.
+What needs training is the preference encoder; the [benchmark](../studies/field.md) marks the methods
+that do.
 
-| kind | option | model | GB | licence | run here |
+| group | option | model | GB | licence | run here |
 | --- | --- | --- | ---: | --- | --- |
 """
 
@@ -36,14 +37,14 @@ def _rows(conf: Path, options: Mapping[str, list[tuple[str, Option]]]) -> Iterat
         for folder, option in options[group]:
             licence, memory = LICENCE.search(option.comment), MEMORY.search(option.comment)
             if licence is None:
-                continue  # a family, or random weights
+                continue  # no weights of its own: any checkpoint, random ones, or none that ship
             source = yaml.safe_load((conf / folder / f"{option.name}.yaml").read_text()).get("source")
             ships = not source or source.startswith("package:")
             found = FIRST.match(LICENCE.sub("", option.comment))
             model = found[1] if found else option.name
             named = model if ships else f"{model} (`{source}`)"
             cells = (
-                group.replace("_", " "), f"[`{option.name}`](config/{group}.md#{option.name})", named,
+                f"`{group}`", f"[`{option.name}`](config/{group}.md#{option.name})", named,
                 memory[1] if memory else "–", licence[1], "its weights" if ships else "the code",
             )  # fmt: skip
             yield f"| {' | '.join(cells)} |\n"

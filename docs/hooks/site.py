@@ -1,8 +1,8 @@
 """Hooks of MkDocs: adds the pages that are written from other files, and rewrites links between them.
 
-Added are the README as the first page, the configuration reference (``conf/``), the API reference (docstrings), the
-studies (``experiments/``), and the gallery (``examples/``). A link to a file of the repository that is no page of the
-site becomes text.
+Added are the README as the first page, the configuration reference and the table of models (``conf/``), the API
+reference (docstrings), the studies (``experiments/``), and the gallery (``examples/``). A link to a file of the
+repository that is no page of the site becomes text.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 from pmg.configuration.instantiate import check_targets, register_configs
 from pmg.configuration.ranges import Count, Fraction, Seed, argument_hints, describe, find_problems
 from pmg.data.image_shards import Packing
+from pmg.data.interactions import InteractionData
 from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
@@ -113,5 +114,7 @@ def test_how_pictures_and_windows_are_cut_is_checked():
         "source.pictures.fit must be crop or pad, got crup",
         "source.pictures.size must be a whole number of at least 1 and at most 8192, got 0",
     ]
+    data = argument_hints("pmg.data.interactions.InteractionData", InteractionData)
+    assert find_problems("data", {"split_by": "usr"}, data) == ["data.split_by must be user or time or item, got usr"]
     windows = argument_hints("pmg.data.windowing.Windows", Windows)
     assert len(find_problems("data.windows", dict.fromkeys(("history", "targets", "stride"), 0), windows)) == 3

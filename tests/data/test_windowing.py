@@ -126,3 +126,8 @@ def test_leaks_are_refused(way, test, message):
 @pytest.mark.parametrize("way", ["user", "item", "time"])
 def test_what_does_not_leak_passes(way):
     check_splits({"train": [sample("u1", "aa", 5)], "test": [sample("u2", "bb", 6)]}, way, look)
+
+
+def test_unknown_way_to_split_is_refused():
+    with pytest.raises(KeyError, match="usr"):
+        split_samples(MANY, SHARES, "usr", 0, look)

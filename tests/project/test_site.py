@@ -84,12 +84,12 @@ def test_the_table_of_models_can_be_filtered(chromium, address):
     rows = page.locator("table tbody tr:visible")
     page.locator(".filters input").wait_for()
     everything = rows.count()
-    page.get_by_label("kind").select_option("generator")
+    page.get_by_label("group").select_option("generator")
     assert 5 < rows.count() < everything
     page.get_by_label("Filter rows").fill("apache klein")
     assert [row.inner_text().split()[:2] for row in rows.all()] == [["generator", "flux2_klein"]]
     page.get_by_label("Filter rows").fill("")
-    page.get_by_label("kind").select_option("")
+    page.get_by_label("group").select_option("")
     assert rows.count() == everything
     page.close()
 

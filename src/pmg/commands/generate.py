@@ -93,8 +93,8 @@ def _read(
     ledger, captions, needed = builder.run.ledger, builder.captions(examples), gather_requirements(sources)
     with builder.extractor(builder.generator.text_encoder) as extractor:
         with ledger.phase("read histories"):
-            first = [select_part(examples, shard.index, shard.count)] if shard.count > 1 else []
-            for part in (*first, examples):
+            own = select_part(examples, shard.index, shard.count) if shard.count > 1 else []
+            for part in (own, examples) if own else (examples,):
                 extracted = extractor.extract(
                     part, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
                 )

@@ -43,8 +43,7 @@ class Hashes:
     """
 
     def __init__(self, items: pd.DataFrame, limits: NearCopies | None) -> None:
-        pictured = items[["id", "phash", "colours"]] if "phash" in items else items[:0]  # data without pictures
-        rows = [row for row in pictured.itertuples(index=False) if row[1]]
+        rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]
         self.by_item = {item: int(phash, 16) for item, phash, _ in rows}
         self.colours = {item: colours for item, _, colours in rows}
         self.limits = limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -73,15 +73,15 @@ class InteractionData(Dataset):
         self.name, self.feedback, self.shares = name, Feedback.recorded(folder, feedback), dict(shares)
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
-        self.duplicates = duplicates
-        self.folder, self.look = folder, look
+        self.duplicates, self.folder, self.look = duplicates, folder, look
         self.items, table = load(folder, name)
         counts = table.loc[table["rating"].isna(), "action"].value_counts()
         self.actions = {str(action): int(count) for action, count in counts.items()}
         self.feedback.check(self.actions)
-        coded = [pd.factorize(table[name]) for name in ("user", "item", "action")]
+        coded = [pd.factorize(table[name], use_na_sentinel=False) for name in ("user", "item", "action")]
         texts = [names.to_numpy(object)[codes] for codes, names in coded]  # each text is in memory once
         self._columns = [*texts, table["rating"].to_numpy(), table["timestamp"].to_numpy()]
+        # the row behind each user's last one
         self._ends = [*np.flatnonzero(np.diff(coded[0][0])) + 1, len(table)]
         self.pictures = PreparedImages.load(folder, name, self.items, self.item)
 
@@ -109,7 +109,8 @@ class InteractionData(Dataset):
             )
         check_split(split, users, {split: len(by_user)})
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
-        return CutExamples(self._cut, [sample for user in order[:users] for sample in by_user[user][:targets]])
+        cut = partial(self._cut, has_image=self.images.has)
+        return CutExamples(cut, [sample for user in order[:users] for sample in by_user[user][:targets]])
 
     @property
     def picture_items(self) -> list[Item]:
@@ -158,7 +159,7 @@ class InteractionData(Dataset):
                 members.setdefault(item.facts.get(self.look, ""), {})[row] = None
             members.pop("", None)
         else:
-            for example in CutExamples(self._cut, self.samples.get("train", [])):
+            for example in CutExamples(partial(self._cut, has_image=self.images.has), self.samples.get("train", [])):
                 liked = [item for item in (*example.liked, *example.truth) if self.images.has(item)]
                 members.setdefault(example.user, {}).update(dict.fromkeys(self.images.rows(liked).tolist()))
         looks = []
@@ -172,13 +173,13 @@ class InteractionData(Dataset):
     @cached_property
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
-        hashes = Hashes(self.items, self.duplicates)
+        has, hashes = self.images.has, Hashes(self.items, self.duplicates)
         new, cut = [], 0
-        for number in range(len(self._ends)):
-            for place, (example, time) in enumerate(self._cut(number)):
+        for index in range(len(self._ends)):
+            for place, (example, time) in enumerate(self._cut(index, has)):
                 cut += 1
                 if not hashes.is_copy(example.target, [one.item for one in example.history]):
-                    new.append(Sample(example.user, example.target, time, number, place))
+                    new.append(Sample(example.user, example.target, time, index, place))
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
         log.info("data=%s: examples: %s", self.name, sizes)
@@ -209,21 +210,21 @@ class InteractionData(Dataset):
 
     def users(self) -> Iterator[Timeline]:
         """Yields the users with enough likes, in the order of their ids."""
-        for number in range(len(self._ends)):
-            timeline = self._timeline(number)
+        for index in range(len(self._ends)):
+            timeline = self._timeline(index)
             if len(timeline.liked) >= self.min_likes:
                 yield timeline
 
-    def _cut(self, number: int) -> list[tuple[Example, int]]:
-        """Returns the examples of the user of a number, see `Windows.cut`; none without enough likes."""
-        timeline = self._timeline(number)
+    def _cut(self, index: int, has_image: Callable[[Item], bool]) -> list[tuple[Example, int]]:
+        """Returns what `Windows.cut` yields for the user at a place in the table; nothing without enough likes."""
+        timeline = self._timeline(index)
         if len(timeline.liked) < self.min_likes:
             return []
-        return list(self.windows.cut(timeline.user, timeline.interactions, self.images.has))
+        return list(self.windows.cut(timeline.user, timeline.interactions, has_image))
 
-    def _timeline(self, number: int) -> Timeline:
-        """Returns the user of a number, whose rows are together."""
-        rows = slice(self._ends[number - 1] if number else 0, self._ends[number])
+    def _timeline(self, index: int) -> Timeline:
+        """Returns the user at a place in the table, whose rows are together."""
+        rows = slice(self._ends[index - 1] if index else 0, self._ends[index])
         columns = [column[rows].tolist() for column in self._columns]
         return Timeline(columns[0][0], self._interactions(zip(*columns, strict=True)))
 

@@ -29,14 +29,14 @@ class Sample:
         user: the user's id.
         target: the item.
         time: when the target was liked.
-        number: of the user, from 0.
+        user_index: the user's place in the prepared table, from 0.
         place: of the example among the user's, from 0.
     """
 
     user: str
     target: Item
     time: int
-    number: int
+    user_index: int
     place: int
 
 
@@ -45,13 +45,13 @@ class CutExamples(Sequence[Example]):
     """Examples that are cut from their users' interactions when they are read: memory holds one user's at a time.
 
     Attributes:
-        cut: returns what `Windows.cut` yields for the user of a number.
-        samples: one an example.
+        cut: returns what `Windows.cut` yields for the user at a place in the prepared table.
+        samples: of each example, in their order.
     """
 
     cut: Callable[[int], Sequence[tuple[Example, int]]]
     samples: Sequence[Sample]
-    _latest: tuple[int, Sequence[tuple[Example, int]]] = field(default=(-1, ()), init=False, repr=False)
+    _latest: tuple[int, Sequence[tuple[Example, int]]] = field(default=(-1, ()), init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -60,8 +60,8 @@ class CutExamples(Sequence[Example]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         sample = self.samples[index]
-        if self._latest[0] != sample.number:
-            self._latest = sample.number, self.cut(sample.number)
+        if self._latest[0] != sample.user_index:
+            self._latest = sample.user_index, self.cut(sample.user_index)
         return self._latest[1][sample.place][0]
 
 
@@ -126,15 +126,13 @@ def split_samples(
         PmgError: the splits leak.
     """
     starts = _starts(sorted(sample.time for sample in samples), shares)
-    names = list(shares)
+    names, shared = list(shares), _shared(image_key)
     splits: dict[str, list[Sample]] = {name: [] for name in shares}
     for sample in samples:
         if split_by == "time":
             name = names[bisect_right(starts, sample.time) - 1]
-        elif split_by == "item":
-            name = split_by_hash(shares, seed, "item", image_key(sample.target))
         else:
-            name = split_by_hash(shares, seed, "user", sample.user)
+            name = split_by_hash(shares, seed, split_by, shared[split_by](sample))
         splits[name].append(sample)
     check_splits(splits, split_by, image_key)
     return splits
@@ -158,10 +156,13 @@ def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: SplitBy, imag
     """
     if split_by == "time":
         _check_time(splits)
-    elif split_by == "user":
-        _check_keys(splits, lambda sample: sample.user)
     else:
-        _check_keys(splits, lambda sample: image_key(sample.target))
+        _check_keys(splits, _shared(image_key)[split_by])
+
+
+def _shared(image_key: ImageKey) -> dict[str, Callable[[Sample], str]]:
+    """Returns what the samples of one split may share, and those of two may not."""
+    return {"user": lambda sample: sample.user, "item": lambda sample: image_key(sample.target)}
 
 
 def _check_time(splits: Mapping[str, Sequence[Sample]]) -> None:

@@ -54,11 +54,11 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
 
     The choice looks at no result; examples with equal values of the first label are put together.
     """
-    by_labels: dict[tuple[str, ...], list[Example]] = {}
-    for example in examples:
-        by_labels.setdefault(tuple(example.labels[name] for name in labels), []).append(example)
+    by_labels: dict[tuple[str, ...], list[int]] = {}
+    for place, example in enumerate(examples):
+        by_labels.setdefault(tuple(example.labels[name] for name in labels), []).append(place)
     turns = zip_longest(*by_labels.values())
-    chosen = [example for turn in turns for example in turn if example is not None][:count]
+    chosen = [examples[place] for place in [place for turn in turns for place in turn if place is not None][:count]]
     return sorted(chosen, key=lambda example: [example.labels[name] for name in labels[:1]])
 
 

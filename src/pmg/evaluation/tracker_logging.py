@@ -10,31 +10,27 @@ import pandas as pd
 
 from pmg.domain import Example
 from pmg.evaluation.contact_sheet import choose_examples, image_grid
-from pmg.generation.records import Record, read_images, read_records
+from pmg.generation.records import Record, read_images, scan_records
 from pmg.tracking.tracker import IMAGE, Tracking
 
 SAMPLES = "samples"
 
 
 def record_samples(
-    tracking: Tracking,
-    folder: Path,
-    examples: Sequence[Example],
-    methods: Sequence[str],
-    users: int,
+    tracking: Tracking, folder: Path, examples: Sequence[Example], methods: Sequence[str], users: int,
     labels: Sequence[str] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Gives trackers, where there are some, a grid of generated images, and a table of them with their records.
 
     The grid is written into the folder of the generation; a method a column, an example of `choose_examples` a row.
     """
     if not tracking:
         return
-    chosen = [example.id for example in choose_examples(examples, labels, users)]
-    found = {(r.example, r.method): r for r in read_records(folder) if r.control == "own"}
+    chosen = {example.id: None for example in choose_examples(examples, labels, users)}
+    found = {(r.example, r.method): r for _, r in scan_records(folder) if r.control == "own" and r.example in chosen}
     records = [found[example, method] for example in chosen for method in methods]
     path = folder / f"{SAMPLES}.png"
-    image_grid(read_images(folder, records), chosen, methods).save(path)
+    image_grid(read_images(folder, records), [*chosen], methods).save(path)
     tracking.record_image(f"{SAMPLES}_grid", path)
     tracking.record_table(SAMPLES, pd.DataFrame([_row(folder, record) for record in records]))
 

@@ -189,7 +189,7 @@ def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = 
 def resume_study(config: DictConfig) -> None:
     """Reduces an Optuna sweeper's trials to those that its study lacks; failed and interrupted ones are run first.
 
-    The config is changed only if its sweeper stores a study in a database.
+    By itself it would start `n_trials` new ones each time. The config is changed only if a database holds the study.
     """
     sweeper = config.hydra.sweeper
     if "storage" not in sweeper or not sweeper.storage:

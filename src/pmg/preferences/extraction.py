@@ -33,7 +33,7 @@ from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.target_extraction import TargetExtractor
 from pmg.progress import track
 
-CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
+CHUNK = 50  # users an entry of the cache, of trainings, too: little is lost when a run is stopped
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,10 @@ class ExtractedPreferences:
 
 
 def select_part(examples: Sequence[Example], index: int, count: int) -> list[Example]:
-    """Returns the examples in part `index` of `count`, which hold the same chunks of profiles as all examples do."""
+    """Returns the examples of every `count`-th chunk of profiles, from `index` on; empty where there are fewer chunks.
+
+    Chunks are those of all examples, since an entry of the cache is one of them.
+    """
     profiles = list(dict.fromkeys(example.profile for example in examples))
     chosen = {name for number, name in enumerate(profiles) if number // CHUNK % count == index}
     return [example for example in examples if example.profile in chosen]

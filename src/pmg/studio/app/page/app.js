@@ -1,3 +1,4 @@
+/* make and send are in studio/page/common.js */
 const content = JSON.parse(document.getElementById("content").textContent);
 const at = id => document.getElementById(id);
 const choice = new Map(); /* picture index -> "like" or "dislike" */

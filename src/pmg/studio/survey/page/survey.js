@@ -1,3 +1,4 @@
+/* make and send are in studio/page/common.js */
 const content = JSON.parse(document.getElementById("content").textContent);
 const main = document.getElementById("main"), progress = document.getElementById("progress");
 const STORE = "survey-" + content.id;
