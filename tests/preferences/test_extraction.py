@@ -171,7 +171,7 @@ def test_stored_keywords_are_the_same_keywords():
 
 
 def test_parts_are_read_once_between_them(extractor, monkeypatch):
-    monkeypatch.setattr(extraction, "CHUNK", 2)
+    monkeypatch.setattr(extraction, "ENTRY", 2)
     users = [example(f"u{number}", Interaction(ITEMS[number % 3])) for number in range(7)]
     parts = [select_part([*users, *users], index, 2) for index in range(2)]
     assert [[one.user for one in part] for part in parts] == [["u0", "u1", "u4", "u5"] * 2, ["u2", "u3", "u6"] * 2]

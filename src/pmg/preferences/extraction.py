@@ -33,7 +33,7 @@ from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.target_extraction import TargetExtractor
 from pmg.progress import track
 
-CHUNK = 50  # users an entry of the cache, of trainings, too: little is lost when a run is stopped
+ENTRY = 50  # profiles in one entry of the cache (of trainings, too): little is lost when a run is stopped
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
 
 log = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ class WrittenHistories:
         lower it is. PmgError if the language model has no such layer, or reads shorter texts.
         """
         found: list[Tensor] = []
-        for start in track(range(0, len(self.texts), CHUNK), "Reading histories"):
-            texts = list(self.texts[start : start + CHUNK])
+        for start in track(range(0, len(self.texts), ENTRY), "Reading histories"):
+            texts = list(self.texts[start : start + ENTRY])
             key = Cache.key(kind="states", model=self.identity, layers=[*layers], texts=texts)
             read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layers))  # type: ignore[misc]
             found += read["states"].split(read["lengths"].tolist())
@@ -160,7 +160,7 @@ def select_part(examples: Sequence[Example], index: int, count: int) -> list[Exa
     Chunks are those of all examples, since an entry of the cache is one of them.
     """
     profiles = list(dict.fromkeys(example.profile for example in examples))
-    chosen = {name for number, name in enumerate(profiles) if number // CHUNK % count == index}
+    chosen = {name for number, name in enumerate(profiles) if number // ENTRY % count == index}
     return [example for example in examples if example.profile in chosen]
 
 
@@ -210,7 +210,7 @@ class PreferenceExtractor(TargetExtractor):
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
         disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
         pictures, writer = self._pictures(firsts, captions, pixels), HistoryWriter(self.language_model, self.scenario)
-        chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
+        chunks = [firsts[start : start + ENTRY] for start in range(0, len(firsts), ENTRY)]
         for chunk in progress(chunks):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
