@@ -59,10 +59,10 @@ class CutExamples(Sequence[Example]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        sample = self.samples[index]
-        if self._latest[0] != sample.user_index:
-            self._latest = sample.user_index, self.cut(sample.user_index)
-        return self._latest[1][sample.place][0]
+        sample, latest = self.samples[index], self._latest  # of which another thread may make another user's
+        if latest[0] != sample.user_index:
+            self._latest = latest = sample.user_index, self.cut(sample.user_index)
+        return latest[1][sample.place][0]
 
 
 @dataclass(frozen=True, slots=True)
