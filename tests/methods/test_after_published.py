@@ -40,7 +40,7 @@ class PixelTower:
 @pytest.fixture
 def context(shop, text_encoder):
     """Twelve users of the shop, who like wood; the last three dislike what they chose first."""
-    examples = shop.examples("train", users=12, targets=1)
+    examples = [*shop.examples("train", users=12, targets=1)]
     for number in (9, 10, 11):
         first, *rest = examples[number].history
         examples[number] = replace(examples[number], history=(replace(first, liked=False), *rest))
