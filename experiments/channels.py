@@ -37,8 +37,8 @@ from pmg.domain import Example, Item
 from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
 from pmg.looks.chat_dataset import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.preferences.contexts import no_pictures
-from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter, WrittenHistories
+from pmg.preferences.contexts import WrittenHistories, no_pictures
+from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
 from pmg.preferences.keyword_sources import caption_parts
 from pmg.preferences.stated import MessageMatcher, embed_texts, own_messages, split_sentences
 from pmg.runs.finished_training import TrainingRun

@@ -33,8 +33,7 @@ from pmg.domain import Item, Keywords
 from pmg.evaluation.faithfulness import METRICS, agreement
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.models.preference.reader import PreferenceReader, Readings
-from pmg.preferences.contexts import no_pictures
-from pmg.preferences.extraction import WrittenHistories
+from pmg.preferences.contexts import WrittenHistories, no_pictures
 from pmg.runs.provenance import git_state
 from pmg.training.reader_inputs import UsersReadings
 from pmg.training.visual_inputs import SeenPictures

@@ -11,7 +11,7 @@ from pmg.cache import Cache
 from pmg.domain import PmgError
 from pmg.models.preference.reader import PreferenceReader, Readings, build_reader
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.extraction import WrittenHistories
+from pmg.preferences.contexts import WrittenHistories
 from pmg.training.reader_inputs import UsersReadings, embed_titles
 from pmg.training.visual_inputs import SeenPictures
 

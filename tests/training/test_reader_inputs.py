@@ -14,8 +14,8 @@ from pmg.domain import PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.preference.reader import build_reader
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.contexts import no_pictures
-from pmg.preferences.extraction import ExtractedPreferences, WrittenHistories
+from pmg.preferences.contexts import WrittenHistories, no_pictures
+from pmg.preferences.extraction import ExtractedPreferences
 from pmg.training.reader_inputs import ReadHistories
 
 

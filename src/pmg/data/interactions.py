@@ -208,12 +208,14 @@ class InteractionData(Dataset):
         """Items by id."""
         return {row["id"]: as_item(row) for row in self.items.to_dict("records")}
 
-    def users(self) -> Iterator[Timeline]:
-        """Yields the users with enough likes, in the order of their ids."""
-        for index in range(len(self._ends)):
-            timeline = self._timeline(index)
-            if len(timeline.liked) >= self.min_likes:
-                yield timeline
+    def users(self, split: str | None = None) -> Iterator[Timeline]:
+        """Yields the users of a split, or of all, with enough likes, in the order of their ids."""
+        for index, end in enumerate(self._ends):
+            user = self._columns[0][end - 1]
+            if split is None or split_by_hash(self.shares, self.seed, "user", user) == split:
+                timeline = self._timeline(index)
+                if len(timeline.liked) >= self.min_likes:
+                    yield timeline
 
     def _cut(self, index: int, has_image: Callable[[Item], bool]) -> list[tuple[Example, int]]:
         """Returns what `Windows.cut` yields for the user at a place in the table; nothing without enough likes."""
@@ -247,8 +249,7 @@ class InteractionData(Dataset):
         A hash of the id decides, so that no user moves when others come or go.
         """
         check_split(split, None, self.shares)
-        dealt = ((split_by_hash(self.shares, self.seed, "user", line.user), line) for line in self.users())
-        return [timeline for found, timeline in dealt if found == split]
+        return list(self.users(split))
 
 
 def as_item(row: Mapping) -> Item:

@@ -1,7 +1,4 @@
-"""Samples from real users' interactions, a window of their likes and the likes that follow it, and their splits.
-
-Splits are by user, by time or by item, and nothing leaks from one into another.
-"""
+"""Samples of real users, windows of their likes and the likes that follow, and their splits, which share nothing."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Contexts of many users: loaded from cache entries, or recomputed for each batch."""
+"""Contexts of many users, loaded from cache entries or recomputed for each batch, and states of their histories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -16,9 +17,11 @@ from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
 from pmg.preferences.captioning import Pixels
+from pmg.progress import track
 
 PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
 """Returns of each text the features of its pictures, in their order."""
+ENTRY = 50  # profiles in one entry of the cache (of trainings, too): little is lost when a run is stopped
 AHEAD = 2  # batches that are prefetched at a time
 READ_AT_ONCE = 32  # pictures whose pixels are in memory
 
@@ -148,3 +151,40 @@ class PictureFeatures:
 
     def _key(self, digest: str) -> str:
         return Cache.key(kind="picture", model=self.identity, picture=digest)
+
+
+@dataclass(frozen=True)
+class WrittenHistories:
+    """Histories as texts, one a profile.
+
+    Attributes:
+        texts: up to the first question, see `pmg.preferences.scenarios.verbalize_history`.
+        language_model: reads them.
+        cache: keeps the states.
+        identity: names the language model in keys of the cache.
+        pictures: looks up the features of the texts' pictures.
+    """
+
+    texts: Sequence[str]
+    language_model: LanguageModel
+    cache: Cache
+    identity: str
+    pictures: PictureLookup = no_pictures
+
+    def states(self, layers: Sequence[int]) -> list[Tensor]:
+        """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.
+
+        `(T, len(layers) * width)` each. A layer takes a tenth of the room of keys and values, and less to compute the
+        lower it is. PmgError if the language model has no such layer, or reads shorter texts.
+        """
+        found: list[Tensor] = []
+        for start in track(range(0, len(self.texts), ENTRY), "Reading histories"):
+            texts = list(self.texts[start : start + ENTRY])
+            key = Cache.key(kind="states", model=self.identity, layers=[*layers], texts=texts)
+            read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layers))  # type: ignore[misc]
+            found += read["states"].split(read["lengths"].tolist())
+        return found
+
+    def _read(self, texts: list[str], layers: Sequence[int]) -> dict[str, Tensor]:
+        states = self.language_model.layer_states(texts, layers, self.pictures(texts))
+        return {"states": torch.cat(states), "lengths": torch.tensor([len(rows) for rows in states])}

@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pmg.cache import Cache
 from pmg.domain import Example, Keywords, PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
@@ -19,11 +16,13 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
 from pmg.preferences.captioning import Pixels
 from pmg.preferences.contexts import (
+    ENTRY,
     CachedContexts,
     Contexts,
     LazyContexts,
     PictureFeatures,
     PictureLookup,
+    WrittenHistories,
     no_pictures,
 )
 from pmg.preferences.keyword_decoding import Decoding
@@ -33,7 +32,6 @@ from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.target_extraction import TargetExtractor
 from pmg.progress import track
 
-ENTRY = 50  # profiles in one entry of the cache (of trainings, too): little is lost when a run is stopped
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
 
 log = logging.getLogger(__name__)
@@ -83,43 +81,6 @@ class HistoryWriter:
         if kept < most:
             self.left_out[example.profile] = self.left_out.get(example.profile, 0) + most - kept
         return scenario
-
-
-@dataclass(frozen=True)
-class WrittenHistories:
-    """Histories as texts, one a profile.
-
-    Attributes:
-        texts: up to the first question, see `pmg.preferences.scenarios.verbalize_history`.
-        language_model: reads them.
-        cache: keeps the states.
-        identity: names the language model in keys of the cache.
-        pictures: looks up the features of the texts' pictures.
-    """
-
-    texts: Sequence[str]
-    language_model: LanguageModel
-    cache: Cache
-    identity: str
-    pictures: PictureLookup = no_pictures
-
-    def states(self, layers: Sequence[int]) -> list[Tensor]:
-        """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.
-
-        `(T, len(layers) * width)` each. A layer takes a tenth of the room of keys and values, and less to compute the
-        lower it is. PmgError if the language model has no such layer, or reads shorter texts.
-        """
-        found: list[Tensor] = []
-        for start in track(range(0, len(self.texts), ENTRY), "Reading histories"):
-            texts = list(self.texts[start : start + ENTRY])
-            key = Cache.key(kind="states", model=self.identity, layers=[*layers], texts=texts)
-            read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layers))  # type: ignore[misc]
-            found += read["states"].split(read["lengths"].tolist())
-        return found
-
-    def _read(self, texts: list[str], layers: Sequence[int]) -> dict[str, Tensor]:
-        states = self.language_model.layer_states(texts, layers, self.pictures(texts))
-        return {"states": torch.cat(states), "lengths": torch.tensor([len(rows) for rows in states])}
 
 
 @dataclass(frozen=True)
