@@ -79,8 +79,7 @@ def test_noise_on_the_way_is_not_the_initial_noise_again():
     """A model that predicts black leaves the second step the first one's noise alone."""
     noise, seen = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7)), []
     scheduler = df.LCMScheduler(**SCHEDULE, prediction_type="sample")
-    scheduler.set_timesteps(2)
-    sample_latents(lambda latents, _: seen.append(latents) or torch.zeros_like(latents), scheduler, noise, [7])
+    sample_latents(lambda latents, _: seen.append(latents) or torch.zeros_like(latents), scheduler, noise, [7], 2)
     assert seen[1].std() > 0.5
     assert abs(torch.cosine_similarity(seen[1].flatten(), noise.flatten(), 0)) < 0.3
 
@@ -89,8 +88,7 @@ def test_seeds_have_no_effect_where_steps_add_no_noise():
     noise, ends = torch.randn(1, 4, 8, 8), []
     for seed in (7, 8):
         scheduler = df.EulerDiscreteScheduler(**SCHEDULE)
-        scheduler.set_timesteps(3)
-        ends.append(sample_latents(lambda latents, _: latents.sin(), scheduler, noise, [seed]))
+        ends.append(sample_latents(lambda latents, _: latents.sin(), scheduler, noise, [seed], 3))
     assert torch.equal(*ends)
 
 

@@ -32,6 +32,7 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Strength = Annotated[float, Ge(0.05), Le(1)]  # of noise that is mixed into an image
 Cosine = Annotated[float, Ge(-1), Le(1)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 Repeats = Annotated[int, Ge(1), Le(1_000)]  # of what one image takes: steps, noises

@@ -19,7 +19,7 @@ from pmg.generation.records import Candidate
 from pmg.generation.requests import Method, Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
-from pmg.models.diffusion.interfaces import Capabilities, Generator
+from pmg.models.diffusion.interfaces import Capabilities, Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import device_of, to_device
@@ -79,7 +79,9 @@ class Pipeline:
         return other
 
     def check(self, name: str, method: Method) -> None:
-        """Checks that the scorer compares images with what a method gives it, words or a taste, else PmgError."""
+        """Checks that scorer and generator take what a method gives them, else PmgError."""
+        if method.start and self.generator.supports.fixed_steps is not None:
+            raise PmgError(f"this generator starts from no image, and has no solver. Set method.{name}.start=''")
         knows_tastes = hasattr(self.scorer, "compare")
         if method.taste and not knows_tastes:
             scorer = type(self.scorer).__name__
@@ -152,9 +154,19 @@ class Pipeline:
         # 3. sample all branches of all candidates from their request's seed
         seeds = [seed for request in requests for seed in noise_seeds(request.seed, self.pairs)]
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = self.generator.sample(branches, list(coefficients.values()), seeds, steps, distilled)
+            latents = self.generator.sample(
+                branches, list(coefficients.values()), seeds, steps, distilled, self._encode_start(requests)
+            )
         self.evaluations += len(branches) * len(seeds) * steps
         return latents
+
+    def _encode_start(self, requests: Sequence[Request]) -> Start | None:
+        """Returns what each candidate starts from; None where that is noise alone."""
+        images, strength = [request.start for request in requests if request.start is not None], requests[0].strength
+        if not images or strength is None:
+            return None
+        latents = self.generator.encode_images(torch.stack(images))
+        return Start(latents.repeat_interleave(len(self.pairs), 0), strength)
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pmg.domain import Example, Item, Keywords
+from pmg.configuration.ranges import Strength
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.models.vision.scorer import Taste
@@ -28,7 +29,12 @@ class Method:
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         references: source of the reference images that the denoiser sees; empty: none.
         taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
-        image: source of finished images, used in place of generated ones; empty: none.
+        image: source of images that are used in place of generated ones; empty: none.
+        start: source of images that sampling starts from in place of noise alone; empty: none.
+        strength: share of the solver's time that is left from there, see `Start`; None: there is no `start`.
+
+    Raises:
+        PmgError: there is a `start` without a `strength`, or the other way round.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
@@ -39,7 +45,13 @@ class Method:
     references: str = ""
     taste: str = ""
     image: str = ""
+    start: str = ""
+    strength: Strength | None = None
     mismatch: bool = True
+
+    def __post_init__(self) -> None:
+        if bool(self.start) != (self.strength is not None):
+            raise PmgError("a method has a start and its strength, or neither: start: retrieve, strength: 0.5")
 
     @property
     def personal(self) -> bool:
@@ -49,7 +61,7 @@ class Method:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste, self.image)
+        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste, self.image, self.start)
         return tuple(filter(None, named))
 
 
@@ -87,7 +99,9 @@ class Request:
         alpha: share of the preference score in z, in [0, 1]; see `share`.
         references: reference images, or None.
         taste: what d_p compares the image with in place of `keywords`, or None.
-        image: a finished image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
+        image: an image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
+        start: an image `(3, H, W)` in [-1, 1] that sampling starts from, or None.
+        strength: share of the solver's time that is left from there, in (0, 1]; None: there is no `start`.
     """
 
     target: Keywords
@@ -100,6 +114,8 @@ class Request:
     references: ReferenceImages | None = field(default=None, kw_only=True)
     taste: Taste | None = field(default=None, kw_only=True)
     image: Tensor | None = field(default=None, kw_only=True)
+    start: Tensor | None = field(default=None, kw_only=True)
+    strength: float | None = field(default=None, kw_only=True)
 
     @property
     def has_preference_score(self) -> bool:
@@ -143,4 +159,6 @@ class RequestBuilder:
             references=read(method.references),
             taste=read(method.taste),
             image=read(method.image),
+            start=read(method.start),
+            strength=method.strength,
         )

@@ -86,7 +86,7 @@ class PreferenceSource(ABC):
         kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "finished images"]]
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "images"]]
 
     @property
     def requires(self) -> Requirements:
@@ -153,9 +153,9 @@ class TasteSource(PreferenceSource):
 
 
 class ImageSource(PreferenceSource):
-    """A source of finished images, e.g. found by a search, which are scored and recorded as a generator's are.
+    """A source of images, e.g. found by a search: a method shows them as they are, or starts its drawings from them.
 
     Called, it returns of each profile a function of the target that gives the image, `(3, H, W)` in [-1, 1].
     """
 
-    kind = "finished images"
+    kind = "images"

@@ -16,7 +16,7 @@ from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer, InputSequence, TokenDecoding
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
-from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder
+from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder, Start
 from pmg.models.diffusion.sampling import combine
 from pmg.models.image_passes import ImagePasses
 
@@ -149,7 +149,7 @@ class ImageTokenGenerator(ImagePasses):
     @torch.no_grad()
     def sample(
         self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
-        guidance: float | None = None,
+        guidance: float | None = None, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns tokens `(B, T)` on the weights' device, see `Generator.sample`.
 

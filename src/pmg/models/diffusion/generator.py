@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Condition, stack
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
-from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, LatentCodec, PromptEncoder
+from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, LatentCodec, PromptEncoder, Start
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.sampling import combine, sample_latents
 from pmg.models.image_passes import ImagePasses
@@ -124,23 +124,21 @@ class DiffusionGenerator(ImagePasses):
     @torch.no_grad()
     def sample(
         self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
-        guidance: float | None = None,
+        guidance: float | None = None, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns latents `(B, C, h, w)` on the denoiser's device, see `Generator.sample`.
 
         All branches go through the denoiser in one batch: a step costs an evaluation of each branch and image.
         """
         noise = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return self.sample_from(torch.stack(noise), branches, coefficients, seeds, steps, guidance)
+        return self.sample_from(torch.stack(noise), branches, coefficients, seeds, steps, guidance, start)
 
     @torch.no_grad()
     def sample_from(
         self, noise: Tensor, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int],
-        steps: int, guidance: float | None = None,
+        steps: int, guidance: float | None = None, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns what `sample` returns, from given noise `(B, C, h, w)`; seeds serve samplers that add noise."""
-        scheduler = self.process.new_sampler()
-        scheduler.set_timesteps(steps, device=self.device)
         inputs = self.prepare(stack(branches), guidance, reused=True)
 
         def predict(noisy: Tensor, time: Tensor) -> Tensor:
@@ -148,7 +146,7 @@ class DiffusionGenerator(ImagePasses):
             output = self._predict(torch.cat([noisy] * len(branches)), time.expand(len(noisy) * len(branches)), inputs)
             return self.mix(output.chunk(len(branches)), coefficients)
 
-        return sample_latents(predict, scheduler, noise.to(self.device), seeds)
+        return sample_latents(predict, self.process.new_sampler(), noise.to(self.device), seeds, steps, start)
 
     def compile_model(self, dynamic: bool | None) -> None:
         """Compiles the denoiser on its next call, see `Generator.compile_model`."""

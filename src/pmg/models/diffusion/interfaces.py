@@ -152,6 +152,19 @@ class DenoisingOutputs:
     target: Tensor
 
 
+@dataclass(frozen=True)
+class Start:
+    """Images that sampling starts from in place of noise alone (SDEdit, Meng et al. 2022).
+
+    Attributes:
+        latents: of the images, `(B, *latent_shape)`.
+        strength: share of the solver's time that is left, in (0, 1], as in diffusers; the larger, the less is kept.
+    """
+
+    latents: Tensor
+    strength: float
+
+
 class Generator(Protocol):
     """A frozen model that generates images under a condition, and the loss by which the condition is trained."""
 
@@ -220,7 +233,7 @@ class Generator(Protocol):
 
     def sample(
         self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
-        guidance: float | None = None,
+        guidance: float | None = None, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns generated latents `(B, *latent_shape)`.
 
@@ -230,6 +243,7 @@ class Generator(Protocol):
             seeds: of each image, `B`; an image depends on its own seed, and not on the batch.
             steps: solver steps, or `Capabilities.fixed_steps`.
             guidance: scale for generators with ``guidance_input``.
+            start: what solvers start from in place of noise alone; generators with ``fixed_steps`` get none.
         """
         ...
 

@@ -9,6 +9,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from pmg.models.diffusion.interfaces import Start
 from pmg.seeding import stable_number
 
 
@@ -25,23 +26,42 @@ def combine(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
 
 
 def sample_latents(
-    predict: Callable[[Tensor, Tensor], Tensor], scheduler: SchedulerMixin, noise: Tensor, seeds: Sequence[int]
-) -> Tensor:
+    predict: Callable[[Tensor, Tensor], Tensor], scheduler: SchedulerMixin, noise: Tensor, seeds: Sequence[int],
+    steps: int, start: Start | None = None,
+) -> Tensor:  # fmt: skip
     """Returns latents `(B, C, h, w)` that a scheduler reaches from `noise`.
 
     Args:
         predict: the guided prediction for latents `(B, C, h, w)` at one time `()`.
-        scheduler: with its steps set.
+        scheduler: in its initial state.
         noise: N(0, 1), `(B, C, h, w)`.
         seeds: of each latent, for schedulers that add noise in each step.
+        steps: number of predictions.
+        start: what the noise is mixed into; None: nothing.
     """
-    latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # schedulers of flow matching have no scale
+    total = round(steps / start.strength) if start else steps  # diffusers takes the last of `steps`, at less cost
+    scheduler.set_timesteps(total, device=noise.device)
+    times = scheduler.timesteps
+    if start is None:
+        latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # schedulers of flow matching have no scale
+    else:
+        times = times[(total - steps) * scheduler.order :]
+        latents = _add_noise(scheduler, start.latents.to(noise), noise, times[:1], (total - steps) * scheduler.order)
     scale_input = getattr(scheduler, "scale_model_input", lambda scaled, _: scaled)
     rngs = _step_rngs(scheduler, seeds)
-    for time in scheduler.timesteps:
+    for time in times:
         output = predict(scale_input(latents, time), time)
         latents = scheduler.step(output, time, latents, **rngs).prev_sample
     return latents
+
+
+def _add_noise(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, time: Tensor, step: int) -> Tensor:
+    """Returns the latents from which a scheduler goes on at a step, at the time `(1,)` of that step."""
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(step)
+    if hasattr(scheduler, "scale_noise"):  # of flow matching
+        return scheduler.scale_noise(clean, time, noise)
+    return scheduler.add_noise(clean, noise, time)
 
 
 def _step_rngs(scheduler: SchedulerMixin, seeds: Sequence[int]) -> dict[str, list[torch.Generator]]:
