@@ -25,7 +25,8 @@ KINDS = {  # what the source that an argument of a method names has to give
     "negative": "keywords",
     "references": "reference images",
     "taste": "tastes",
-    "image": "finished images",
+    "image": "images",
+    "start": "images",
 }
 
 
