@@ -102,6 +102,21 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
 
 
+def test_the_less_strength_the_more_is_kept_of_the_start(pipeline):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = pipeline.generator.encode_images(images)
+
+    def distances(strength):
+        requests = [replace(request(seed), start=image, strength=strength) for seed, image in enumerate(images)]
+        return (pipeline.denoise(requests) - latents.repeat_interleave(3, 0)).square().mean((1, 2, 3))
+
+    weak, strong = distances(0.05), distances(0.9)
+    assert (weak < strong).all()
+    assert pipeline.evaluations == 2 * 3 * 3 * 2 * 2  # as many as from noise
+    alone = [replace(request(seed), start=None, strength=0.05) for seed in range(2)]
+    assert torch.equal(pipeline.denoise(alone), pipeline.denoise([request(seed) for seed in range(2)]))
+
+
 def test_images_are_in_range(pipeline):
     images = pipeline([request()]).images
     assert images.shape == (1, 3, 64, 64)

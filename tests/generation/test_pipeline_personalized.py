@@ -125,6 +125,8 @@ def test_steps_and_guidance_of_a_call_hold_for_it_alone(pipe):
             r"conversation\[0\]: unknown key 'nam'; did you mean 'name'",
         ),
         ({"target": None}, "has no target, and no conversation that an image could answer"),
+        ({"image": [to_picture(torch.zeros(3, 8, 8))] * 2}, "image must be a picture, or .* each of the 1 targets"),
+        ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": 0}, r"strength must be in \[0.05, 1\], got 0"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, a whole number: 0"),
@@ -300,6 +302,16 @@ def test_images_for_nobody_avoid_what_the_scenario_does(pipe, monkeypatch):
     assert pipe(ONE, "rocket", guidance_scale={"negative": 1.0}).records[0]["negative_keywords"] == ["blurry, dark"]
     monkeypatch.setattr(pipe.pipeline, "scales", replace(pipe.pipeline.scales, negative=1.0))
     assert avoided() == [["blurry, dark"]] * 2
+
+
+def test_images_start_from_pictures_of_their_targets(pipe):
+    black, white = (to_picture(torch.full((3, 30, 40), level)) for level in (-1.0, 1.0))
+    alone = pipe(ONE, ["rocket", "cat"], generator=rng())
+    same = pipe(ONE, ["rocket", "cat"], generator=rng(), image=black, strength=0.05)
+    each = pipe(ONE, ["rocket", "cat"], generator=rng(), image=[black, white], strength=0.05)
+    assert np.array_equal(pixels(same)[0], pixels(each)[0])
+    assert abs(pixels(same)[1] - pixels(each)[1]).max() > 2
+    assert not np.array_equal(pixels(alone), pixels(same))
 
 
 @pytest.mark.parametrize("alpha", [2, -0.1, "half"])

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pmg.configuration.instantiate import instantiate
-from pmg.domain import Keywords
+from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 from pmg.generation.requests import Method, Preference, RequestBuilder
 from pmg.preferences.keywords import NO_WORDS, join_words
@@ -88,6 +88,14 @@ def test_a_source_may_answer_for_each_target(build, example):
     assert made.keywords.words == (example.target.title,)
     assert float(made.soft_tokens[0, 0]) == len(example.target.title)
     assert made.image.shape == (3, 8, 8)
+    started = build()(example, Method(start="found", strength=0.4), Preference(example.user, rows))
+    assert (started.start.shape, started.strength, started.image) == ((3, 8, 8), 0.4, None)
+
+
+@pytest.mark.parametrize("arguments", [{"start": "found"}, {"strength": 0.5}])
+def test_a_start_needs_its_strength_and_the_other_way_round(arguments):
+    with pytest.raises(PmgError, match="a start and its strength, or neither"):
+        Method(**arguments)
 
 
 def test_joined_words_keep_their_scores():

@@ -19,6 +19,7 @@ from pmg.generation.pipeline import Pipeline
 from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.diffusion.interfaces import Start
 from pmg.models.diffusion.sampling import sample_latents
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.tiny_models import tiny_scorer
@@ -54,6 +55,46 @@ def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
     pipe.scheduler = generator.process.new_sampler()
     torch.testing.assert_close(got, own_images(pipe, start, 3.0), atol=2e-4, rtol=1e-3)
     assert got.std() > 0.01
+
+
+def test_images_from_a_start_are_those_of_the_librarys_pipeline(tmp_path):
+    """Three steps from half of the way are the last three of six there."""
+    generator = StableDiffusion.load(write_sd15(tmp_path))
+    told, clean = join(generator.text_encoder.encode(TEXTS)), noise(generator)
+    drawn = generator.sample([told], [1.0], [7, 8], 3, start=Start(clean, 0.5))
+    pipe = df.StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path)
+    pipe.scheduler = generator.process.new_sampler()
+    draws = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    call = {"image": clean, "strength": 0.5, "num_inference_steps": 6, "guidance_scale": 1.0, "output_type": "pt"}
+    pipe.set_progress_bar_config(disable=True)
+    own = pipe(TEXTS, generator=draws, **call).images * 2 - 1
+    torch.testing.assert_close(generator.decode(drawn), own, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "shift"),
+    [
+        (df.FlowMatchEulerDiscreteScheduler(shift=2.0), 2.0),
+        (df.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0), 2.0),
+        (df.DPMSolverMultistepScheduler(**SCHEDULE), None),
+        (df.EulerDiscreteScheduler(**SCHEDULE), None),
+        (df.DDIMScheduler(**SCHEDULE, clip_sample=False), None),
+    ],
+)
+@pytest.mark.parametrize("strength", [0.3, 0.7])
+def test_a_model_that_knows_the_noise_gives_the_start_back(scheduler, shift, strength):
+    clean, noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    times = []
+
+    def predict(latents, time):
+        times.append(float(time))
+        return noise - clean if shift else noise
+
+    found = sample_latents(predict, scheduler, noise, [0, 1], 20, Start(clean, strength))
+    torch.testing.assert_close(found, clean, atol=1e-3, rtol=1e-3)
+    assert len(times) == 20
+    noisy = shift * strength / (1 + (shift - 1) * strength) if shift else strength
+    assert times[0] == pytest.approx(1000 * noisy, abs=60)
 
 
 def test_distilled_guidance_is_an_input(tmp_path):

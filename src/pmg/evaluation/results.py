@@ -59,6 +59,8 @@ class ResultBuilder:
             PmgError: there are no rows, a column is missing, or a row occurs twice.
         """
         self._check(rows)
+        codes = {name: pd.factorize(rows[name], sort=True)[0] for name in ("example", "user")}
+        rows = rows.assign(**codes)  # joined at a fifth of the memory that texts take
         own = rows[rows["control"] == "own"]
         arms, found = self._arms_in_order(own), sets or {}
         ordered = {name: {arm: values[arm] for arm in arms if arm in values} for name, values in found.items()}

@@ -80,8 +80,8 @@ class Pipeline:
 
     def check(self, name: str, method: Method) -> None:
         """Checks that scorer and generator take what a method gives them, else PmgError."""
-        if method.start and self.generator.supports.fixed_steps is not None:
-            raise PmgError(f"this generator starts from no image, and has no solver. Set method.{name}.start=''")
+        if method.start:
+            check_start(f"method.{name}.start", self.generator.supports)
         knows_tastes = hasattr(self.scorer, "compare")
         if method.taste and not knows_tastes:
             scorer = type(self.scorer).__name__
@@ -289,6 +289,14 @@ def check_steps(key: str, steps: int | None, supports: Capabilities) -> int:
         raise PmgError(f"{key} is null, and this generator has a solver. Set a number of steps, e.g. {key}=25.")
     require_positive(**{key: steps})
     return steps
+
+
+def check_start(key: str, supports: Capabilities) -> None:
+    """Raises a `PmgError` that names the key if a generator's sampling can't start from an image."""
+    if supports.fixed_steps is not None:
+        raise PmgError(
+            f"{key}: this generator predicts tokens one after another and starts from no image. Leave it out."
+        )
 
 
 def _check_scales(scales: Scales, supports: Capabilities) -> None:

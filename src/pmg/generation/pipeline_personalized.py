@@ -32,10 +32,16 @@ from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
+from pmg.generation.pipeline import Pipeline, build_pipeline, check_start, check_steps
 from pmg.generation.requests import Request
 from pmg.generation.serialization import read_index
-from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
+from pmg.generation.user_preference import (
+    UserPreference,
+    build_plain_request,
+    build_request,
+    extract_preference,
+    read_starts,
+)
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -197,7 +203,7 @@ class PersonalizedPipeline:
         alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None, output_type: str = "pil",
-        return_dict: bool = True,
+        return_dict: bool = True, image: Image.Image | Sequence[Image.Image] | None = None, strength: float = 0.5,
     ) -> PersonalizedPipelineOutput | tuple[Any, ...]:  # fmt: skip
         """Generates images of `target` for the user of `history`, or of each target for its user in a batch.
 
@@ -220,6 +226,8 @@ class PersonalizedPipeline:
             generator: random number generator of the noise's seeds, or a list of one for each image; None: torch's.
             output_type: ``pil``, ``pt`` or ``np``, see `find_converter`.
             return_dict: False: a tuple of images and records.
+            image: picture of the target that sampling starts from, or one for each target; None: noise alone.
+            strength: share of the solver's time that is left from there, in [0.05, 1]; less keeps more of `image`.
 
         Returns:
             The images, those of a target together, with a record of each.
@@ -230,13 +238,19 @@ class PersonalizedPipeline:
         check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
         convert = find_converter(output_type)
+        if image is not None:
+            check_start("image", self.pipeline.generator.supports)
         users, batched = self.arguments.users(history, dislikes, conversation)
         targets, _ = self.arguments.targets(target, len(users) if batched else None)
+        starts = read_starts(image, strength, len(targets), self.pipeline.generator.size)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
         steps, scales = self._settings(num_inference_steps, guidance_scale)
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
         rows = range(len(targets)) if len(users) > 1 else [0] * len(targets)
-        requests = [self._request(preferences[row], item, alpha) for row, item in zip(rows, targets, strict=True)]
+        requests = [
+            replace(self._request(preferences[row], item, alpha), start=start, strength=strength)
+            for row, item, start in zip(rows, targets, starts, strict=True)
+        ]
         repeated = [request for request in requests for _ in range(num_images_per_prompt)]
         seeded = [replace(request, seed=seed) for request, seed in zip(repeated, seeds, strict=True)]
         output = self._draw(seeded, steps, scales, convert)

@@ -101,7 +101,7 @@ class Request:
         taste: what d_p compares the image with in place of `keywords`, or None.
         image: an image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
         start: an image `(3, H, W)` in [-1, 1] that sampling starts from, or None.
-        strength: share of the solver's time that is left from there, in (0, 1]; None: there is no `start`.
+        strength: share of the solver's time that is left from there, in (0, 1]; without effect where `start` is None.
     """
 
     target: Keywords

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pmg.configuration.ranges import WEAKEST
 from pmg.data.dataset import ItemRows
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
@@ -87,6 +88,24 @@ def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request
     (words,) = extractor.describe([target]).values()
     avoided = extractor.budget.fit(negative_prompt(extractor.scenario.negative_prompt))
     return Request(words, NO_WORDS, False, None, 0, negative=avoided)
+
+
+def read_starts(
+    image: Image.Image | Sequence[Image.Image] | None, strength: float, count: int, size: int
+) -> list[Tensor | None]:  # fmt: skip
+    """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise alone.
+
+    Raises:
+        PmgError: there is neither one image nor one for each target, or `strength` is out of range.
+    """
+    if image is None:
+        return [None] * count
+    images = [image] * count if isinstance(image, Image.Image) else image
+    if len(images) != count or not all(isinstance(one, Image.Image) for one in images):
+        raise PmgError(f"image must be a picture, or a list of one for each of the {count} targets: {image!r:.80}")
+    if not WEAKEST <= strength <= 1:
+        raise PmgError(f"strength must be in [{WEAKEST}, 1], got {strength!r:.80}")
+    return [from_picture(picture, size) for picture in images]
 
 
 class GivenPictures(ItemRows):
