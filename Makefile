@@ -180,6 +180,10 @@ gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, be
 many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two hours of a core)
 	$(BIN)/python experiments/many_users.py outputs/many_users --record
 
+starts: channel-encoders ## pictures drawn from another artist's drawing of the target, beside noise alone (an hour of two cores after the readers)
+	$(BIN)/pmg-study experiment=starts $(ARGS)
+	$(BIN)/python experiments/report.py starts
+
 field: channel-encoders ## the benchmark of methods: all of them in one table (an hour and a half of two cores after the readers)
 	$(BIN)/pmg-study experiment=field $(ARGS)
 	$(BIN)/pmg-report field --add outputs/studies/field

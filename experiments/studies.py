@@ -98,6 +98,21 @@ STUDIES = {
         generators=True,
         mismatched=True,
     ),
+    "starts": Study(
+        {"channel": "data.channel"},
+        by="group",
+        across=tuple(
+            (("channel = pictures", one), ("channel = pictures", other))
+            for one, other in (
+                ("sdedit", "retrieve"),
+                ("pmg_sdedit", "retrieve"),
+                ("sdedit", "none"),
+                ("pmg_sdedit", "none"),
+                ("sdedit", "mean_style"),
+                ("pmg_sdedit", "pmg"),
+            )
+        ),
+    ),
     "channels": Study(
         {"channel": "data.channel"},
         ("none", "mean_style", "stored", "pooled", "read", "soft", "pmg", "oracle"),

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from commands import FEW
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.explanations import explain
-from pmg.orchestration.sweep import format_best_trial, rerun_command, resume_study
+from pmg.domain import PmgError
+from pmg.orchestration.sweep import format_best_trial, refuse_run_dir, rerun_command, resume_study
 from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child
 from pmg.runs.process_state import RunFailedError
 
@@ -53,6 +54,13 @@ def test_rerun_command_is_the_original_one(tmp_path):
     kept = [argument for argument in given if argument != "run_dir=x"]
     assert again == ["pmg-train", *kept, f"run_dir={tmp_path}"]
     assert shlex.split(rerun_command("train", given)) == ["pmg-train", *given]
+
+
+def test_the_folder_of_a_run_is_refused_where_runs_have_folders_of_their_own():
+    with pytest.raises(PmgError, match=r"run_dir=x: the runs of this study go to studies/s\. Name it by name=NAME"):
+        refuse_run_dir("x", Path("studies/s"), ["run_dir=x", "seed=1"])
+    refuse_run_dir("x", Path("x"), ["run_dir=x", "seed=1"])
+    refuse_run_dir("outputs/run", Path("studies/s"), ["seed=1"])
 
 
 @pytest.mark.parametrize(

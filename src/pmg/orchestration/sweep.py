@@ -67,6 +67,7 @@ class SweepSummary(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             refuse_sweep(folder)
+            refuse_run_dir(config.run_dir, folder, config.hydra.overrides.task)
         except PmgError as error:  # Hydra warns of errors in callbacks, and goes on
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
@@ -104,6 +105,15 @@ class SweepSummary(Callback):
                     if job.status == "unfinished"
                 }
             )
+
+
+def refuse_run_dir(run_dir: str, folder: Path, overrides: Sequence[str]) -> None:
+    """Raises a `PmgError` if `run_dir` was set for a study, whose runs have folders of their own in `folder`."""
+    if Path(run_dir) != folder and any(text.startswith("run_dir=") for text in overrides):
+        raise PmgError(
+            f"run_dir={run_dir}: the runs of this study go to {folder}. Name it by name=NAME, or set "
+            "hydra.mode=RUN for a single run"
+        )
 
 
 def summarize(sweep: Sweep) -> bool:
