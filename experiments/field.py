@@ -26,7 +26,7 @@ from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
 from pmg.generation.records import Record, read_images, read_records
 from pmg.methods.field.benchmark import MEASURES, read_all, read_benchmark
-from pmg.methods.field.ranking import rank_methods, user_values
+from pmg.methods.field.page import rank_methods, user_values
 from pmg.reporting.figures import draw_arms, save
 
 HERE = Path(__file__).resolve().parent / "field"

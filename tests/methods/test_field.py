@@ -21,7 +21,7 @@ from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.generation.records import Candidate, Record, RecordWriter
 from pmg.methods.field.benchmark import MEASURES, Result, read_all, read_benchmark
 from pmg.methods.field.command import run
-from pmg.methods.field.ranking import rank_methods, rank_rows
+from pmg.methods.field.page import rank_methods, rank_rows
 from pmg.methods.field.submission import CHANNEL
 from pmg.runs.content import digest_file
 from pmg.seeding import stable_number
