@@ -27,8 +27,7 @@ from pmg.configuration.compose import compose
 from pmg.data.dataset import Timeline
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.recommendation.behaviour import Behaviour
-from pmg.recommendation.ranking import CHOSEN_BY, METRICS, Catalogue, Ranked, measure
-from pmg.recommendation.reranking import rerank
+from pmg.recommendation.ranking import CHOSEN_BY, METRICS, Catalogue, Ranked, measure, rerank
 from pmg.runs.provenance import git_state
 
 PROPOSED, LEAST = 100, 5  # films that are proposed to each person; people who like a film that takes part

@@ -12,8 +12,7 @@ from pmg.domain import PmgError
 from pmg.recommendation.behaviour import Behaviour
 from pmg.recommendation.features import ItemFeatures, pair_features
 from pmg.recommendation.pairs import EVERYBODY, Candidates
-from pmg.recommendation.ranking import Catalogue, Recommender, measure
-from pmg.recommendation.reranking import fit_choice, rerank
+from pmg.recommendation.ranking import Catalogue, Recommender, fit_choice, measure, rerank
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
     from pmg.recommendation.pairs import EVERYBODY, read_candidates, write_candidates
-    from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS
-    from pmg.recommendation.reranking import rerank
+    from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS, rerank
 
     builder = Builder(cfg, run)
     recommenders: Mapping[str, Recommender] = {name: instantiate(node) for name, node in cfg.recommenders.items()}
