@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pmg.looks.models.branches import OCTAVES, colour_waves
+from pmg.looks.models.trunk import OCTAVES, colour_waves
 from pmg.models.tiny_models import tiny_scorer
 
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.configuration.ranges import Count, CountOrZero
-from pmg.looks.models.branches import PALETTE, ColourBranch, TextureBranch
 from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
-from pmg.looks.models.trunk import statistics
+from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, statistics
 from pmg.models.vision.backbones import ImageEncoder
 from pmg.models.vision.scorer import Scorer
 
