@@ -15,8 +15,7 @@ pytestmark = [*IN_BROWSER, pytest.mark.ci]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory, looks):
-    from pmg.studio.app.server import build_app
-    from pmg.studio.app.studio import Studio
+    from pmg.studio.app.studio import Studio, build_app
 
     studio = Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), looks, 3, 6, [0.5, 1.0, 2.0], 0)
     with served(build_app(studio)) as url:
@@ -84,8 +83,7 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
 
 
 def test_messages_are_added_removed_and_read(chromium, tmp_path, looks):
-    from pmg.studio.app.server import build_app
-    from pmg.studio.app.studio import Studio
+    from pmg.studio.app.studio import Studio, build_app
 
     scenario = pmg.instantiate(pmg.compose("generate", ["scenario=chat_sticker", "run_dir=unused"]).scenario)
     studio = Studio(load_tiny(tmp_path / "pipeline", scenario), looks, 2, 4, [1.0], 0)

@@ -15,8 +15,7 @@ from pmg.domain import PmgError
 from pmg.studio.app.command import find_pipeline
 from pmg.studio.app.jobs import CancelledError, Job
 from pmg.studio.app.pictures import read_picture, to_data_uri
-from pmg.studio.app.server import build_app
-from pmg.studio.app.studio import Studio, Upload, Wish
+from pmg.studio.app.studio import Studio, Upload, Wish, build_app
 
 EVIL = "<img src=x onerror=alert(1)>"
 

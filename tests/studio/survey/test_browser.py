@@ -101,7 +101,7 @@ def test_who_would_lose_answers_is_told(page, survey):
 
 @both
 def test_served_into_the_database(page, survey):
-    from pmg.studio.survey.server import build_server
+    from pmg.studio.survey.materials import build_server
 
     folder, key = survey
     with served(build_server(folder)) as url:

@@ -13,8 +13,7 @@ from fastapi.testclient import TestClient
 from pmg.domain import PmgError
 from pmg.studio.http_server import bind, serve
 from pmg.studio.survey.answers import DATABASE, read_answers
-from pmg.studio.survey.materials import write_survey
-from pmg.studio.survey.server import build_server
+from pmg.studio.survey.materials import build_server, write_survey
 from surveys import METHODS, answer, code, make_survey
 
 

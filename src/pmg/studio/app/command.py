@@ -25,8 +25,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         raise PmgError(f"pmg-app needs {error.name}: {install_extra('app')}") from error
     from pmg.generation.pipeline_personalized import PersonalizedPipeline
     from pmg.studio import http_server
-    from pmg.studio.app.server import build_app
-    from pmg.studio.app.studio import Studio
+    from pmg.studio.app.studio import Studio, build_app
 
     listener = http_server.bind(cfg.host, cfg.port)
     folder = find_pipeline(cfg.pipeline)

@@ -1,12 +1,12 @@
-"""What the app does: users and pictures to choose from, and the generation for a history."""
+"""What the app does: users and pictures to choose from, the generation for a history, and its server."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -22,9 +22,14 @@ from pmg.generation.call_arguments import ItemLike, with_pictures
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
 from pmg.generation.selection import pareto_front
 from pmg.generation.user_preference import UserPreference
+from pmg.html_document import render_document
 from pmg.models.language.picture_marks import name_pictures
-from pmg.studio.app.jobs import Job
-from pmg.studio.app.pictures import from_data_uri, to_data_uri
+from pmg.studio.app.jobs import Job, JobQueue
+from pmg.studio.app.pictures import LARGEST, from_data_uri, read_picture, to_data_uri
+from pmg.studio.http_server import create_app
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's name
 Text = Annotated[str, Field(min_length=1, max_length=120)]
@@ -221,3 +226,59 @@ def stops_within(job: Job) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+class JobCode(BaseModel, extra="forbid"):
+    """Names a job."""
+
+    id: str
+
+
+class Named(BaseModel, extra="forbid"):
+    """Names a target."""
+
+    target: Text
+
+
+def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> FastAPI:
+    """Returns the application."""
+    from fastapi import Request
+
+    jobs = JobQueue(waiting)
+    app = create_app(host, LARGEST, render_document("pmg.studio.app", "app", "pmg.studio", content=studio.describe()))
+
+    async def upload(request: Request) -> Mapping[str, str]:
+        """Returns an uploaded picture, small and encoded anew."""
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > LARGEST:
+                raise PmgError(f"the picture is larger than {LARGEST // 2**20} MiB. Make it smaller.")
+        return {"picture": to_data_uri(read_picture(bytes(content)))}
+
+    upload.__annotations__["request"] = Request  # FastAPI reads the annotation, which is local to this function
+    app.post("/api/upload")(upload)
+
+    @app.post("/api/generate")
+    def generate(wish: Wish) -> Mapping[str, str]:
+        """Adds a job."""
+        studio.check(wish)
+        return {"id": jobs.add(lambda job: studio.generate(wish, job)).id}
+
+    @app.post("/api/nearest")
+    def nearest(named: Named) -> Mapping[str, list[str]]:
+        """Returns titles that a target may mean."""
+        return {"titles": studio.nearest(named.target)}
+
+    @app.post("/api/job")
+    def job(code: JobCode) -> Mapping[str, Any]:
+        """Returns a job's progress and results."""
+        return jobs.state(code.id)
+
+    @app.post("/api/cancel")
+    def cancel(code: JobCode) -> Mapping[str, Any]:
+        """Cancels a job."""
+        jobs.cancel(code.id)
+        return jobs.state(code.id)
+
+    return app

@@ -100,7 +100,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
 def _serve(settings: SurveyConfig, run: Run) -> None:
     """Serves a survey until it is interrupted."""
     from pmg.studio import http_server
-    from pmg.studio.survey.server import build_server
+    from pmg.studio.survey.materials import build_server
 
     app = build_server(Path(str(settings.serve)), settings.host)
     listener = http_server.bind(settings.host, settings.port)

@@ -1,16 +1,18 @@
-"""Content of a survey: blinded tasks with their images, and the key that says which method made which image."""
+"""A survey: blinded tasks with their images, the key that says which method made which image, and its server."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 from torch import Tensor
 
 from pmg.cache import atomic_write_json, atomic_write_text
@@ -21,8 +23,13 @@ from pmg.generation.records import Key, Record
 from pmg.html_document import render_document
 from pmg.models.vision.pictures import data_uri, to_picture
 from pmg.preferences.stated import own_messages
+from pmg.studio.http_server import create_app
+from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
 from pmg.studio.survey.design import Design, Task
 from pmg.studio.survey.schema import Texts
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
 HISTORY = 12  # shown images of a history, the latest
@@ -154,3 +161,52 @@ def render_page(content: Mapping[str, Any], served: bool) -> str:
     """
     values = {"content": {**content, "served": served}, "connect": "'self'" if served else "'none'"}
     return render_document("pmg.studio.survey", "survey", "pmg.studio", **values)
+
+
+LARGEST = 4096  # bytes of an answer
+
+
+class Join(BaseModel, extra="forbid"):
+    """A rater begins."""
+
+    survey: str
+    consent: Literal[True]
+
+
+class Resume(BaseModel, extra="forbid"):
+    """A rater continues."""
+
+    rater: Code
+
+
+class Submission(Answer):
+    """An answer with the rater's code."""
+
+    rater: Code
+
+
+def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
+    """Returns the application that serves the survey in a folder, with its database; PmgError if it can't be used."""
+    content, key = read_survey(folder, CONTENT), read_survey(folder, KEY)
+    store = AnswerStore(folder / DATABASE, key)
+    app = create_app(host, LARGEST, render_page(content, served=True))
+
+    @app.post("/api/join")
+    def join(body: Join) -> Mapping[str, Any]:
+        """Adds a rater with a random code."""
+        if body.survey != key["survey"]:
+            raise PmgError("this page is of another survey. Reload it.")
+        return store.join(secrets.token_hex(16))
+
+    @app.post("/api/state")
+    def state(body: Resume) -> Mapping[str, Any]:
+        """Returns a rater's answers."""
+        return store.state(body.rater)
+
+    @app.post("/api/answer")
+    def answer(body: Submission) -> Mapping[str, Any]:
+        """Writes an answer."""
+        store.add(body.rater, Answer(task=body.task, value=body.value, seconds=body.seconds))
+        return {"saved": body.task}
+
+    return app
