@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.alpha_tradeoff import ALPHAS
-from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
+from pmg.reporting.figures import ALPHAS, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
 from pmg.reporting.summary import scalar_metric
 
 JUDGED = [

@@ -7,8 +7,9 @@ import pytest
 from pmg.evaluation.metrics.distribution import Kid
 from pmg.evaluation.statistics import interval
 from pmg.evaluation.table_rendering import to_markdown
-from pmg.reporting.alpha_tradeoff import ALPHAS, alpha_curves
 from pmg.reporting.artifacts import gather
+from pmg.reporting.figure_selection import alpha_curves
+from pmg.reporting.figures import ALPHAS
 from pmg.reporting.runs import read_runs
 from pmg.reporting.summary import effects, group, summary_tables, tidy
 from pmg.reporting.variants import find_factors

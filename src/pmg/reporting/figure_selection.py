@@ -1,4 +1,4 @@
-"""Selects the figures that a set of runs has data for."""
+"""Selects the figures that a set of runs has data for, and computes scores as functions of alpha."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pmg.configuration.identity import Role, find_role
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.references import NEAREST
-from pmg.reporting.alpha_tradeoff import alpha_curves
+from pmg.evaluation.statistics import user_means
+from pmg.generation.records import Record
+from pmg.generation.selection import balance_z, pick
 from pmg.reporting.artifacts import Artifacts
-from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
+from pmg.reporting.figures import ALPHAS, Point, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric, trained_metrics
 from pmg.reporting.variants import Factors
@@ -138,3 +143,33 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """Returns width and height in pixels from the header of a PNG."""
         return int.from_bytes(self.content[16:20], "big"), int.from_bytes(self.content[20:24], "big")
+
+
+def alpha_curves(records: Sequence[Record]) -> dict[str, list[Point]]:
+    """Returns for each method the mean scores over users of the candidates selected with each of `ALPHAS`.
+
+    Candidates don't depend on alpha, which only selects. Mismatched preferences, methods with one candidate and
+    methods without a preference score are left out.
+    """
+    own = [record for record in records if record.control == "own" and len(record.candidates) > 1]
+    scored = [record for record in own if all(each.preference is not None for each in record.candidates)]
+    methods = dict.fromkeys(record.method for record in scored)
+    return {name: _curve([record for record in scored if record.method == name]) for name in methods}
+
+
+def _curve(records: Sequence[Record]) -> list[Point]:
+    longest = max(len(record.candidates) for record in records)
+    # runs with fewer weights are padded with their first candidate, which doesn't change the selection
+    tried = [(*each.candidates, *[each.candidates[0]] * (longest - len(each.candidates))) for each in records]
+    d_p, d_t = (
+        torch.tensor([[getattr(candidate, name) for candidate in row] for row in tried])
+        for name in ("preference", "accuracy")
+    )
+    users = np.array([record.user for record in records])
+    picked = [pick(balance_z(d_p, d_t, alpha))[:, None] for alpha in ALPHAS]
+
+    def mean(scores: Tensor, place: Tensor) -> float:
+        """Returns the mean over users of the scores `(N, K)` of the picked candidates `(N, 1)`."""
+        return float(user_means(scores.gather(1, place)[:, 0].numpy(), users).mean())
+
+    return [(mean(d_t, place), mean(d_p, place)) for place in picked]

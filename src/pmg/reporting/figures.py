@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from pmg.cache import atomic_write_bytes
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.alpha_tradeoff import ALPHAS, Point
 from pmg.reporting.summary import Arms
 
 DPI = 120
@@ -24,6 +23,8 @@ NAMED = 12  # series in a legend, labels on an axis
 LETTERS = 13  # of a legend in an inch
 SPAN = 10  # largest to smallest value of an axis that is better read in logarithms
 
+ALPHAS = tuple(number / 20 for number in range(21))
+Point = tuple[float, float]  # accuracy d_t, preference d_p
 Plane = tuple[MetricInfo, MetricInfo]  # a metric of accuracy, and one of preference
 
 
