@@ -138,10 +138,7 @@ def _show(estimate: Estimate) -> None:
     console.print(f"contexts, in the cache on disk: {estimate.contexts / GIB:.2f} GiB")
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("estimate", body)
-
+main = partial(launch, "estimate", body)
 
 if __name__ == "__main__":
     main()

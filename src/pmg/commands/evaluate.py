@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,10 +247,7 @@ def _draw_sheet(
     contact_sheet(rows, list(arms)).save(folder / "contact_sheet.png")
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("evaluate", body)
-
+main = partial(launch, "evaluate", body)
 
 if __name__ == "__main__":
     main()

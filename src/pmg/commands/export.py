@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +98,7 @@ def push(folder: Path, repository: str, private: bool) -> str:
     return str(address)
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("export", body)
-
+main = partial(launch, "export", body)
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,10 +106,7 @@ def _read(
     return RequestBuilder(targets, alpha_rule, builder.seed, avoided), preferences
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("generate", body)
-
+main = partial(launch, "generate", body)
 
 if __name__ == "__main__":
     main()

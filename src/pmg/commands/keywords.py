@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,10 +113,7 @@ def read(
     return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("keywords", body)
-
+main = partial(launch, "keywords", body)
 
 if __name__ == "__main__":
     main()

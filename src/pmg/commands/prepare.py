@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import instantiate
@@ -38,10 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return None
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("prepare", body)
-
+main = partial(launch, "prepare", body)
 
 if __name__ == "__main__":
     main()

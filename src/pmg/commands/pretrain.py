@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,10 +119,7 @@ def install(models: Path, folder: Path, protected: str | None = None) -> None:
             log.info("%s is now that of %s", folder / model.relative_to(models), models)
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("pretrain", body)
-
+main = partial(launch, "pretrain", body)
 
 if __name__ == "__main__":
     main()

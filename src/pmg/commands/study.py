@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return None
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("study", body)
-
+main = partial(launch, "study", body)
 
 if __name__ == "__main__":
     main()

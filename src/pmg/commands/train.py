@@ -82,10 +82,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     return run.metrics.get("val/total")
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("train", body)
-
+main = partial(launch, "train", body)
 
 if __name__ == "__main__":
     main()

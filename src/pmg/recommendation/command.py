@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +190,7 @@ def to_rows(orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behavi
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("recommend", body)
-
+main = partial(launch, "recommend", body)
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +54,7 @@ def find_pipeline(folder: str) -> str:
     return folder
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("app", body)
-
+main = partial(launch, "app", body)
 
 if __name__ == "__main__":
     main()

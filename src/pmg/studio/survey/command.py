@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -175,10 +176,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     print(f"all tables: {Path(str(settings.results_dir), 'table.md')}")
 
 
-def main() -> None:
-    """Console entry point."""
-    launch("survey", body)
-
+main = partial(launch, "survey", body)
 
 if __name__ == "__main__":
     main()
