@@ -24,12 +24,9 @@ def render_document(package: str, name: str, base: str | None = None, **values: 
     *scripts, style = (loader.get_source(environment, file)[0] for file in files)
     script = "".join(scripts)
     return environment.get_template(f"{name}.html").render(
-        script=Markup(script),
-        style=Markup(style),
-        script_digest=_digest(script),
-        style_digest=_digest(style),
+        script=Markup(script), style=Markup(style), script_digest=_digest(script), style_digest=_digest(style),
         **values,
-    )
+    )  # fmt: skip
 
 
 def _digest(text: str) -> str:

@@ -15,9 +15,7 @@ EVERY = 60.0  # seconds between two lines
 
 
 def track(
-    elements: Iterable[Element],
-    description: str,
-    total: int | None = None,
+    elements: Iterable[Element], description: str, total: int | None = None,
     size: Callable[[Element], int] | None = None,
 ) -> Iterator[Element]:  # fmt: skip
     """Yields elements, and shows how many were taken.

@@ -55,19 +55,10 @@ class InteractionData(Dataset):
     """
 
     def __init__(
-        self,
-        name: str,
-        folder: str,
-        feedback: Feedback,
-        shares: Mapping[str, Fraction],
-        min_likes: Count,
-        seed: Seed,
-        *,
-        windows: Windows | None = None,
-        split_by: SplitBy = "user",
-        duplicates: NearCopies | None = NEAR_COPIES,
+        self, name: str, folder: str, feedback: Feedback, shares: Mapping[str, Fraction], min_likes: Count, seed: Seed,
+        *, windows: Windows | None = None, split_by: SplitBy = "user", duplicates: NearCopies | None = NEAR_COPIES,
         look: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
         self.name, self.feedback, self.shares = name, Feedback.recorded(folder, feedback), dict(shares)

@@ -42,13 +42,9 @@ class OwnFiles:
     """
 
     def __init__(
-        self,
-        items: str,
-        interactions: str,
-        images: str | None,
-        item_columns: Mapping[str, str | None],
+        self, items: str, interactions: str, images: str | None, item_columns: Mapping[str, str | None],
         interaction_columns: Mapping[str, str | None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.items, self.interactions, self.images = Path(items), Path(interactions), images
         self.item_columns = _check_columns("item_columns", item_columns, ITEM_COLUMNS)
         self.interaction_columns = _check_columns("interaction_columns", interaction_columns, INTERACTIONS)

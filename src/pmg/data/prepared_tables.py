@@ -77,12 +77,9 @@ class Tables:
 
 
 def prepare(
-    read: Callable[[], Tables],
-    folder: str,
-    max_dropped: Fraction = 0.01,
-    pictures: Packing | None = None,
+    read: Callable[[], Tables], folder: str, max_dropped: Fraction = 0.01, pictures: Packing | None = None,
     max_missing_pictures: Fraction = 0.0,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Reads a source, validates rows and images, and writes tables, images and manifest; returns counts.
 
     Args:
@@ -152,12 +149,10 @@ def _write_tables(tables: Tables, packed: PackingReport, folder: Path) -> dict[s
 
 def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
     counts = {
-        "users": int(tables.interactions["user"].nunique()),
-        "items": len(tables.items),
-        "interactions": len(tables.interactions),
-        "dropped": dict(tables.drops.counts),
+        "users": int(tables.interactions["user"].nunique()), "items": len(tables.items),
+        "interactions": len(tables.interactions), "dropped": dict(tables.drops.counts),
         "items_without_interactions": tables.drops.unused,
-    }
+    }  # fmt: skip
     if tables.pictures is None:
         return counts
     lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}

@@ -59,13 +59,9 @@ def dcg(gains: torch.Tensor) -> float:
 
 
 def agreement_rows(
-    methods: Mapping[str, Mapping[str, Keywords]],
-    others: Mapping[str, str],
-    later: Mapping[str, Sequence[Item]],
-    vocabulary: Sequence[str],
-    seed: int,
-    impersonal: Collection[str] = (),
-) -> pd.DataFrame:
+    methods: Mapping[str, Mapping[str, Keywords]], others: Mapping[str, str], later: Mapping[str, Sequence[Item]],
+    vocabulary: Sequence[str], seed: int, impersonal: Collection[str] = (),
+) -> pd.DataFrame:  # fmt: skip
     """Returns rows for `ResultBuilder`: each method's agreement for each user, by their own keywords and another's.
 
     `methods` are keywords by user, by method; those of `impersonal` ones are the same for all users, and not swapped.

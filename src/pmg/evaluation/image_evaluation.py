@@ -83,13 +83,9 @@ class ImageEvaluation:
     """
 
     def __init__(
-        self,
-        metrics: Sequence[ImageMetric],
-        reader: ReferenceReader,
-        arms: ReferenceArms,
-        labels: Sequence[str] = (),
+        self, metrics: Sequence[ImageMetric], reader: ReferenceReader, arms: ReferenceArms, labels: Sequence[str] = (),
         cache: RowCache | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.metrics, self.reader, self.arms = metrics, reader, arms
         self.labels, self.cache = labels, cache
 

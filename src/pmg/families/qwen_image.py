@@ -83,10 +83,7 @@ class QwenImageConditionAdapter:
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
         condition = visible_first(condition)
-        return {
-            "encoder_hidden_states": hide(condition),
-            "attention_kwargs": {"token_bias": token_bias(condition)},
-        }
+        return {"encoder_hidden_states": hide(condition), "attention_kwargs": {"token_bias": token_bias(condition)}}
 
 
 class QwenImageDenoiser(PackedDenoiser):

@@ -6,19 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pmg.configuration.ranges import Count, Positive, Seed
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -94,10 +84,7 @@ def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0, snr_gamma: Positiv
             class_embed_type="projection", projection_class_embeddings_input_dim=text_encoder.width,
         )  # fmt: skip
     scheduler = DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        clip_sample=False,
+        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
     )
     return StableDiffusion.compose(autoencoder, denoiser, VariancePreserving(scheduler, snr_gamma), text_encoder)
 

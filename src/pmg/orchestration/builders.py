@@ -188,8 +188,7 @@ class Builder:
     def _hash(self, *keys: str) -> str:
         """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""
         return Cache.key(
-            config={key: self.portable[key] for key in keys},
-            content=select_content(self.identity, *keys),
+            config={key: self.portable[key] for key in keys}, content=select_content(self.identity, *keys)
         )
 
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:

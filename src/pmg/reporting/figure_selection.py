@@ -62,20 +62,12 @@ def _effects(
             if metrics := _panels(list(variants.values()), known, least=2):
                 variants = {value: arms for value, arms in variants.items() if _panels([arms], metrics)}
                 text = f"Means with 95 % intervals for {len(variants)} values of {key}{over}."
-                yield (
-                    f"effect_{key}_{kind}",
-                    f"Main effect of {key}, {kind}",
-                    text,
-                    draw_effect(variants, metrics, key),
-                )
+                figure = draw_effect(variants, metrics, key)
+                yield f"effect_{key}_{kind}", f"Main effect of {key}, {kind}", text, figure
     whole = groups[0].arms if len(groups) == 1 else {}
     if metrics := _panels([whole], artifacts.metrics):
-        yield (
-            "methods",
-            "Methods",
-            "Means over users with 95 % intervals.",
-            draw_arms(whole, metrics, artifacts.comparison.proposed),
-        )
+        figure = draw_arms(whole, metrics, artifacts.comparison.proposed)
+        yield "methods", "Methods", "Means over users with 95 % intervals.", figure
 
 
 def _made(arms: Arms, artifacts: Artifacts) -> Arms:

@@ -22,9 +22,8 @@ from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE
 # runs whose values count as those of the run that used them
 JUDGED = re.compile(r"(?:generate_run|preference\.[^.]+\.run)(?:\.|$)")
 LINKS = ("results_dir", "generate_run")  # folders of other parts of a run's results
-LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # configs of runs are resolved: OmegaConf would take 100 times as long
+# configs of runs are resolved: OmegaConf would take 100 times as long
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 UNFINISHED = {"running": "it runs still, or was killed", "interrupted": "it was interrupted"}
 
 Item = TypeVar("Item")

@@ -83,14 +83,9 @@ class BestCheckpoint(AtomicCheckpoint):
 
     def __init__(self, dirpath: str, monitor: str = "val/total", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(
-            dirpath=dirpath,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        )
+            dirpath=dirpath, filename="best", monitor=monitor, mode=mode, auto_insert_metric_name=False,
+            enable_version_counter=False, save_on_train_epoch_end=False,
+        )  # fmt: skip
         self.metrics: dict[str, float] = {}
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:

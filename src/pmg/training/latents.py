@@ -118,14 +118,9 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
         except FileNotFoundError:
             checksum, shard = zarr.codecs.Crc32cCodec(), (SHARD, *shape[1:])
             array = zarr.create_array(
-                place,
-                shape=shape,
-                dtype="float32",
-                chunks=chunk,
-                shards=shard,
-                compressors=checksum,
+                place, shape=shape, dtype="float32", chunks=chunk, shards=shard, compressors=checksum,
                 fill_value=float("nan"),
-            )
+            )  # fmt: skip
     except (ImportError, OSError, ValueError) as error:
         raise PmgError(f"paths.latents_dir: {place}: {' '.join(str(error).split())}") from error
     if array.shape != shape:

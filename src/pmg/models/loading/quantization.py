@@ -44,11 +44,9 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
         config = kind(load_in_8bit=True)
     else:
         config = kind(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=computed,
-        )
+        )  # fmt: skip
     return {"dtype": computed, "quantization_config": config}
 
 

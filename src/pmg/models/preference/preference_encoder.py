@@ -48,19 +48,9 @@ class PreferenceEncoder(TokenEncoder):
 
     @register_to_config
     def __init__(
-        self,
-        *,
-        llm_width: int,
-        llm_layers: int,
-        kv_heads: int,
-        head_dim: int,
-        text_width: int,
-        soft_tokens: int = 4,
-        prefix_length: int = 4,
-        prefix_hidden: int | None = None,
-        placement: str = "late",
-        map_start: str = "scaled",
-    ) -> None:
+        self, *, llm_width: int, llm_layers: int, kv_heads: int, head_dim: int, text_width: int, soft_tokens: int = 4,
+        prefix_length: int = 4, prefix_hidden: int | None = None, placement: str = "late", map_start: str = "scaled",
+    ) -> None:  # fmt: skip
         super().__init__()
         if placement not in PLACEMENTS:
             raise PmgError(
@@ -127,17 +117,10 @@ class PreferenceEncoder(TokenEncoder):
 
 
 def build_preference_encoder(
-    language_model: LanguageModel,
-    text_embeddings: Tensor,
-    sample: Context,
-    words: str,
-    *,
-    soft_tokens: Count = 4,
-    prefix_length: CountOrZero = 4,
-    prefix_hidden: Count | None = None,
-    placement: Literal["late", "front"] = "late",
+    language_model: LanguageModel, text_embeddings: Tensor, sample: Context, words: str, *, soft_tokens: Count = 4,
+    prefix_length: CountOrZero = 4, prefix_hidden: Count | None = None, placement: Literal["late", "front"] = "late",
     map_start: Literal["scaled", "identity"] = "scaled",
-) -> PreferenceEncoder:
+) -> PreferenceEncoder:  # fmt: skip
     """Returns an untrained `PreferenceEncoder`, with its options, that fits a language model and a text encoder.
 
     `text_embeddings` `(N, text_width)` of real tokens set the scale of soft tokens, the histories `sample` of at least

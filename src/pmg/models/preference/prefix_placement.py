@@ -47,13 +47,7 @@ class Prefix(nn.Module):
     """
 
     def __init__(
-        self,
-        layers: int,
-        kv_heads: int,
-        head_dim: int,
-        length: int,
-        hidden: int | None = None,
-        std: float = 0.02,
+        self, layers: int, kv_heads: int, head_dim: int, length: int, hidden: int | None = None, std: float = 0.02
     ) -> None:
         super().__init__()
         self.layers, self.kv_heads, self.head_dim, self.length = layers, kv_heads, head_dim, length

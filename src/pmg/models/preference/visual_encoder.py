@@ -211,16 +211,9 @@ class VisualPreferenceEncoder(PreferenceEncoder):
 
 
 def build_visual_encoder(
-    language_model: LanguageModel,
-    text_embeddings: Tensor,
-    sample: SeenHistories,
-    words: str,
-    *,
-    sees: Sees = "both",
-    copies: bool | None = None,
-    soft_tokens: Count = 4,
-    prefix_length: CountOrZero = 4,
-) -> VisualPreferenceEncoder:
+    language_model: LanguageModel, text_embeddings: Tensor, sample: SeenHistories, words: str, *, sees: Sees = "both",
+    copies: bool | None = None, soft_tokens: Count = 4, prefix_length: CountOrZero = 4,
+) -> VisualPreferenceEncoder:  # fmt: skip
     """Returns an untrained encoder, see `build_preference_encoder`, `VisualPreferenceEncoder`; errors as `sized`."""
     encoder = VisualPreferenceEncoder.sized(
         language_model, text_embeddings.shape[-1], sample, sees=sees, copies=copies, soft_tokens=soft_tokens,

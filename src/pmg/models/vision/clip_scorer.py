@@ -23,9 +23,8 @@ class ClipTexts(TextEncoder):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         length = model.config.text_config.max_position_embeddings
         super().__init__(model, tokenizer, max_length=length)
-        self.masks = (
-            "siglip" not in model.config.model_type
-        )  # SigLIP was trained on texts of one length, without a mask
+        # SigLIP was trained on texts of one length, without a mask
+        self.masks = "siglip" not in model.config.model_type
 
     @property
     def width(self) -> int:

@@ -140,11 +140,7 @@ def _item(example: Example, store: ImageStore) -> dict[str, Any]:
     liked, said = history_pixels(store, example)[-HISTORY:], own_messages(example.conversation)
     if not len(liked) and not said:
         raise PmgError(f"example '{example.id}': no liked item has an image to show, and nothing was said")
-    return {
-        "target": example.target.title,
-        "history": [_data_uri(image) for image in liked],
-        "said": said,
-    }
+    return {"target": example.target.title, "history": [_data_uri(image) for image in liked], "said": said}
 
 
 def _data_uri(image: Tensor) -> str:
