@@ -34,7 +34,8 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         cfg = pmg.compose("train", overrides=["language_model=tiny", "plugins=[my_module]"])
         data = pmg.instantiate(cfg.data)
 
-    The process's own Hydra, where there is one, is left as it was.
+    The process's own Hydra, where there is one, is left as it was. PmgError if there is no such command, an
+    override is not valid, or a ``_target_`` or value is refused.
 
     Args:
         command: ``train``, ``generate``, ``evaluate`` … without ``pmg-``.
@@ -42,9 +43,6 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Returns:
         The keys that the command reads. The run's folder and dates are fixed; other interpolations follow changes.
-
-    Raises:
-        PmgError: there is no such command, an override is not valid, or a ``_target_`` or value is refused.
     """
     if command not in (schemas := find_schemas()):
         raise PmgError(f"no such command: '{command}'{nearest(command, schemas)}. Name one of {', '.join(schemas)}.")

@@ -141,12 +141,11 @@ class ChatDataset(Dataset):
 def load_chats(file: str | Path) -> list[Example]:
     """Returns the conversations of a file as examples without a truth.
 
+    PmgError if the file is missing, or one of its rows can't be used; names file and row.
+
     Args:
         file: one JSON object a line, ``{"id", "messages": [{"role", "content"}, …]}``, and optionally ``"target"``,
             ``"user"``, ``"history"`` and ``"labels"``, see `Chat`.
-
-    Raises:
-        PmgError: the file is missing, or one of its rows can't be used; names file and row.
     """
     path = Path(file)
     if not path.is_file():

@@ -138,13 +138,12 @@ class Dataset(Protocol):
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> Sequence[Example]:
         """Returns the examples of a split, user by user; the same arguments give the same examples.
 
+        PmgError if there is no such split, or it has fewer users.
+
         Args:
             split: ``train``, ``validation`` or ``test``; no two of them share an example.
             users: the first so many users; None: all.
             targets: the first so many examples of each user; None: all.
-
-        Raises:
-            PmgError: there is no such split, or it has fewer users.
         """
         ...
 

@@ -31,14 +31,13 @@ RECORD = "feedback.json"  # in the folder of prepared tables
 class Feedback:
     """Thresholds and actions that make an interaction a like or a dislike.
 
+    PmgError if a rating or an action would be both.
+
     Attributes:
         like_from: ratings from here up are likes.
         dislike_to: ratings up to here are dislikes; those between are left out.
         positive: actions that are likes, beside `LIKES`.
         negative: actions that are dislikes, beside `DISLIKES`.
-
-    Raises:
-        PmgError: a rating or an action would be both.
     """
 
     like_from: float = 4.0

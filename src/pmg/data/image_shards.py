@@ -157,15 +157,13 @@ class Packing:
         """Reads, validates and packs the images of `items`; all shards are replaced at once, or none.
 
         An interrupted packing resumes behind its last complete shard, unless items, files or `Packing` changed.
+        PmgError if more items are without an image, or the package ImageHash is missing.
 
         Args:
             items: ids, in the order of their rows.
             paths: the published images by id; a file may be missing.
             folder: of the prepared data.
             max_missing: the largest share of items that may be without an image.
-
-        Raises:
-            PmgError: more items are without an image, or the package ImageHash is missing.
         """
         absent = [item for item in items if not is_file(paths.get(item))]
         early = PackingReport()

@@ -34,6 +34,8 @@ PICTURE_SHARES = {"train": 0.95, "validation": 0.05}  # of the pictures that mod
 class InteractionData(Dataset):
     """A data set of real users, whose tastes are not labelled.
 
+    PmgError if the shares don't sum to 1, or the tables are missing or damaged.
+
     Args:
         name: of the data set.
         folder: of the prepared tables (`pmg.data.prepared_tables`).
@@ -49,9 +51,6 @@ class InteractionData(Dataset):
 
     Attributes:
         actions: how often each action occurs, the most frequent one first; interactions with a rating don't count.
-
-    Raises:
-        PmgError: the shares don't sum to 1, or the tables are missing or damaged.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ ACTION = "chose"
 
 
 class OwnFiles:
-    """Reads your own files into tables.
+    """Reads your own files into tables; PmgError if a key is no column of the schema.
 
     Args:
         items: a .csv, .jsonl or .parquet file, or an imagefolder with a file ``metadata`` in one of these formats.
@@ -36,9 +36,6 @@ class OwnFiles:
             left out. The last three may be missing, and are not read if None.
         interaction_columns: the file's names for ``user``, ``item``, ``action``, ``rating``, ``timestamp``; the last
             three are optional likewise.
-
-    Raises:
-        PmgError: a key is no column of the schema.
     """
 
     def __init__(

@@ -82,6 +82,9 @@ def prepare(
 ) -> dict[str, Any]:  # fmt: skip
     """Reads a source, validates rows and images, and writes tables, images and manifest; returns counts.
 
+    PmgError if too many rows or images can't be used (how many, why, and the first of each reason), none is left,
+    or `folder` holds files of these names that are not prepared data.
+
     Args:
         read: the source.
         folder: of ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each written atomically, and of
@@ -90,10 +93,6 @@ def prepare(
         pictures: how images are made equal.
         max_missing_pictures: the largest share of items that may be without an image: they stay in histories and are
             no targets.
-
-    Raises:
-        PmgError: too many rows or images can't be used (how many, why, and the first of each reason), none is left,
-            or `folder` holds files of these names that are not prepared data.
     """
     _refuse_foreign(Path(folder))
     tables = check(read())

@@ -47,14 +47,13 @@ def _unzip(path: Path, names: Sequence[str], where: str) -> dict[str, bytes]:
 def read_table(content: bytes, path: str, columns: Sequence[str], where: str) -> pd.DataFrame:
     """Returns a CSV file as strings, indexed by the row number in the file (its header is row 1).
 
+    PmgError if it is not UTF-8, no table, or lacks a column.
+
     Args:
         content: of the file, UTF-8.
         path: of the file, for errors.
         columns: required columns, without spaces around their names. Others follow them.
         where: source of the file, for errors.
-
-    Raises:
-        PmgError: it is not UTF-8, no table, or lacks a column.
     """
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8", keep_default_na=False, na_values=[""])

@@ -109,7 +109,7 @@ def split_by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
 def split_samples(
     samples: Sequence[Sample], shares: Mapping[str, float], split_by: SplitBy, seed: int, image_key: ImageKey
 ) -> dict[str, list[Sample]]:
-    """Returns the samples of each split.
+    """Returns the samples of each split; PmgError if the splits leak.
 
     Args:
         samples: of all users.
@@ -118,9 +118,6 @@ def split_samples(
             split, the latest in the last; ``item``: all samples of a target, and of a copy of it, are in one split.
         seed: of the hash.
         image_key: returns equal text for items with the same image.
-
-    Raises:
-        PmgError: the splits leak.
     """
     starts = _starts(sorted(sample.time for sample in samples), shares)
     names, shared = list(shares), _shared(image_key)

@@ -27,6 +27,8 @@ def count_words(items: Sequence[Item], vocabulary: Sequence[str]) -> torch.Tenso
 def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]) -> dict[str, float]:
     """Computes the agreement of ranked keywords with what a user liked later.
 
+    PmgError if nothing that was liked later has a word of the vocabulary.
+
     Args:
         chosen: best first; words outside of the vocabulary count as wrong.
         later: the items that they liked later.
@@ -35,9 +37,6 @@ def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]
     Returns:
         ``precision_at_3``: share of the first three that are among the three most frequent words of `later`;
         ``ndcg_at_3``: their order, a word's gain being how many of `later` have it.
-
-    Raises:
-        PmgError: nothing that was liked later has a word of the vocabulary.
     """
     counts = count_words(later, vocabulary)
     if not counts.any():

@@ -158,14 +158,11 @@ class SetMetric(Protocol):
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of an evaluation.
+    """The metrics of an evaluation; PmgError if two outputs have one name.
 
     Attributes:
         per_image: those with a value for each image.
         per_set: those with a value for a whole set.
-
-    Raises:
-        PmgError: two outputs have one name.
     """
 
     per_image: Sequence[ImageMetric] = ()

@@ -66,9 +66,8 @@ class ComponentReader:
     def read_component(self, part: str, key: str, node: Any) -> Component:
         """Checks one component, whose class must be of the set of a part; messages name the key.
 
-        Raises:
-            PmgError: the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
-                another type, or a path that leads elsewhere.
+        PmgError if the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
+        another type, or a path that leads elsewhere.
         """
         _check_mapping(node, f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
         build = self._find_constructor(part, f"{key}.{CLASS}", str(node.get(CLASS)))
@@ -78,12 +77,11 @@ class ComponentReader:
     def read_class(self, part: str, node: Any) -> type[Any]:
         """Checks a component whose arguments are beside its weights, and returns its class.
 
+        PmgError if the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
+
         Args:
             part: which set its class must be of, and its place in the index.
             node: its mapping, with a class and nothing else.
-
-        Raises:
-            PmgError: the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
         """
         wrong = f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}"
         _check_mapping(node, wrong)

@@ -64,6 +64,8 @@ def name_weights(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Names weights so that any machine finds them, and finds the others, which are to be copied; writes nothing.
 
+    PmgError if weights to be copied are missing.
+
     Args:
         nodes: of an index, as `to_index` made them.
         places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
@@ -71,9 +73,6 @@ def name_weights(
 
     Returns:
         The nodes with the new names, and weights by their name in the folder `FROZEN` of the pipeline, each once.
-
-    Raises:
-        PmgError: weights to be copied are missing.
     """
     names: dict[str, str] = {}
     copies: dict[str, Path] = {}

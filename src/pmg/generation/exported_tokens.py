@@ -30,10 +30,8 @@ FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.c
 def read_parts(folder: str) -> dict[str, Any]:
     """Returns the parts of a pipeline as config nodes, by their names in the index; nothing is built.
 
-    The folder may come from anybody: classes of plug-ins are refused unless they are allowed.
-
-    Raises:
-        PmgError: the folder holds no pipeline, or one that would build or read something foreign.
+    The folder may come from anybody: classes of plug-ins are refused unless they are allowed. PmgError if the
+    folder holds no pipeline, or one that would build or read something foreign.
     """
     read_index(Path(folder), "cache", trust=allowed_plugins())
     index = json.loads(Path(folder, INDEX).read_text())

@@ -32,11 +32,9 @@ class Scales:
              + soft     (e(target, keywords, soft) - e(target, keywords))
              - negative (e(negative words) - e(∅))
 
-    Equal scales telescope to plain classifier-free guidance by the joint condition. `negative` = `target` - 1 is the
-    negative prompt of Stable Diffusion, in which the negative words replace ∅.
-
-    Raises:
-        PmgError: a scale is out of its range.
+    Equal scales telescope to plain classifier-free guidance by the joint condition. `negative` = `target` - 1 is
+    the negative prompt of Stable Diffusion, in which the negative words replace ∅. PmgError if a scale is out of
+    its range.
     """
 
     target: Scale

@@ -58,11 +58,10 @@ class PersonalizedPipelineOutput(BaseOutput):
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:
     """Returns the function from a generator's images `(N, 3, H, W)` in [-1, 1] to those of an output.
 
+    PmgError if there is no such type.
+
     Args:
         output_type: as in diffusers: ``pil`` (pictures), ``pt`` (a tensor) or ``np`` (an array).
-
-    Raises:
-        PmgError: there is no such type.
     """
     if output_type not in CONVERTERS:
         raise PmgError(f"output_type is {output_type!r:.80}. Use one of {', '.join(CONVERTERS)}.")

@@ -20,14 +20,12 @@ Thing = TypeVar("Thing")
 class Shard:
     """One of `count` shards: every `count`-th batch, starting with number `index`.
 
-    A shard has whole batches, since the batch size changes the last bits of an image.
+    A shard has whole batches, since the batch size changes the last bits of an image. PmgError if the index is out
+    of range.
 
     Attributes:
         index: from 0 to `count` - 1.
         count: number of shards; 1: no sharding.
-
-    Raises:
-        PmgError: the index is out of range.
     """
 
     index: int = 0
@@ -48,10 +46,8 @@ WHOLE = Shard()
 def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> None:
     """Merges the shards of a generation: the same images and records, in the same order, as without sharding.
 
-    Images are hard-linked if the file system supports it, else copied; the shards are unchanged.
-
-    Raises:
-        PmgError: a shard has no records, images are missing, or hashes of a method differ.
+    Images are hard-linked if the file system supports it, else copied; the shards are unchanged. PmgError if a
+    shard has no records, images are missing, or hashes of a method differ.
     """
     found: dict[Key, tuple[Path, Record]] = {}
     for part in parts:

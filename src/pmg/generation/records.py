@@ -125,17 +125,14 @@ class Record:
 class RecordWriter:
     """Writes images and records into a folder, or appends to those of an earlier writer.
 
-    A record is written after its image and synced to disk before `add` returns. An incomplete last line is dropped, so
-    that its image is generated again.
+    A record is written after its image and synced to disk before `add` returns. An incomplete last line is
+    dropped, so that its image is generated again. PmgError if the folder's records are damaged.
 
     Args:
         folder: of the generation; created if missing.
 
     Attributes:
         done: keys of all records in the folder.
-
-    Raises:
-        PmgError: the folder's records are damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -241,8 +238,7 @@ def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) 
 def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
     """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
 
-    Raises:
-        PmgError: an image is missing, can't be read, isn't what was made, or has another size; with file and row.
+    PmgError if an image is missing, can't be read, isn't what was made, or has another size; with file and row.
     """
     arrays: list[np.ndarray] = []
     for record in records:

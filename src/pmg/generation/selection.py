@@ -32,13 +32,12 @@ class Weights(Protocol):
 class WeightGrid:
     """Every pair of a preference weight and a target weight that is generated for a user.
 
+    PmgError if a list is empty, or holds a negative or infinite weight or one weight twice.
+
     Attributes:
         preference: weights w_p of the preference block, each at least 0.
         target: weights w_t of the target block, each at least 0.
         noises: how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one.
-
-    Raises:
-        PmgError: a list is empty, or holds a negative or infinite weight or one weight twice.
     """
 
     preference: Sequence[NotNegative]
@@ -62,14 +61,13 @@ class WeightGrid:
 class WeightSample:
     """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
 
+    PmgError if a range isn't two rising numbers above 0.
+
     Attributes:
         count: number C of pairs, the first of which is (1, 1).
         preference: lowest and highest w_p, above 0.
         target: lowest and highest w_t, above 0.
         seed: of the draw; a larger count keeps the pairs of a smaller one.
-
-    Raises:
-        PmgError: a range isn't two rising numbers above 0.
     """
 
     count: Count

@@ -65,6 +65,8 @@ SECTIONS = {"balance": Balance, "sampling": Sampling}
 def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Reads the parts of a pipeline; nothing is built, loaded or written.
 
+    PmgError if the folder holds no such pipeline, or one that would build or read something foreign.
+
     Args:
         folder: of the pipeline, which may come from anybody.
         cache_dir: this machine's.
@@ -74,9 +76,6 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
     Returns:
         A `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class of
         the trained encoder under `EXPORTED_ENCODER`.
-
-    Raises:
-        PmgError: the folder holds no such pipeline, or one that would build or read something foreign.
     """
     path = folder / INDEX
     if not path.is_file():

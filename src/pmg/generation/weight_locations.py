@@ -35,9 +35,7 @@ class Locations:
         """Returns what a constructor takes for a location in an index, of a kind of `LOCATIONS`.
 
         `text` is e.g. ``<here>/frozen/0-vae``, ``package:NAME/path`` or a hub id; messages name the argument `key`.
-
-        Raises:
-            PmgError: it leads elsewhere.
+        PmgError if it leads elsewhere.
         """
         allowed = {"cache": (CACHE,), "folder": (HERE, ASSETS, CACHE), "weights": (HERE, ASSETS, CACHE)}[kind]
         text = str(text)
@@ -56,9 +54,7 @@ def check_folder(folder: Path) -> None:
     """Checks that the files of a pipeline's folder are its own.
 
     The hub's cache keeps the files of a snapshot as links to ``blobs`` beside it; no other link leads out.
-
-    Raises:
-        PmgError: a link leads out of the folder, an entry is no file, or a file names weights elsewhere.
+    PmgError if a link leads out of the folder, an entry is no file, or a file names weights elsewhere.
     """
     home = folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]

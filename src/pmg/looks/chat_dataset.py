@@ -37,11 +37,12 @@ class Behaviour:
 class LookChatDataset(Dataset):
     """The users of `LookDataset`, who show their taste through a channel; targets and truths stay the same.
 
-    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn as
-    the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked before;
-    what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where another
-    person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the measured
-    words of the statements, separated by commas.
+    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn
+    as the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked
+    before; what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where
+    another person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the
+    measured words of the statements, separated by commas. PmgError if `train_channels` has other names, or no
+    weight above 0.
 
     Args:
         looks: the users, with their clicks.
@@ -54,9 +55,6 @@ class LookChatDataset(Dataset):
         said_by: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the split),
             ``none`` (conversations without statements of taste) or ``shuffled`` (each message's words in random
             order).
-
-    Raises:
-        PmgError: `train_channels` has other names, or no weight above 0.
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")

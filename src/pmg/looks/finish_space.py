@@ -36,6 +36,8 @@ GREY = 0.2  # saturation factor; below it a drawing is called grey
 class FinishSpace:
     """Draws finishes, and separates regions that training must not see.
 
+    PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
+
     Args:
         palette: weights of as_drawn, turned, duotone and grey.
         ground: weights of white, tint and dark.
@@ -44,9 +46,6 @@ class FinishSpace:
         unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``; ``[350, 10]`` goes
             through 0.
         unseen_pairs: pairs of traits that training never sees together: ``[["dark", "pixels"], ...]``.
-
-    Raises:
-        PmgError: a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
     """
 
     def __init__(

@@ -29,6 +29,8 @@ PLACES = {
 class PhraseSet:
     """The phrases of one split.
 
+    PmgError if a list is empty, or a sentence lacks its `SUBJECT` or has another place.
+
     Attributes:
         openings: first messages, which say nothing about looks.
         likes: sentences of a person who likes `SUBJECT`.
@@ -41,9 +43,6 @@ class PhraseSet:
         replies: messages of the assistant.
         words: for each attribute (as measured captions name it) and each of its words what people call it; a word may
             have one of the places in `NAMES`.
-
-    Raises:
-        PmgError: a list is empty, or a sentence lacks its `SUBJECT` or has another place.
     """
 
     openings: Sequence[str]

@@ -65,8 +65,9 @@ class LookUsers:
     """Draws users; each depends on the seed and their own number alone.
 
     Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
-    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no training
-    sees, and validation and test share no concept.
+    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no
+    training sees, and validation and test share no concept. PmgError if the shortest history is longer than the
+    longest.
 
     Args:
         train: users of the training split.
@@ -79,9 +80,6 @@ class LookUsers:
         several: share of users who like two or three looks.
         spread: of the finishes around a look's centre, as a share of each parameter's range.
         seed: of it all.
-
-    Raises:
-        PmgError: the shortest history is longer than the longest.
     """
 
     def __init__(

@@ -33,6 +33,8 @@ SIDES = {"target": "true image", "history": "history"}
 class PairProtocol:
     """LPIPS, SSIM, MS-SSIM and cosines of pairs: with the first true image, and the mean over the latest liked ones.
 
+    PmgError if pytorch-msssim is needed and not installed.
+
     Attributes:
         name: beginning of the outputs' names.
         perceptual: LPIPS.
@@ -42,9 +44,6 @@ class PairProtocol:
         data_range: of SSIM, for pixels from 0 to 1.
         inside: whether SSIM's windows stay inside the picture, as in pytorch-msssim, and MS-SSIM is taken, too;
             torchmetrics, which is used else, reflects pixels at the border.
-
-    Raises:
-        PmgError: pytorch-msssim is needed and not installed.
     """
 
     name: str

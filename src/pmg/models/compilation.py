@@ -36,10 +36,8 @@ uncompiled = partial(torch.compiler.set_stance, "force_eager")
 def compile_models(generator: Generator, language_model: LanguageModel | None, folder: Path) -> None:
     """Compiles a frozen generator on its next call, and a language model's layers behind cached histories.
 
-    Compiled code is kept in `folder`, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
-
-    Raises:
-        PmgError: there is no C++ compiler, which processors need; or see `check_layers`.
+    Compiled code is kept in `folder`, unless ``TORCHINDUCTOR_CACHE_DIR`` names another. PmgError if there is no
+    C++ compiler, which processors need; or see `check_layers`.
     """
     check_layers(language_model)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
@@ -109,14 +107,12 @@ def join_layers(decoder: nn.Module, argument: str, single: bool = False) -> None
     """Replaces a decoder's layers by groups of them.
 
     Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
+    PmgError if the decoder has no list of layers.
 
     Args:
         decoder: of transformers.
         argument: see `LayerGroup`.
         single: whether all groups have one layer, see `ContextDecoder.adds_between_layers`.
-
-    Raises:
-        PmgError: the decoder has no list of layers.
     """
     layers = list(getattr(decoder, "layers", ()))
     if not layers:

@@ -22,6 +22,9 @@ Work = Callable[[Run], float | None]
 def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: int, seed: int | None) -> float | None:
     """Runs a training in `trainer.devices` times `trainer.num_nodes` processes.
 
+    PmgError if `users` is no multiple of the number of processes, a process failed, or the training spans several
+    machines and no launcher started the ranks.
+
     Args:
         work: the training; a partial of a module's function, since it is pickled.
         run: its record; receives the metrics, seconds and counts of rank 0.
@@ -31,10 +34,6 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
 
     Returns:
         The value that `work` returned in rank 0.
-
-    Raises:
-        PmgError: `users` is no multiple of the number of processes, a process failed, or the training spans several
-            machines and no launcher started the ranks.
     """
     count = world_size(trainer)
     if users % count:

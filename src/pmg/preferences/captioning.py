@@ -114,15 +114,14 @@ class PictureCaptioner:
 class TaggerCaptioner:
     """Zero-shot tags (CLIP, Radford et al. 2021): from every group, the word most similar to the image.
 
+    PmgError if a group has less than two words, or the template or `content` names an unknown group.
+
     Args:
         scorer: encodes an image into a content vector and a style vector.
         text_encoder: the one that the scorer was trained with.
         vocabulary: groups of words, e.g. ``{"shading": ["flat", "soft gradients"]}``.
         template: format of the caption, with the names of groups.
         content: names of the groups that describe content; the others describe style.
-
-    Raises:
-        PmgError: a group has less than two words, or the template or `content` names an unknown group.
     """
 
     needs_images = True
@@ -159,6 +158,8 @@ class TaggerCaptioner:
 class ImageToTextCaptioner:
     """Any image-to-text model of transformers, e.g. BLIP-2, LLaVA or Qwen-VL.
 
+    PmgError if the source is missing, damaged, or no image-to-text model.
+
     Args:
         source: hub id, folder, or ``package:NAME/path``.
         prompt: text prompt. A processor with a chat template gets it as a user message with the image, another one as
@@ -166,9 +167,6 @@ class ImageToTextCaptioner:
         max_new_tokens: maximum length of a caption.
         dtype: name of a floating point type.
         device: device of the model.
-
-    Raises:
-        PmgError: the source is missing, damaged, or no image-to-text model.
     """
 
     needs_images = True

@@ -37,6 +37,8 @@ class Attribute:
 class Scenario:
     """Templates and attributes by which an interaction history becomes a prompt.
 
+    PmgError if `lint` finds problems; one line names them all.
+
     Attributes:
         name: for records.
         template: the whole prompt, in which ``{history}`` precedes ``{instruction}`` and ``{instruction}`` is the end:
@@ -63,9 +65,6 @@ class Scenario:
         match: cosine from which a sentence states the option that it resembles most, by the generator's text encoder;
             stated options take the place of decoded keywords (`pmg.preferences.stated`). None: they are not
             compared.
-
-    Raises:
-        PmgError: `lint` finds problems; one line names them all.
     """
 
     name: str

@@ -30,15 +30,12 @@ class Behaviour:
 
     @classmethod
     def cut(cls, timelines: Iterable[Timeline], validation: float, test: float) -> Behaviour:
-        """Cuts every user's likes in time.
+        """Cuts every user's likes in time; PmgError if no user has three likes, or the shares sum to 1 or more.
 
         Args:
             timelines: of the users; those without a like are left out.
             validation: share of a user's likes, at least one.
             test: likewise.
-
-        Raises:
-            PmgError: no user has three likes, or the shares sum to 1 or more.
         """
         if validation + test >= 1:
             raise PmgError(f"shares.validation + shares.test must be below 1, got {validation + test:g}")

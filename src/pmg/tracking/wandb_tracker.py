@@ -19,7 +19,7 @@ LONGEST_TAG = 64  # characters
 
 
 class WandbTracker(WandbLogger):
-    """Starts or resumes a run of Weights & Biases and logs into it.
+    """Starts or resumes a run of Weights & Biases and logs into it; PmgError if an online run can't be started.
 
     Args:
         label: id, name, job type and tags of the run.
@@ -30,9 +30,6 @@ class WandbTracker(WandbLogger):
         tags: added to those of the label.
         notes: notes of the run.
         offline: whether to upload nothing now.
-
-    Raises:
-        PmgError: an online run can't be started.
     """
 
     def __init__(

@@ -62,6 +62,7 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
     """Encodes images into an array, resumes an interrupted encoding, and restores missing files.
 
     Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them.
+    PmgError if zarr is not installed, or `place` holds something else.
 
     Args:
         place: folder or URL of the array, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that
@@ -69,9 +70,6 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
         count: N, number of images.
         shape: of a latent, `(C, h, w)`.
         encode: encodes consecutive images.
-
-    Raises:
-        PmgError: zarr is not installed, or `place` holds something else.
     """
     with _one_process(place):  # of several that train together, the first encodes and the others find the rest
         return StoredLatents(_fill(_open(place, (count, *shape)), place, count, encode))

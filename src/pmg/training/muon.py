@@ -18,6 +18,7 @@ class MuonAdamW(Optimizer):
     """`torch.optim.Muon` (Jordan et al. 2024) for some matrices, `torch.optim.AdamW` for all other parameters.
 
     Muon's updates are scaled to the size of AdamW's (Liu et al. 2025), so that both have one learning rate.
+    PmgError if no matrix has such a name.
 
     Args:
         params: names and parameters, as of ``module.named_parameters()``.
@@ -25,9 +26,6 @@ class MuonAdamW(Optimizer):
         matrices: regular expression; parameters with two dimensions whose name contains it are Muon's.
         weight_decay: of both.
         momentum: of Muon.
-
-    Raises:
-        PmgError: no matrix has such a name.
     """
 
     def __init__(

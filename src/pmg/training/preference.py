@@ -54,6 +54,8 @@ def find_other_users(tastes: Sequence[int]) -> list[int]:
 class PreferenceBatches:
     """Collates users into batches of denoising samples.
 
+    PmgError if `drop` names other parts, or a value is no probability.
+
     Args:
         samples: for each user the pairs (row of an image in `latents`, row of its target in the target block).
         tastes: for each user a name of the taste; users with equal names are no negatives of each other.
@@ -63,9 +65,6 @@ class PreferenceBatches:
         drop: probability to drop each of target, keywords and soft tokens.
         accepted: the generator's own tokens of the images, `(N, n, D)`; None: no term needs them.
         described: the option of each attribute that describes each image, int64 `(N, A)`, -1: none; None: as above.
-
-    Raises:
-        PmgError: `drop` names other parts, or a value is no probability.
     """
 
     def __init__(
@@ -149,6 +148,8 @@ class EncodedTexts:
 class PreferenceTraining(pl.LightningModule):
     """Trains the preference encoder; everything else is frozen and not part of checkpoints.
 
+    PmgError if there are no terms.
+
     Args:
         encoder: the trainable part.
         frozen: language model and generator.
@@ -157,9 +158,6 @@ class PreferenceTraining(pl.LightningModule):
         terms: of the objective, by name; each is logged under its name. Those that are None are left out.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
-
-    Raises:
-        PmgError: there are no terms.
     """
 
     def __init__(

@@ -101,9 +101,8 @@ class ReadHistories:
     ) -> UsersReadings:
         """Returns the readings of all users, one row a profile of `extracted`.
 
-        Raises:
-            PmgError: there are items, and none of them has a picture; the language model has no such layer; or neither
-                a layer nor a text encoder is named.
+        PmgError if there are items, and none of them has a picture; the language model has no such layer; or neither a
+        layer nor a text encoder is named.
         """
         histories = latest_pictures(extracted, examples, images, self.pictures)
         seen = see_pictures(self.tower, histories, images)

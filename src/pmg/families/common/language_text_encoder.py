@@ -59,12 +59,11 @@ class LanguageTextEncoder(FrozenTextEncoder):
     def states(self, texts: Sequence[str], length: int | None = None) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first.
 
+        PmgError if a text is longer than `max_length`.
+
         Args:
             texts: B of them.
             length: to which texts are padded; None: to the longest.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
         """
         self.check_lengths(texts)
         padding = {"padding": True} if length is None else {"padding": "max_length", "max_length": length}

@@ -122,6 +122,8 @@ class TransformerFamily(ABC):
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the sampler and the shift of its times are the checkpoint's own.
 
+        PmgError if the source is missing or damaged, or of another kind, or it can't be quantized here.
+
         Args:
             source: hub id or folder, in the layout of diffusers.
             dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
@@ -131,9 +133,6 @@ class TransformerFamily(ABC):
             quantization: ``4bit`` or ``8bit`` quantizes transformer and text encoders (bitsandbytes, on a GPU), or
                 None.
             text_on_cpu: whether text encoders stay in the computer's memory, and encode there.
-
-        Raises:
-            PmgError: the source is missing or damaged, or of another kind, or it can't be quantized here.
         """
         return cls._load(
             source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu

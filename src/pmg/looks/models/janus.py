@@ -31,7 +31,8 @@ def build_janus(
 ) -> JanusForConditionalGeneration:
     """Returns an untrained Janus around a trained image tokenizer, whose weights are frozen.
 
-    The embeddings of image tokens start as the entries of the codebook.
+    The embeddings of image tokens start as the entries of the codebook. PmgError if the tokenizer is missing or
+    damaged.
 
     Args:
         tokenizer: folder of a `JanusVQVAE`.
@@ -39,9 +40,6 @@ def build_janus(
         layers: of the language model.
         heads: of its attention.
         intermediate: width of its feed-forward layers.
-
-    Raises:
-        PmgError: the tokenizer is missing or damaged.
     """
     trained: JanusVQVAE = load_frozen(JanusVQVAE, tokenizer)
     side = trained.config.num_patches

@@ -156,6 +156,8 @@ KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
 class LookPoolStage(ABC):
     """A generator and its style encoder, on a pool of looks.
 
+    PmgError if `start` is missing, or holds models of other sizes; or `batch_size` is no multiple of four.
+
     Args:
         folder: gets the generator, ``style_encoder`` and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents the pool holds and the style encoder reads.
@@ -168,9 +170,6 @@ class LookPoolStage(ABC):
 
     Attributes:
         quality: name of the loss on held-out drawings in the model's card.
-
-    Raises:
-        PmgError: `start` is missing, or holds models of other sizes; or `batch_size` is no multiple of four.
     """
 
     quality: str

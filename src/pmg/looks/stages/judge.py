@@ -133,7 +133,7 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
 
 
 class LookJudgeStage:
-    """The judge of looks.
+    """The judge of looks; PmgError if `batch_size` is no multiple of eight.
 
     Args:
         generator_folder: holds ``vae``: a share of the pictures goes through it.
@@ -143,9 +143,6 @@ class LookJudgeStage:
         spread: of a look's finishes.
         batch_size: pictures a step, eight of each artist.
         start: folder of an earlier judge of the same concepts, which is trained further; None: as `judge` builds it.
-
-    Raises:
-        PmgError: `batch_size` is no multiple of eight.
     """
 
     def __init__(

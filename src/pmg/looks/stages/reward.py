@@ -146,7 +146,7 @@ def find_sharpness(margins: Tensor) -> float:
 
 
 class LookRewardStage:
-    """The personal reward.
+    """The personal reward; PmgError if `batch_size` is no multiple of four.
 
     Args:
         folder: of the trained reward.
@@ -157,9 +157,6 @@ class LookRewardStage:
         noise: share of a history that shows other looks than the liked one.
         restored: share of the pictures that go through the autoencoder.
         batch_size: users a step, four of each artist.
-
-    Raises:
-        PmgError: `batch_size` is no multiple of four.
     """
 
     def __init__(

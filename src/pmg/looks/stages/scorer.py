@@ -112,15 +112,14 @@ class LookScorerTraining(pl.LightningModule):
 class LookScorerStage:
     """The dual encoder that selects among candidates.
 
+    PmgError if `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
+
     Args:
         generator_folder: holds ``vae``: a share of the pictures goes through it.
         scorer: to train, of vectors as wide as the text encoder's.
         scene: words that titles may end with.
         restored: share of the pictures that go through the autoencoder.
         start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
-
-    Raises:
-        PmgError: `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
     """
 
     def __init__(

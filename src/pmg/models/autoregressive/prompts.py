@@ -36,8 +36,7 @@ class PromptFrame:
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> PromptFrame:
         """Returns the frame of a tokenizer's chat template.
 
-        Raises:
-            PmgError: a special token is missing, or the template's end can't be tokenized by itself.
+        PmgError if a special token is missing, or the template's end can't be tokenized by itself.
         """
         start = tokenizer.get_vocab().get(getattr(tokenizer, "boi_token", None))
         numbers = {"bos_token": tokenizer.bos_token_id, "pad_token": tokenizer.pad_token_id, "boi_token": start}

@@ -16,13 +16,12 @@ from pmg.models.diffusion.interfaces import ConditionAdapter
 class DiffusersDenoiser(nn.Module):
     """Predicts the target of a noise process: a model of diffusers with the adapter of its conditions.
 
+    PmgError if the model is none of diffusers'.
+
     Args:
         model: its config has ``in_channels`` and ``sample_size``.
         adapter: translates conditions.
         sample_size: side of the latents; None: what the model was trained at.
-
-    Raises:
-        PmgError: the model is none of diffusers'.
     """
 
     folder: str

@@ -50,13 +50,12 @@ def split_chat_template(
 ) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
 
+    PmgError if the template fails, takes too long, or changes the user's message.
+
     Args:
         tokenizer: of transformers.
         in_parts: whether the template takes a message as a list of texts and pictures, not as a text.
         thinking: whether an answer may begin with reasoning, which Qwen 3 writes; other templates ignore it.
-
-    Raises:
-        PmgError: the template fails, takes too long, or changes the user's message.
     """
     if not tokenizer.chat_template:
         return NO_TEMPLATE
@@ -71,15 +70,13 @@ def split_chat_template(
 def render_chat_template(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool = False) -> str:
     """Returns messages in a chat template, with the beginning of an answer.
 
-    A template is a program that comes with a checkpoint. It runs in a child process whose time and memory are limited.
+    A template is a program that comes with a checkpoint. It runs in a child process whose time and memory are
+    limited. PmgError if the template fails, takes too long, or writes too much.
 
     Args:
         owner: a tokenizer or processor of transformers.
         messages: with ``role`` and ``content``.
         thinking: see `split_chat_template`.
-
-    Raises:
-        PmgError: the template fails, takes too long, or writes too much.
     """
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:

@@ -30,6 +30,8 @@ PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU
 class ContextDecoder(nn.Module):
     """A causal decoder that is never trained: parameters frozen, always in eval mode.
 
+    PmgError if the model computes other states behind a cached history.
+
     Args:
         model: any transformers causal language model whose layers keep keys and values.
         tokenizer: its tokenizer.
@@ -47,9 +49,6 @@ class ContextDecoder(nn.Module):
         cache_argument: name of the argument under which the model takes a cache.
         tokens_computed: tokens that went through the model since the start (padding not counted).
         tokens_reused: cached tokens that were attended to without being computed again.
-
-    Raises:
-        PmgError: the model computes other states behind a cached history.
     """
 
     reads_pictures: ClassVar[bool] = False
@@ -127,6 +126,8 @@ class ContextDecoder(nn.Module):
     ) -> Context:
         """Computes the keys and values of texts, in batches of similar length.
 
+        PmgError if a text has no tokens, or more than the model's limit.
+
         Args:
             texts: B texts, none empty.
             batch_size: texts in one forward pass; None: as many as suit the device.
@@ -134,9 +135,6 @@ class ContextDecoder(nn.Module):
 
         Returns:
             Their keys and values, in the order of `texts`, in the model's dtype.
-
-        Raises:
-            PmgError: a text has no tokens, or more than the model's limit.
         """
         rows = [self.tokenize(text) for text in texts]
         if not all(texts) or not all(map(len, rows)) or not rows:
@@ -170,15 +168,13 @@ class ContextDecoder(nn.Module):
     ) -> list[Tensor]:
         """Returns the hidden states of each text's tokens behind so many layers, `(T, len(layers) * width)`.
 
-        Layers above the last of them aren't run.
+        Layers above the last of them aren't run. PmgError if no layer is named, or one that isn't there; a text has no
+        tokens, or more than the model's limit.
 
         Args:
             texts: B texts, none empty.
             layers: 0: the embeddings; at most `self.layers`. States are joined along the width.
             pictures: as for `prefill`.
-
-        Raises:
-            PmgError: no layer is named, or one that isn't there; a text has no tokens, or more than the model's limit.
         """
         if not layers or not all(0 <= layer <= self.layers for layer in layers):
             raise PmgError(

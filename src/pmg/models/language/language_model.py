@@ -79,6 +79,8 @@ class LanguageModel(ContextDecoder):
     ) -> list[list[Tensor]]:
         """Returns the log-probability of every option of every question, all questions of a history in one pass.
 
+        PmgError if a history has no question, or a prompt or an option is empty.
+
         Args:
             context: B histories.
             questions: for each history at least one.
@@ -86,9 +88,6 @@ class LanguageModel(ContextDecoder):
 
         Returns:
             For each history and question float32 `(n_options,)`, plain sums of token log-probabilities.
-
-        Raises:
-            PmgError: a history has no question, or a prompt or an option is empty.
         """
         packed = {
             some: pack_options(map(self._apply_chat_template, some), self.token_ids) for some in map(tuple, questions)
@@ -115,6 +114,8 @@ class LanguageModel(ContextDecoder):
     ) -> list[str]:  # fmt: skip
         """Generates an answer behind each history and the prompt, without special tokens.
 
+        PmgError if the prompt is empty.
+
         Args:
             context: B histories.
             prompt: text between history and answer, at least one token.
@@ -122,9 +123,6 @@ class LanguageModel(ContextDecoder):
             temperature: 0 takes the most likely token each time; above 0 tokens are sampled.
             seed: of the samples; the answer to one history does not depend on the others.
             batch_size: histories in one batch.
-
-        Raises:
-            PmgError: the prompt is empty.
         """
         tokens = torch.tensor(self.token_ids(prompt + self.chat_template.assistant_prefix), dtype=torch.long)
         if not prompt:
@@ -155,15 +153,14 @@ def load_language_model(
 ) -> LanguageModel:
     """Loads a language model and its tokenizer.
 
+    PmgError if the source is missing or damaged, or the model computes other states behind a cached history.
+
     Args:
         source: hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
         dtype: name of a floating point type, e.g. ``bfloat16``.
         cache_dir: folder of unpacked files.
         chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
         quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
-
-    Raises:
-        PmgError: the source is missing or damaged, or the model computes other states behind a cached history.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):

@@ -56,8 +56,10 @@ def load_checkpoint(
 ) -> Any:
     """Loads a model with ``from_pretrained``, without code of the checkpoint, and checks its weights.
 
-    A folder with a single variant of the weights (``model.fp16.safetensors``) is supported. Inside `without_weights`
-    the model is created from its config.
+    A folder with a single variant of the weights (``model.fp16.safetensors``) is supported. Inside
+    `without_weights` the model is created from its config. PmgError if weights are missing, superfluous, of
+    another shape, or not finite; with their names. Or see `check_files`; or the config describes a much larger
+    model than the weights are of.
 
     Args:
         kind: class of transformers or diffusers, or an ``Auto`` class.
@@ -65,10 +67,6 @@ def load_checkpoint(
         subfolder: inside it.
         unused: prefixes of weight names that may be missing, since the caller doesn't use them.
         **options: further arguments of ``from_pretrained``.
-
-    Raises:
-        PmgError: weights are missing, superfluous, of another shape, or not finite; with their names. Or see
-            `check_files`; or the config describes a much larger model than the weights are of.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     limit = check_files(Path(where))
@@ -122,9 +120,8 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model, of a class of transformers, from a folder or hub id.
 
-    Raises:
-        PmgError: it is missing or damaged, can't split a sentence, or has tokens without an embedding in the model;
-            or see `check_tokenizer`.
+    PmgError if it is missing or damaged, can't split a sentence, or has tokens without an embedding in the model;
+    or see `check_tokenizer`.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     check_tokenizer(Path(where, "tokenizer.json"))

@@ -46,10 +46,7 @@ def processor_autocast() -> torch.autocast:
 def to_device(module: Module, device: str) -> Module:
     """Moves a frozen model to a device, except quantised parts and those marked by `keep_device`.
 
-    Logs a warning about bfloat16 on a CPU that emulates it.
-
-    Raises:
-        PmgError: the device isn't available.
+    Logs a warning about bfloat16 on a CPU that emulates it. PmgError if the device isn't available.
     """
     if emulates_bfloat16(device) and any(weight.dtype == torch.bfloat16 for weight in module.parameters()):
         log.warning("this processor only emulates bfloat16, which is many times slower than dtype=float32")

@@ -25,10 +25,8 @@ log = logging.getLogger(__name__)
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     """Returns the folder in `cache_dir` with the safetensors of a quantised GGUF file, converted at the first call.
 
-    Inside `without_weights` config and tokenizer alone are converted, where the whole file hasn't been.
-
-    Raises:
-        PmgError: the file doesn't exist.
+    Inside `without_weights` config and tokenizer alone are converted, where the whole file hasn't been. PmgError
+    if the file doesn't exist.
     """
     if not file.is_file():
         raise PmgError(f"language model file {file} does not exist; run `{install_weights()}` or name another source")

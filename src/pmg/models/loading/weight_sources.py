@@ -21,10 +21,8 @@ CONFIGS = "; pmg-estimate reads configs and tokenizers from the hub or a folder:
 def resolve_source(source: str) -> str:
     """Returns a local path or hub id that ``from_pretrained`` accepts.
 
-    ``package:NAME/path`` is a path inside an installed package, found without an import; other sources are unchanged.
-
-    Raises:
-        PmgError: the package or the path inside it is missing.
+    ``package:NAME/path`` is a path inside an installed package, found without an import; other sources are
+    unchanged. PmgError if the package or the path inside it is missing.
     """
     if not source.startswith(PACKAGE_SCHEME):
         return source
@@ -39,10 +37,7 @@ def resolve_source(source: str) -> str:
 def download(source: str, problem: str) -> Path:
     """Returns the folder of a repository of the hub, which is downloaded into the hub's cache.
 
-    `problem` begins the message of a failure.
-
-    Raises:
-        PmgError: the hub doesn't give it.
+    `problem` begins the message of a failure. PmgError if the hub doesn't give it.
     """
     from huggingface_hub import snapshot_download
 
@@ -57,10 +52,8 @@ def download(source: str, problem: str) -> Path:
 def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
     """Converts errors of missing or damaged weights into a `PmgError` of one line, which ends with the hint.
 
-    `what` is the model, with its article, and `path` its source.
-
-    Raises:
-        PmgError: an error was raised inside; a `PmgError` is raised unchanged.
+    `what` is the model, with its article, and `path` its source. PmgError if an error was raised inside; a
+    `PmgError` is raised unchanged.
     """
     try:
         yield

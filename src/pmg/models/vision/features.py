@@ -132,11 +132,10 @@ class ClipFeatures(nn.Module):
 class InceptionFeatures(nn.Module):
     """Inception v3 of FID (Heusel et al. 2017): 2,048 pooled activations, by torch-fidelity.
 
+    PmgError if torch-fidelity is not installed, or the weights can't be loaded.
+
     Args:
         weights: file of its state; null: torch-fidelity downloads it at the first use.
-
-    Raises:
-        PmgError: torch-fidelity is not installed, or the weights can't be loaded.
     """
 
     def __init__(self, weights: str | None = None) -> None:

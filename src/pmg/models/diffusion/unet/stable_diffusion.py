@@ -84,6 +84,8 @@ class StableDiffusion:
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
+        PmgError if the source is missing or damaged, or of another kind.
+
         Args:
             source: hub id or folder, in the layout of diffusers.
             dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
@@ -92,9 +94,6 @@ class StableDiffusion:
             size: of the images in pixels; None: what the denoiser was trained at.
             snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
             distilled_from: see `Capabilities`; the checkpoint's config doesn't say it.
-
-        Raises:
-            PmgError: the source is missing or damaged, or of another kind.
         """
         pipe = _load(resolve_source(source), torch_type(dtype))
         text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
@@ -109,10 +108,8 @@ class StableDiffusion:
     ) -> DiffusionGenerator:  # fmt: skip
         """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`; other arguments: see `load`.
 
-        `process` is the noise process that the UNet was trained with.
-
-        Raises:
-            PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
+        `process` is the noise process that the UNet was trained with. PmgError if the UNet is none that makes images
+        from text, or `size` is none that it can make.
         """
         codec = AutoencoderKLCodec(autoencoder)
         sample_size = latent_size(codec, size) or unet.config.sample_size
@@ -124,11 +121,8 @@ class StableDiffusion:
 def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
     """The checkpoint as a pipeline of diffusers, without its safety checker, which reads other models' weights.
 
-    Its parts are loaded one by one: ``DiffusionPipeline.from_pretrained`` imports whatever the index names, and passes
-    over missing weights.
-
-    Raises:
-        PmgError: it is missing, damaged, or of another kind.
+    Its parts are loaded one by one: ``DiffusionPipeline.from_pretrained`` imports whatever the index names, and
+    passes over missing weights. PmgError if it is missing, damaged, or of another kind.
     """
     hint = (
         "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, unet, vae, "
