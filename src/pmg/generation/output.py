@@ -41,18 +41,14 @@ class PersonalizedPipelineOutput(BaseOutput):
 
     def _repr_html_(self) -> str | None:
         """Returns pictures with their keywords as HTML, all texts escaped; None without pictures."""
-        match self.images:
-            case list():
-                figures = [_figure(image, record) for image, record in zip(self.images, self.records, strict=True)]
-                return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
-        return None
+        if not isinstance(self.images, list):
+            return None
+        figures = [_figure(image, record) for image, record in zip(self.images, self.records, strict=True)]
+        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
 
     def _repr_png_(self) -> bytes | None:
         """Returns all pictures as one PNG, `COLUMNS` a row; None without pictures."""
-        match self.images:
-            case list():
-                return to_png(_grid(self.images))
-        return None
+        return to_png(_grid(self.images)) if isinstance(self.images, list) else None
 
 
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -28,6 +28,7 @@ from pmg.looks.finishes import (
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 MAX_DRAWS = 10_000  # random finishes until one of the wanted part has to be found
+PALETTES = ("as_drawn", "turned", "grey", "duotone")
 GROUNDS, OUTLINES = ("white", "tint", "dark"), ("none", "contrast", "coloured")
 TRAITS = (*GROUNDS, "coloured", "grey", "duotone", "outlined", "plain", *SURFACES)  # that `traits` returns
 GREY = 0.2  # saturation factor; below it a drawing is called grey
@@ -55,7 +56,7 @@ class FinishSpace:
     ) -> None:  # fmt: skip
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         for (name, weights), kinds in zip(self.shares.items(), (PALETTES, GROUNDS, OUTLINES, SURFACES), strict=True):
-            _check_weights(name, weights, tuple(kinds))
+            _check_weights(name, weights, kinds)
         for pair in unseen_pairs:
             _check_names("unseen_pairs", pair, TRAITS)
         self.unseen_hues = [_read_arc(arc) for arc in unseen_hues]
@@ -120,7 +121,7 @@ class FinishSpace:
             surface=cast(Surface, self._choose("surface", rng)),
             degree=rng.random(),
         )
-        return PALETTES[palette](finish, dark, rng)
+        return _colour(finish, palette, dark, rng)
 
 
 def _read_arc(arc: Sequence[float]) -> tuple[float, float]:
@@ -175,35 +176,20 @@ def _outline_colour(kind: str, dark_ground: bool, rng: random.Random) -> Colour:
     return (grey, grey, grey) if kind == "contrast" else BLACK
 
 
-def _as_drawn(finish: Finish, dark: bool, rng: random.Random) -> Finish:
-    return replace(finish, hue=0.0, saturation=rng.uniform(0.5, SATURATION[1]))
-
-
-def _turned(finish: Finish, dark: bool, rng: random.Random) -> Finish:
-    return replace(finish, hue=rng.uniform(20, 340), saturation=rng.uniform(0.5, SATURATION[1]))
-
-
-def _grey(finish: Finish, dark: bool, rng: random.Random) -> Finish:
-    return replace(finish, saturation=rng.uniform(0.0, GREY * 0.9))
-
-
-def _duotone(finish: Finish, dark: bool, rng: random.Random) -> Finish:
+def _colour(finish: Finish, palette: str, dark: bool, rng: random.Random) -> Finish:
+    """Returns a finish with random colours of a palette; `dark` is its ground."""
+    match palette:
+        case "as_drawn":
+            return replace(finish, hue=0.0, saturation=rng.uniform(0.5, SATURATION[1]))
+        case "turned":
+            return replace(finish, hue=rng.uniform(20, 340), saturation=rng.uniform(0.5, SATURATION[1]))
+        case "grey":
+            return replace(finish, saturation=rng.uniform(0.0, GREY * 0.9))
     first, second = rng.random(), rng.random()
     low, high = ((0.5, 0.65), (0.8, 0.95)) if dark else ((0.1, 0.35), (0.65, 0.9))
-    return replace(
-        finish,
-        duotone=1.0,
-        dark=_hls(first, rng.uniform(*low), rng.uniform(0.4, 1.0)),
-        light=_hls(second, rng.uniform(*high), rng.uniform(0.4, 1.0)),
-    )
-
-
-PALETTES: dict[str, Callable[[Finish, bool, random.Random], Finish]] = {
-    "as_drawn": _as_drawn,
-    "turned": _turned,
-    "grey": _grey,
-    "duotone": _duotone,
-}
+    shade = _hls(first, rng.uniform(*low), rng.uniform(0.4, 1.0))
+    light = _hls(second, rng.uniform(*high), rng.uniform(0.4, 1.0))
+    return replace(finish, duotone=1.0, dark=shade, light=light)
 
 
 def _jitter(centre: Finish, rng: random.Random, spread: float) -> Finish:
