@@ -29,7 +29,7 @@ from pmg.data.duplicates import mean_colours
 from pmg.data.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
 from pmg.installation import install_extra
-from pmg.models.vision.pictures import to_png
+from pmg.models.vision.pictures import to_file
 
 FOLDER = "pictures"
 STATE = ".packing.json"
@@ -236,7 +236,7 @@ class Packing:
         white = {"color": "white"} if self.fit == "pad" else {}
         image = FITS[self.fit](image, (self.size, self.size), Image.Resampling.LANCZOS, **white)
         # lossless: generated images are compared with these
-        return Square(to_png(image), str(hasher(image)), mean_colours(image), changes)
+        return Square(to_file(image), str(hasher(image)), mean_colours(image), changes)
 
 
 def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> None:

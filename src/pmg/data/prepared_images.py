@@ -52,10 +52,7 @@ class PreparedImages(ItemRows):
         return cls(Path(folder), chosen, manifest["packing"]["size"], shards, f"pmg-prepare data={name}")
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`.
-
-        PmgError if a shard is missing or damaged.
-        """
+        """Returns images of `rows`, float32 `(B, 3, H, W)` in [-1, 1]; PmgError if a shard is missing or damaged."""
         images = torch.empty(len(rows), self.size, self.size, 3, dtype=torch.uint8)
         for place, row in enumerate(rows.tolist()):
             images[place] = torch.from_numpy(self._decode(row))

@@ -34,11 +34,7 @@ CHUNK = 25  # examples whose references are in memory at once
 
 
 class RowCache:
-    """Stores tables by key, one checksummed file each; a damaged one is computed again.
-
-    Args:
-        folder: of the files; made when first needed.
-    """
+    """Stores tables by key, a checksummed file each, in a `folder` made when needed; computes damaged ones again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

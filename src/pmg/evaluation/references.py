@@ -63,10 +63,7 @@ class ReferenceArms:
 
     @torch.no_grad()
     def nearest(self, examples: Sequence[Example]) -> Tensor:
-        """Returns the liked image whose title is nearest to the target's, by the text encoder.
-
-        NaN for users without a liked image.
-        """
+        """Returns the liked image whose title is nearest the target's, by the text encoder; NaN if none was liked."""
         pairs = [(example.target, liked_with_image(self.images, example)) for example in examples]
         titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
         if new := [title for title in titles if title not in self._of_title]:

@@ -17,7 +17,7 @@ from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.models.vision.pictures import data_uri, to_picture, to_png
+from pmg.models.vision.pictures import data_uri, to_file, to_picture
 from pmg.models.vision.pixels import to_unit
 from pmg.preferences.keywords import NO_WORDS
 
@@ -48,7 +48,7 @@ class PersonalizedPipelineOutput(BaseOutput):
 
     def _repr_png_(self) -> bytes | None:
         """Returns all pictures as one PNG, `COLUMNS` a row; None without pictures."""
-        return to_png(_grid(self.images)) if isinstance(self.images, list) else None
+        return to_file(_grid(self.images)) if isinstance(self.images, list) else None
 
 
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:
@@ -107,7 +107,7 @@ def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
         "seed": str(record["seed"]),
     }
     texts = "".join(f"<div><b>{name}</b> {escape(text)}</div>" for name, text in lines.items())
-    source = data_uri(to_png(image), "image/png")
+    source = data_uri(to_file(image), "image/png")
     alt = escape(f"{lines['target']}: {lines['preference']}", quote=True)
     caption = f'<figcaption style="font-size:small">{texts}</figcaption>'
     return f'<figure style="margin:0;max-width:240px"><img alt="{alt}" src="{source}">{caption}</figure>'

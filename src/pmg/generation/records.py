@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import to_pictures, to_png
+from pmg.models.vision.pictures import to_file, to_pictures
 from pmg.models.vision.pixels import from_uint8
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class RecordWriter:
     def _write_image(self, picture: Image.Image, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
         name = f"{IMAGES}/{record.method}/{record.control}/{_file_name(record.example)}-{record.seed}.png"
-        content = to_png(picture)
+        content = to_file(picture)
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
 

@@ -25,12 +25,7 @@ CHUNK = 32  # users of one batch and of one cache entry
 
 @dataclass(frozen=True)
 class HistoryImages:
-    """The liked images of one user, encoded by the generator.
-
-    Attributes:
-        latents: normalised latents `(H, C, h, w)`.
-        captions: rows `(H,)` of the encoded captions.
-    """
+    """The liked images of one user: normalised latents `(H, C, h, w)`, and rows `(H,)` of the encoded captions."""
 
     latents: Tensor
     captions: Tensor

@@ -60,10 +60,7 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
 
 
 def world_size(trainer: Mapping[str, Any]) -> int:
-    """Returns the number of ranks: devices times machines.
-
-    Devices are a count, a list, a string of either, or all.
-    """
+    """Returns the number of ranks: devices times machines; devices are a count, a list, a string of either, or all."""
     devices = trainer["devices"]
     if devices in ("auto", -1, "-1"):
         import torch

@@ -67,11 +67,7 @@ def caption_items(
 
 
 class MetadataCaptioner:
-    """Formats an item's facts; doesn't use images.
-
-    Args:
-        template: format string over the names of facts, e.g. ``"{pack}, {colour}"``.
-    """
+    """Formats an item's facts; `template` is a format string over their names, e.g. ``"{pack}, {colour}"``."""
 
     needs_images = False
 

@@ -118,10 +118,7 @@ def build_scenario(
     target_attributes: Mapping[str, Mapping[str, Any]] | None = None, reference_messages: Sequence[str] = (),
     **rest: Any,
 ) -> Scenario:  # fmt: skip
-    """Builds a scenario from the plain values of a config.
-
-    PmgError if a key is unknown or missing, or `lint` finds problems.
-    """
+    """Builds a scenario from plain values; PmgError if a key is unknown or missing, or `lint` finds problems."""
     keys = {entry.name: entry.default for entry in fields(Scenario)}
     unknown = [f"no key '{key}'{nearest(key, keys)}" for key in rest if key not in keys]
     required = [key for key, default in keys.items() if default is MISSING and "attributes" not in key]

@@ -198,7 +198,7 @@ def fit_choice(features: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> 
 
 def rerank(
     features: Mapping[str, np.ndarray], items: Mapping[str, Sequence[str]], later: Mapping[str, Sequence[str]],
-    seed: int, folds: int = FOLDS,
+    seed: int,
 ) -> dict[str, list[str]]:  # fmt: skip
     """Returns each user's candidates in a new order, best first.
 
@@ -213,7 +213,7 @@ def rerank(
         folds: number of groups of users.
     """
     users = np.array(list(features))
-    fold = np.random.default_rng(seed).permutation(len(users)) % min(folds, len(users))
+    fold = np.random.default_rng(seed).permutation(len(users)) % min(FOLDS, len(users))
     found: dict[str, list[str]] = {}
     for number in range(fold.max() + 1):
         known = [str(user) for user in users[fold != number]] or [str(user) for user in users]

@@ -17,7 +17,7 @@ from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.records import Record
-from pmg.models.vision.pictures import FORMATS, data_uri, to_picture
+from pmg.models.vision.pictures import FORMATS, data_uri, to_file, to_picture
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import LOADER, RunFolder, progress
 from pmg.reporting.variants import Factors, short
@@ -235,6 +235,4 @@ def _encode(image: Image.Image) -> str:
     """An image as a data URI; it is reduced to the height of a thumbnail."""
     small = image.copy()
     small.thumbnail((2 * SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="WEBP", quality=QUALITY)
-    return data_uri(buffer.getvalue(), "image/webp")
+    return data_uri(to_file(small, "WEBP", quality=QUALITY), "image/webp")

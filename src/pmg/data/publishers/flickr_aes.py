@@ -21,12 +21,7 @@ WHERE = "get it from https://github.com/alanspike/personalizedImageAesthetics"
 
 
 class FlickrAes:
-    """Reads FLICKR-AES into tables.
-
-    Args:
-        source: the folder or .zip with the workers' ratings.
-        images: the folder ``40K``.
-    """
+    """Reads FLICKR-AES into tables, of the folder or .zip with the workers' ratings and the images' folder ``40K``."""
 
     def __init__(self, source: str, images: str) -> None:
         self.source, self.images = source, images

@@ -46,10 +46,7 @@ class Stickers:
         self.emotions = {str(number): word for number, word in emotions.items()}
 
     def __call__(self) -> Tables:
-        """Returns the tables of themes and stickers.
-
-        PmgError if folder or file are missing or damaged, or an emotion has no word.
-        """
+        """Returns themes and stickers; PmgError if a file is missing or damaged, or an emotion has no word."""
         drops, folder = Drops(), picture_folder(self.images, WHERE)
         facts, files = self._facts()
         found = _find(folder, drops)

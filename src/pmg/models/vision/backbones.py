@@ -35,12 +35,7 @@ class ImageEncoder(nn.Module):
 
 
 class ResNetEncoder(ImageEncoder):
-    """A residual network (He et al. 2015) with its mean over positions.
-
-    Args:
-        widths: channels of its stages.
-        depths: blocks of each stage.
-    """
+    """A residual network (He et al. 2015) with its mean over positions; `depths` blocks of `widths` a stage."""
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()

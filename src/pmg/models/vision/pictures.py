@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,10 +27,10 @@ def to_picture(image: Tensor) -> Image.Image:
     return picture
 
 
-def to_png(picture: Image.Image) -> bytes:
-    """Returns a picture as the bytes of a PNG file."""
+def to_file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """Returns a picture as the bytes of a file, with options of Pillow's encoder of this kind."""
     file = BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 

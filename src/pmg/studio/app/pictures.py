@@ -10,7 +10,7 @@ import warnings
 from PIL import Image
 
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import FORMATS, data_uri, to_rgb
+from pmg.models.vision.pictures import FORMATS, data_uri, to_file, to_rgb
 
 LARGEST = 10 * 2**20  # bytes
 PIXELS = 40_000_000
@@ -48,9 +48,7 @@ def read_picture(content: bytes) -> Image.Image:
 
 def to_data_uri(picture: Image.Image) -> str:
     """Returns a picture as an address that contains it, without metadata."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return data_uri(file.getvalue(), "image/png")
+    return data_uri(to_file(picture), "image/png")
 
 
 def from_data_uri(text: str) -> Image.Image:

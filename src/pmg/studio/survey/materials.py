@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from pmg.domain import Example, PmgError
 from pmg.evaluation.references import history_pixels
 from pmg.generation.records import Key, Record
 from pmg.html_document import render_document
-from pmg.models.vision.pictures import data_uri, to_picture
+from pmg.models.vision.pictures import data_uri, to_file, to_picture
 from pmg.preferences.stated import own_messages
 from pmg.studio.http_server import create_app
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
@@ -145,9 +144,7 @@ def _item(example: Example, store: ImageStore) -> dict[str, Any]:
 
 def _data_uri(image: Tensor) -> str:
     """Returns an image `(3, H, W)` in [-1, 1] as an address that contains it, encoded anew without metadata."""
-    file = io.BytesIO()
-    to_picture(image).save(file, "WEBP", quality=90, method=4)
-    return data_uri(file.getvalue(), "image/webp")
+    return data_uri(to_file(to_picture(image), "WEBP", quality=90, method=4), "image/webp")
 
 
 def render_page(content: Mapping[str, Any], served: bool) -> str:
