@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pmg.models.language.text_generation import collect_end_tokens, generate_tokens, greedy, sampled
+from pmg.models.language.language_model import collect_end_tokens, generate_tokens, greedy, sampled
 
 
 def count_up(tokens: torch.Tensor) -> torch.Tensor:
