@@ -32,7 +32,7 @@ from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, build_pipeline, check_start, check_steps
+from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
 from pmg.generation.requests import Request
 from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import (
@@ -203,7 +203,7 @@ class PersonalizedPipeline:
         alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None, output_type: str = "pil",
-        return_dict: bool = True, image: Image.Image | Sequence[Image.Image] | None = None, strength: float = 0.5,
+        return_dict: bool = True, image: Image.Image | Sequence[Image.Image] | None = None, strength: float = 0.7,
     ) -> PersonalizedPipelineOutput | tuple[Any, ...]:  # fmt: skip
         """Generates images of `target` for the user of `history`, or of each target for its user in a batch.
 
@@ -238,11 +238,9 @@ class PersonalizedPipeline:
         check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
         convert = find_converter(output_type)
-        if image is not None:
-            check_start("image", self.pipeline.generator.supports)
         users, batched = self.arguments.users(history, dislikes, conversation)
         targets, _ = self.arguments.targets(target, len(users) if batched else None)
-        starts = read_starts(image, strength, len(targets), self.pipeline.generator.size)
+        starts = read_starts(image, strength, len(targets), self.pipeline.generator)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
         steps, scales = self._settings(num_inference_steps, guidance_scale)
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
@@ -275,6 +273,7 @@ class PersonalizedPipeline:
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
         num_inference_steps: int | None = None, weights: Sequence[tuple[float, float]] | None = None,
+        image: Image.Image | None = None, strength: float = 0.7,
     ) -> tuple[list[Image.Image], dict[str, Any]]:  # fmt: skip
         """Returns the images of all candidates, and their record, from which any alpha selects without another draw.
 
@@ -284,6 +283,8 @@ class PersonalizedPipeline:
             seed: of the noise.
             num_inference_steps: solver steps; None: the pipeline's.
             weights: pairs (w_p, w_t); None: the pipeline's.
+            image: as in `__call__`.
+            strength: likewise.
         """
         (item,), _ = self.arguments.targets(target)
         steps, scales = self._settings(num_inference_steps, None)
@@ -293,7 +294,8 @@ class PersonalizedPipeline:
             pairs = [(1.0, w_t) for w_t in dict.fromkeys(w_t for _, w_t in pairs)]
         else:
             request = self._request(preference, item, None)
-        request = replace(request, seed=seed)
+        (start,) = read_starts(image, strength, 1, self.pipeline.generator)
+        request = replace(request, seed=seed, start=start, strength=strength)
         pipeline = self.pipeline.with_pairs(pairs)
         with torch.no_grad():
             images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))

@@ -14,7 +14,9 @@ from pmg.data.dataset import ItemRows
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import Pictured, UserInput
+from pmg.generation.pipeline import check_start
 from pmg.generation.requests import Request
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
 from pmg.preferences.extraction import PreferenceExtractor
@@ -91,21 +93,23 @@ def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request
 
 
 def read_starts(
-    image: Image.Image | Sequence[Image.Image] | None, strength: float, count: int, size: int
+    image: Image.Image | Sequence[Image.Image] | None, strength: float, count: int, generator: Generator
 ) -> list[Tensor | None]:  # fmt: skip
-    """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise alone.
+    """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise.
 
     Raises:
-        PmgError: there is neither one image nor one for each target, or `strength` is out of range.
+        PmgError: there is neither one image nor one for each target, `strength` is out of range, or the generator
+            starts from no image.
     """
     if image is None:
         return [None] * count
+    check_start("image", generator.supports)
     images = [image] * count if isinstance(image, Image.Image) else image
     if len(images) != count or not all(isinstance(one, Image.Image) for one in images):
         raise PmgError(f"image must be a picture, or a list of one for each of the {count} targets: {image!r:.80}")
     if not WEAKEST <= strength <= 1:
         raise PmgError(f"strength must be in [{WEAKEST}, 1], got {strength!r:.80}")
-    return [from_picture(picture, size) for picture in images]
+    return [from_picture(picture, generator.size) for picture in images]
 
 
 class GivenPictures(ItemRows):

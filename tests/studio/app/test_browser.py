@@ -46,6 +46,10 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.locator("#error", has_text="no picture").wait_for()
     page.set_input_files("#upload", tmp_path / "good.png")
     page.wait_for_selector("#uploads img")
+    page.click("section[aria-labelledby=target-title] summary")
+    assert page.locator("#strength").is_hidden()
+    page.set_input_files("#start", tmp_path / "good.png")
+    page.locator("#start-picture").wait_for()
     page.fill("#target", "<b>rocket</b>")
     page.locator("#remark button").nth(2).wait_for()  # before anything is drawn
     page.press("#target", "Enter")
@@ -67,6 +71,8 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
             page.click(name)
         download.value.save_as(tmp_path / f"saved.{suffix}")
     assert json.loads((tmp_path / "saved.json").read_text())["alpha"] == 1
+    page.click("#start-remove")
+    assert page.locator("#strength").is_hidden()
     page.click("#remark button >> nth=0")
     page.locator("#remark", has_text="").wait_for(state="attached")
     assert page.locator("#remark button").count() == 0

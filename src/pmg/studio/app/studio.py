@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pmg.configuration.ranges import Strength
 from pmg.data.dataset import Dataset, liked_with_image
 from pmg.domain import Item, PmgError
 from pmg.generation.call_arguments import ItemLike, with_pictures
@@ -55,6 +56,8 @@ class Wish(BaseModel, extra="forbid"):
         other: index of the user whose preference is compared; None: no comparison.
         seed: of the noise.
         steps: solver steps; None: the pipeline's.
+        start: a picture of the target that all images start from; None: noise alone.
+        strength: how much of it is drawn anew, see `Start`.
     """
 
     liked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
@@ -65,6 +68,8 @@ class Wish(BaseModel, extra="forbid"):
     other: Annotated[int, Ge(0)] | None = None
     seed: Annotated[int, Ge(0), Le(2**53)] = 0
     steps: Annotated[int, Ge(1), Le(200)] | None = None
+    start: Annotated[str, Field(max_length=2**20)] | None = None
+    strength: Strength = 0.7
 
 
 class Studio:
@@ -135,8 +140,8 @@ class Studio:
             raise PmgError(f"user {wish.other} doesn't exist. Reload the page.")
         if not wish.target.strip():
             raise PmgError("the target is empty. Name what the picture should show.")
-        for upload in wish.uploads:
-            from_data_uri(upload.picture)
+        for picture in (*(upload.picture for upload in wish.uploads), *filter(None, [wish.start])):
+            from_data_uri(picture)
 
     def nearest(self, target: str) -> list[str]:
         """Returns the titles that a target may mean: those with this keyword, then the nearest ones in meaning."""
@@ -193,7 +198,10 @@ class Studio:
         return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in captions.items()]
 
     def _draw(self, preference: UserPreference | None, wish: Wish) -> dict[str, Any]:
-        images, record = self.pipe.draw_candidates(preference, wish.target, wish.seed, wish.steps, self.weights)
+        start = from_data_uri(wish.start) if wish.start else None
+        images, record = self.pipe.draw_candidates(
+            preference, wish.target, wish.seed, wish.steps, self.weights, start, wish.strength
+        )
         points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
         keywords = preference.keywords if preference else None
         return {

@@ -4,7 +4,7 @@ const at = id => document.getElementById(id);
 const choice = new Map(); /* picture index -> "like" or "dislike" */
 const uploads = [];
 const said = [];
-let job = null, shown = null, drawn = "", owner = "", mine = [], asked = 0, pause = 0;
+let job = null, start = null, shown = null, drawn = "", owner = "", mine = [], asked = 0, pause = 0;
 const OWNERS = {own: "for you", other: "for ", nobody: "for nobody in particular"};
 const SMALLEST = 1e-3; /* as in pmg.generation.selection */
 
@@ -88,24 +88,39 @@ at("clear").addEventListener("click", () => {
   update();
 });
 
-at("upload").addEventListener("change", async event => {
-  const file = event.target.files[0];
+/* Sends the chosen file of an input, and hands the picture that comes back to `use`. */
+async function upload(input, use) {
+  const file = input.files[0];
   if (!file) return;
   report();
   try {
     if (file.size > 10 * 2 ** 20) throw new Error("The picture is larger than 10 MiB. Make it smaller.");
-    if (uploads.length >= 6) throw new Error("At most six pictures can be uploaded.");
-    const {picture} = await send("api/upload", file, "application/octet-stream");
+    use((await send("api/upload", file, "application/octet-stream")).picture);
+  } catch (error) {
+    report(error);
+  }
+  input.value = "";
+}
+
+at("upload").addEventListener("change", async event => {
+  if (uploads.length >= 6) return report("At most six pictures can be uploaded.");
+  await upload(event.target, picture => {
     const facts = Object.fromEntries([...at("facts").querySelectorAll("select")].map(each => [each.dataset.fact, each.value]));
     const title = at("upload-title").value.trim() || "my sticker";
     uploads.push({title, picture, facts});
     at("uploads").append(make("div", {className: "picture like"}, make("img", {src: picture, alt: title})));
     update();
-  } catch (error) {
-    report(error);
-  }
-  event.target.value = "";
+  });
 });
+
+function startFrom(picture) {
+  start = picture;
+  at("start-shown").hidden = !picture;
+  if (picture) at("start-picture").src = picture;
+}
+
+at("start").addEventListener("change", event => upload(event.target, startFrom));
+at("start-remove").addEventListener("click", () => startFrom(null));
 
 function listMessages() {
   at("said").replaceChildren(...said.map((text, place) => {
@@ -166,7 +181,8 @@ at("generate").addEventListener("click", async () => {
   report();
   const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
   const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, said, target: at("target").value.trim(),
-    other: compared(), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
+    other: compared(), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value),
+    start, strength: Number(at("strength").value)};
   busy(true);
   try {
     if (!wish.target) throw new Error("Name what the picture should show.");
