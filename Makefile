@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise field gpu many-users faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise starts field gpu many-users faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

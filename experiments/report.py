@@ -17,7 +17,7 @@ import pandas as pd
 from figures import SHOWN, draw_front
 from matplotlib.figure import Figure
 from record import fill
-from studies import STUDIES, Study
+from studies import LINE_ART, STUDIES, Study
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
@@ -42,6 +42,9 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
         values = {name: _value(result["config"], key) for name, key in (study.factors or {}).items()}
         label = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
         rows = pd.read_parquet(path.parent / "rows.parquet").assign(variant=label)
+        if study.by == "drawing":
+            line_art = rows["look"].str.partition(":")[0].isin(LINE_ART)
+            rows["drawing"] = line_art.map({True: "line art", False: "colour"})
         found.append(([*values.values(), result["config"]["seed"]], rows, {**result, "variant": label}))
     if not found:
         raise SystemExit(f"{folder} holds no finished run; run the study first: make {folder.name}")
@@ -137,7 +140,9 @@ def report(name: str, runs: Path, folder: Path) -> None:
 
 
 def draw_variants(arms: Mapping[str, Mapping], study: Study) -> Figure:
-    """Draws metrics over the variants; the values of a single factor are labels without its name."""
+    """Draws metrics over the variants, or the methods of a single one; values of one factor are labels alone."""
+    if len(arms) == 1:
+        return draw_arms(next(iter(arms.values())), SHOWN)
     name = next(iter(study.factors or {})) if len(study.factors or {}) == 1 else ""
     return draw_effect({label.removeprefix(f"{name} = "): values for label, values in arms.items()}, SHOWN, name)
 

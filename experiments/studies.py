@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LINE_ART = ("emojione-monotone", "fluent-emoji-high-contrast", "noto-line", "openmoji-black")  # sets without fills
+
 
 @dataclass(frozen=True)
 class Study:
@@ -15,7 +17,8 @@ class Study:
         methods: rows of the table for each variant; none: all.
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
-        by: column of the rows whose values have tables of their own, after that of all users; empty: none.
+        by: column of the rows whose values have tables of their own, after that of all users; empty: none;
+            ``drawing``: whether the user's artist draws lines alone.
         across: further pairs that are compared, each two times a variant and a method.
         trains: whether each variant trains its own encoder: a table has how fast.
         generators: whether a table has the cost of each variant's generator.
@@ -100,7 +103,8 @@ STUDIES = {
     ),
     "starts": Study(
         {"channel": "data.channel"},
-        by="group",
+        ("none", "mean_style", "soft", "pmg", "retrieve", "sdedit", "pmg_sdedit", "oracle"),
+        by="drawing",
         across=tuple(
             (("channel = pictures", one), ("channel = pictures", other))
             for one, other in (
