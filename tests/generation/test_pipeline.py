@@ -102,19 +102,47 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
 
 
+def starting(strength, *images):
+    return [replace(request(seed), start=image, strength=strength) for seed, image in enumerate(images)]
+
+
 def test_the_less_strength_the_more_is_kept_of_the_start(pipeline):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    latents = pipeline.generator.encode_images(images)
-
-    def distances(strength):
-        requests = [replace(request(seed), start=image, strength=strength) for seed, image in enumerate(images)]
-        return (pipeline.denoise(requests) - latents.repeat_interleave(3, 0)).square().mean((1, 2, 3))
-
-    weak, strong = distances(0.05), distances(0.9)
-    assert (weak < strong).all()
+    latents = pipeline.generator.encode_images(images).repeat_interleave(3, 0)
+    weak, strong = (pipeline.denoise(starting(strength, *images)) for strength in (0.1, 0.6))
     assert pipeline.evaluations == 2 * 3 * 3 * 2 * 2  # as many as from noise
-    alone = [replace(request(seed), start=None, strength=0.05) for seed in range(2)]
-    assert torch.equal(pipeline.denoise(alone), pipeline.denoise([request(seed) for seed in range(2)]))
+    distances = [(drawn - latents).square().mean((1, 2, 3)) for drawn in (weak, strong)]
+    assert (distances[0] < distances[1]).all()
+    noise = pipeline.denoise([request(0), request(1)])
+    assert not torch.allclose(strong, noise, atol=1e-2)
+    assert torch.equal(pipeline.denoise([replace(request(0), strength=0.1)]), pipeline.denoise([request(0)]))
+    torch.testing.assert_close(pipeline.denoise(starting(0.6, images[0])), strong[:3], atol=1e-3, rtol=1e-3)
+
+
+def test_a_picture_to_start_from_counts_below_full_strength(pipeline):
+    black, white = (torch.full((3, 64, 64), level) for level in (-1.0, 1.0))
+    for steps, strength in ((1, 0.7), (2, 0.8), (3, 0.95)):
+        drawn = [pipeline.denoise(starting(strength, start), steps) for start in (black, white)]
+        assert not torch.allclose(*drawn, atol=1e-2)
+
+
+def test_redrawing_starts_from_the_picture_each_time(generator):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    weights, scales = WeightGrid([1.0], noises=2), Scales(2.0, 2.0, 2.0)
+    made = [
+        Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), scales, steps=3, enough=enough)(
+            starting(0.3, *images)
+        )
+        for enough in (None, 1.0)
+    ]
+    torch.testing.assert_close(made[0].images, made[1].images, atol=1e-3, rtol=1e-3)
+
+
+def test_batches_of_requests_start_alike(pipeline):
+    black = torch.full((3, 64, 64), -1.0)
+    for mixed in ([*starting(0.5, black), request(1)], [*starting(0.5, black), *starting(0.7, black)]):
+        with pytest.raises(PmgError, match="with one strength, or from noise alone"):
+            pipeline.denoise(mixed)
 
 
 def test_images_are_in_range(pipeline):

@@ -17,7 +17,7 @@ from pmg.domain import Item, PmgError
 from pmg.generation.call_arguments import CallReader
 from pmg.generation.condition_weighting import ScaleWeighting
 from pmg.generation.output import PersonalizedPipelineOutput
-from pmg.generation.user_preference import GivenPictures
+from pmg.generation.user_preference import GivenPictures, read_starts
 from pmg.models.vision.pictures import to_picture
 
 COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
@@ -44,6 +44,13 @@ def pipe(loaded):
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def truncated():
+    """A picture whose file ends too early, which Pillow notices when it reads the pixels."""
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:200]))
 
 
 def pixels(output):
@@ -125,7 +132,10 @@ def test_steps_and_guidance_of_a_call_hold_for_it_alone(pipe):
             r"conversation\[0\]: unknown key 'nam'; did you mean 'name'",
         ),
         ({"target": None}, "has no target, and no conversation that an image could answer"),
-        ({"image": [to_picture(torch.zeros(3, 8, 8))] * 2}, "image must be a picture, or .* each of the 1 targets"),
+        ({"image": [to_picture(torch.zeros(3, 8, 8))] * 2}, "image must be a picture of PIL, or .* of the 1 targets"),
+        ({"image": 5}, "image must be a picture of PIL"),
+        ({"image": truncated()}, "image can't be read"),
+        ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": "0.5"}, r"strength must be .*, got '0.5'"),
         ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": 0}, r"strength must be in \[0.05, 1\], got 0"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
@@ -312,6 +322,9 @@ def test_images_start_from_pictures_of_their_targets(pipe):
     assert np.array_equal(pixels(same)[0], pixels(each)[0])
     assert abs(pixels(same)[1] - pixels(each)[1]).max() > 2
     assert not np.array_equal(pixels(alone), pixels(same))
+    assert [output.records[0]["strength"] for output in (alone, same)] == [None, 0.05]
+    (start,) = read_starts(black, 0.5, 1, pipe.pipeline.generator)
+    assert (start[:, 2].min(), start[:, 32].max()) == (1, -1)  # white above and below what isn't square
 
 
 @pytest.mark.parametrize("alpha", [2, -0.1, "half"])

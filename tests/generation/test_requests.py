@@ -92,9 +92,11 @@ def test_a_source_may_answer_for_each_target(build, example):
     assert (started.start.shape, started.strength, started.image) == ((3, 8, 8), 0.4, None)
 
 
-@pytest.mark.parametrize("arguments", [{"start": "found"}, {"strength": 0.5}])
+@pytest.mark.parametrize(
+    "arguments", [{"start": "found"}, {"strength": 0.5}, {"start": "found", "strength": 0.5, "image": "found"}]
+)
 def test_a_start_needs_its_strength_and_the_other_way_round(arguments):
-    with pytest.raises(PmgError, match="a start and its strength, or neither"):
+    with pytest.raises(PmgError, match=r"a start with its strength, .* and then no image; or neither"):
         Method(**arguments)
 
 

@@ -79,6 +79,7 @@ def test_images_from_a_start_are_those_of_the_librarys_pipeline(tmp_path):
         (df.DPMSolverMultistepScheduler(**SCHEDULE), None),
         (df.EulerDiscreteScheduler(**SCHEDULE), None),
         (df.DDIMScheduler(**SCHEDULE, clip_sample=False), None),
+        (df.UniPCMultistepScheduler(**SCHEDULE), None),
     ],
 )
 @pytest.mark.parametrize("strength", [0.3, 0.7])
@@ -95,6 +96,30 @@ def test_a_model_that_knows_the_noise_gives_the_start_back(scheduler, shift, str
     assert len(times) == 20
     noisy = shift * strength / (1 + (shift - 1) * strength) if shift else strength
     assert times[0] == pytest.approx(1000 * noisy, abs=60)
+
+
+@pytest.mark.parametrize("kind", [df.HeunDiscreteScheduler, df.FlowMatchHeunDiscreteScheduler])
+def test_solvers_of_second_order_start_between_two_of_their_steps(kind):
+    clean, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    scheduler = kind() if "Flow" in kind.__name__ else kind(**SCHEDULE)
+    exact = noise - clean if "Flow" in kind.__name__ else noise
+    found = sample_latents(lambda latents, time: exact, scheduler, noise, [0], 4, Start(clean, 0.5))
+    torch.testing.assert_close(found, clean, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "strength", "message"),
+    [
+        (df.DPMSolverMultistepScheduler(**SCHEDULE), 51, 0.05, "needs a solver of 1020, .* has 1000"),
+        (df.DDIMScheduler(**SCHEDULE), 200, 0.1, "needs a solver of 2000"),
+        (df.LCMScheduler(**SCHEDULE), 4, 0.05, "needs a solver of 80, and a LCMScheduler has 50"),
+        (df.PNDMScheduler(**SCHEDULE), 4, 0.5, "PNDM can't start from an image"),
+    ],
+)
+def test_a_start_that_a_scheduler_has_no_times_for_is_refused(scheduler, steps, strength, message):
+    noise = torch.zeros(1, 4, 8, 8)
+    with pytest.raises(PmgError, match=message):
+        sample_latents(lambda latents, time: latents, scheduler, noise, [0], steps, Start(noise, strength))
 
 
 def test_distilled_guidance_is_an_input(tmp_path):

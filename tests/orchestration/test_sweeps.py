@@ -57,7 +57,7 @@ def test_rerun_command_is_the_original_one(tmp_path):
 
 
 def test_the_folder_of_a_run_is_refused_where_runs_have_folders_of_their_own():
-    with pytest.raises(PmgError, match=r"run_dir=x: the runs of this study go to studies/s\. Name it by name=NAME"):
+    with pytest.raises(PmgError, match=r"run_dir=x: .* go to studies/s\. Set hydra\.sweep\.dir=FOLDER"):
         refuse_run_dir("x", Path("studies/s"), ["run_dir=x", "seed=1"])
     refuse_run_dir("x", Path("x"), ["run_dir=x", "seed=1"])
     refuse_run_dir("outputs/run", Path("studies/s"), ["seed=1"])

@@ -17,7 +17,7 @@ Values = Mapping[str, Any]
 
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
-_REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative|references)")
+_REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative|references|taste|image|start)")
 _SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")
 
 

@@ -78,6 +78,8 @@ class ResultBuilder:
         missing = [name for name in needed if name not in rows.columns]
         if missing or rows.empty:
             raise PmgError(f"results need rows with {needed}: {len(rows)} rows, missing {missing}")
+        if rows["user"].isna().any():
+            raise PmgError("a row of the results has no user")
         odd = sorted(set(rows["control"]) - {"own", "mismatched"})
         if odd:
             raise PmgError(f"the control of a row is 'own' or 'mismatched', got {odd}")

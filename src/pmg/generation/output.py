@@ -91,10 +91,16 @@ def record_image(
 def describe_image(
     request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
 ) -> dict[str, Any]:  # fmt: skip
-    """Returns what `record_image` does, with the noise's seed, JSON-able."""
+    """Returns what `record_image` does, with the noise's seed and how much of a start was drawn anew, JSON-able."""
     fields = record_image(request, picked, candidates, scales)
     lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
-    return {**fields, **lists, "seed": request.seed, "candidates": [asdict(candidate) for candidate in candidates]}
+    return {
+        **fields,
+        **lists,
+        "seed": request.seed,
+        "candidates": [asdict(candidate) for candidate in candidates],
+        "strength": None if request.start is None else request.strength,
+    }
 
 
 def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:

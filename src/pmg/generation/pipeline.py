@@ -153,20 +153,23 @@ class Pipeline:
         branches = self.join_branches(requests, self.weigh(target, preference), list(coefficients))
         # 3. sample all branches of all candidates from their request's seed
         seeds = [seed for request in requests for seed in noise_seeds(request.seed, self.pairs)]
+        start = self._encode_start(requests)
+        begun = {} if start is None else {"start": start}  # generators without a solver need no such argument
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = self.generator.sample(
-                branches, list(coefficients.values()), seeds, steps, distilled, self._encode_start(requests)
-            )
+            latents = self.generator.sample(branches, list(coefficients.values()), seeds, steps, distilled, **begun)
         self.evaluations += len(branches) * len(seeds) * steps
         return latents
 
     def _encode_start(self, requests: Sequence[Request]) -> Start | None:
-        """Returns what each candidate starts from; None where that is noise alone."""
-        images, strength = [request.start for request in requests if request.start is not None], requests[0].strength
-        if not images or strength is None:
+        """Returns what each candidate starts from; None where that is noise alone. PmgError if requests are mixed."""
+        images = [request.start for request in requests if request.start is not None]
+        strengths = {request.strength for request in requests if request.start is not None}
+        if not images:
             return None
+        if len(images) < len(requests) or len(strengths) > 1 or None in strengths:
+            raise PmgError("requests of one batch start from images with one strength, or from noise alone")
         latents = self.generator.encode_images(torch.stack(images))
-        return Start(latents.repeat_interleave(len(self.pairs), 0), strength)
+        return Start(latents.repeat_interleave(len(self.pairs), 0), float(max(filter(None, strengths))))
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""

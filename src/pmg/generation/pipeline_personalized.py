@@ -273,7 +273,7 @@ class PersonalizedPipeline:
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
         num_inference_steps: int | None = None, weights: Sequence[tuple[float, float]] | None = None,
-        image: Image.Image | None = None, strength: float = 0.7,
+        *, image: Image.Image | None = None, strength: float = 0.7,
     ) -> tuple[list[Image.Image], dict[str, Any]]:  # fmt: skip
         """Returns the images of all candidates, and their record, from which any alpha selects without another draw.
 

@@ -31,11 +31,11 @@ class Method:
         taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
         image: source of images that are used in place of generated ones; empty: none.
         start: source of images that sampling starts from in place of noise alone; empty: none.
-        strength: share of the solver's time that is left from there, see `Start`; None: there is no `start`.
+        strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
+        mismatch: whether it is also run with another user's preference, as a control.
 
     Raises:
-        PmgError: there is a `start` without a `strength`, or the other way round.
-        mismatch: whether it is also run with another user's preference, as a control.
+        PmgError: there is a `start` without a `strength`, the other way round, or beside an `image`.
     """
 
     keywords: str = ""
@@ -50,8 +50,11 @@ class Method:
     mismatch: bool = True
 
     def __post_init__(self) -> None:
-        if bool(self.start) != (self.strength is not None):
-            raise PmgError("a method has a start and its strength, or neither: start: retrieve, strength: 0.5")
+        if bool(self.start) != (self.strength is not None) or (self.start and self.image):
+            raise PmgError(
+                f"a method has a start with its strength, e.g. start: retrieve, strength: 0.5, and then no image; or "
+                f"neither: start={self.start!r}, strength={self.strength}, image={self.image!r}"
+            )
 
     @property
     def personal(self) -> bool:

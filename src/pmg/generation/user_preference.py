@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pmg.configuration.ranges import WEAKEST
@@ -18,6 +19,7 @@ from pmg.generation.pipeline import check_start
 from pmg.generation.requests import Request
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.preference.token_encoder import TokenEncoder
+from pmg.models.vision.pictures import to_rgb
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
@@ -97,6 +99,8 @@ def read_starts(
 ) -> list[Tensor | None]:  # fmt: skip
     """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise.
 
+    Pictures that aren't square get white beside them.
+
     Raises:
         PmgError: there is neither one image nor one for each target, `strength` is out of range, or the generator
             starts from no image.
@@ -105,11 +109,16 @@ def read_starts(
         return [None] * count
     check_start("image", generator.supports)
     images = [image] * count if isinstance(image, Image.Image) else image
-    if len(images) != count or not all(isinstance(one, Image.Image) for one in images):
-        raise PmgError(f"image must be a picture, or a list of one for each of the {count} targets: {image!r:.80}")
-    if not WEAKEST <= strength <= 1:
+    if not (isinstance(images, Sequence) and len(images) == count and all(isinstance(e, Image.Image) for e in images)):
+        raise PmgError(f"image must be a picture of PIL, or a list of one for each of the {count} targets")
+    if not (isinstance(strength, Real) and WEAKEST <= strength <= 1):
         raise PmgError(f"strength must be in [{WEAKEST}, 1], got {strength!r:.80}")
-    return [from_picture(picture, generator.size) for picture in images]
+    size = (generator.size, generator.size)
+    try:
+        squares = [ImageOps.pad(to_rgb(picture), size, color="white") for picture in images]
+    except OSError as error:  # Pillow reads a file when its pixels are needed
+        raise PmgError(f"image can't be read ({' '.join(str(error).split())[:160]}). Give another one.") from error
+    return [from_picture(square, generator.size) for square in squares]
 
 
 class GivenPictures(ItemRows):

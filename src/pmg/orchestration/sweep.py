@@ -111,7 +111,7 @@ def refuse_run_dir(run_dir: str, folder: Path, overrides: Sequence[str]) -> None
     """Raises a `PmgError` if `run_dir` was set for a study, whose runs have folders of their own in `folder`."""
     if Path(run_dir) != folder and any(text.startswith("run_dir=") for text in overrides):
         raise PmgError(
-            f"run_dir={run_dir}: the runs of this study go to {folder}. Name it by name=NAME, or set "
+            f"run_dir={run_dir}: the runs of this study go to {folder}. Set hydra.sweep.dir=FOLDER, or "
             "hydra.mode=RUN for a single run"
         )
 

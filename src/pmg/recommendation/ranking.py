@@ -210,7 +210,6 @@ def rerank(
         items: ids of the candidates.
         later: ids of what the users took later.
         seed: of the folds.
-        folds: number of groups of users.
     """
     users = np.array(list(features))
     fold = np.random.default_rng(seed).permutation(len(users)) % min(FOLDS, len(users))

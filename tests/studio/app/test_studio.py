@@ -87,8 +87,8 @@ def test_an_uploaded_picture_is_an_item_of_the_history(studio):
 def test_all_images_start_from_the_picture_of_the_target(studio):
     picture, jobs = to_data_uri(read_picture(encode())), [Job() for _ in range(3)]
     for job, given in zip(jobs, ({}, {"start": picture, "strength": 0.05}, {"start": picture}), strict=True):
-        studio.generate(Wish(liked=[0, 1], target="rocket", **given), job)
-    for owner in ("own", "nobody"):
+        studio.generate(Wish(liked=[0, 1], target="rocket", other=2, **given), job)
+    for owner in ("own", "nobody", "other"):
         assert len({job.results[owner]["images"][0] for job in jobs}) == 3
     with pytest.raises(PmgError, match="must be PNG in a data URI"):
         studio.check(Wish(liked=[0], target="rocket", start="x"))

@@ -131,12 +131,12 @@ class DiffusionGenerator(ImagePasses):
         All branches go through the denoiser in one batch: a step costs an evaluation of each branch and image.
         """
         noise = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return self.sample_from(torch.stack(noise), branches, coefficients, seeds, steps, guidance, start)
+        return self.sample_from(torch.stack(noise), branches, coefficients, seeds, steps, guidance, start=start)
 
     @torch.no_grad()
     def sample_from(
         self, noise: Tensor, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int],
-        steps: int, guidance: float | None = None, start: Start | None = None,
+        steps: int, guidance: float | None = None, *, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns what `sample` returns, from given noise `(B, C, h, w)`; seeds serve samplers that add noise."""
         inputs = self.prepare(stack(branches), guidance, reused=True)

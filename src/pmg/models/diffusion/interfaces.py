@@ -158,7 +158,8 @@ class Start:
 
     Attributes:
         latents: of the images, `(B, *latent_shape)`.
-        strength: share of the solver's time that is left, in (0, 1], as in diffusers; the larger, the less is kept.
+        strength: share of the solver's time that is left, in (0, 1], as in diffusers; the larger, the less is kept. It
+            counts in whole steps: with four of them .9 is .8.
     """
 
     latents: Tensor
@@ -243,7 +244,7 @@ class Generator(Protocol):
             seeds: of each image, `B`; an image depends on its own seed, and not on the batch.
             steps: solver steps, or `Capabilities.fixed_steps`.
             guidance: scale for generators with ``guidance_input``.
-            start: what solvers start from in place of noise alone; generators with ``fixed_steps`` get none.
+            start: what solvers start from in place of noise alone; generators with ``fixed_steps`` are called without.
         """
         ...
 

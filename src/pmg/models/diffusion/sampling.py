@@ -9,6 +9,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import Start
 from pmg.seeding import stable_number
 
@@ -38,8 +39,11 @@ def sample_latents(
         seeds: of each latent, for schedulers that add noise in each step.
         steps: number of predictions.
         start: what the noise is mixed into; None: nothing.
+
+    Raises:
+        PmgError: a scheduler of discrete times has fewer of them than a start's strength needs, or is PNDM.
     """
-    total = round(steps / start.strength) if start else steps  # diffusers takes the last of `steps`, at less cost
+    total = _count_steps(scheduler, steps, start) if start else steps
     scheduler.set_timesteps(total, device=noise.device)
     times = scheduler.timesteps
     if start is None:
@@ -53,6 +57,25 @@ def sample_latents(
         output = predict(scale_input(latents, time), time)
         latents = scheduler.step(output, time, latents, **rngs).prev_sample
     return latents
+
+
+def _count_steps(scheduler: SchedulerMixin, steps: int, start: Start) -> int:
+    """Returns to how many steps a scheduler is set, of which the last `steps` lead from a start; see `sample_latents`.
+
+    diffusers takes the last of `steps` themselves, at less cost. Below a strength of 1 the first one is left out.
+    """
+    total = max(int(steps / start.strength + 0.5), steps + (start.strength < 1))
+    config = scheduler.config
+    continuous = hasattr(scheduler, "scale_noise") or config.get("use_flow_sigmas")
+    most = config.get("original_inference_steps") or config.num_train_timesteps
+    if total > most and not continuous:
+        raise PmgError(
+            f"a strength of {start.strength} with {steps} steps needs a solver of {total}, and a "
+            f"{type(scheduler).__name__} has {most}. Set a larger strength, or fewer steps."
+        )
+    if hasattr(scheduler, "prk_timesteps"):
+        raise PmgError("PNDM can't start from an image. Leave out generator.sampler=checkpoint.")
+    return total
 
 
 def _add_noise(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, time: Tensor, step: int) -> Tensor:

@@ -121,6 +121,7 @@ class Studio:
             "chats": self.chats,
             "alpha": 0.5,
             "steps": self.pipe.pipeline.steps,
+            "starts": self.pipe.pipeline.generator.supports.fixed_steps is None,
         }
 
     def check(self, wish: Wish) -> None:
@@ -200,7 +201,7 @@ class Studio:
     def _draw(self, preference: UserPreference | None, wish: Wish) -> dict[str, Any]:
         start = from_data_uri(wish.start) if wish.start else None
         images, record = self.pipe.draw_candidates(
-            preference, wish.target, wish.seed, wish.steps, self.weights, start, wish.strength
+            preference, wish.target, wish.seed, wish.steps, self.weights, image=start, strength=wish.strength
         )
         points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
         keywords = preference.keywords if preference else None

@@ -57,6 +57,7 @@ function build() {
   at("steps").value = content.steps;
   at("alpha").value = content.alpha;
   at("chat").hidden = !content.chats;
+  at("starts").hidden = !content.starts;
   for (const [name, values] of Object.entries(content.facts)) {
     const select = make("select", {}, ...values.map(value => make("option", {}, value)));
     select.dataset.fact = name;
@@ -103,7 +104,10 @@ async function upload(input, use) {
 }
 
 at("upload").addEventListener("change", async event => {
-  if (uploads.length >= 6) return report("At most six pictures can be uploaded.");
+  if (uploads.length >= 6) {
+    event.target.value = "";
+    return report("At most six pictures can be uploaded.");
+  }
   await upload(event.target, picture => {
     const facts = Object.fromEntries([...at("facts").querySelectorAll("select")].map(each => [each.dataset.fact, each.value]));
     const title = at("upload-title").value.trim() || "my sticker";
