@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
-from pmg.domain import PmgError, require_positive
+from pmg.domain import PmgError
 from pmg.generation.calibration import Calibration, NoCalibration
+from pmg.generation.capability_checks import check_scales, check_start, check_steps, check_weighting
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Method, Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
-from pmg.models.diffusion.interfaces import Capabilities, Generator, Start
+from pmg.models.diffusion.interfaces import Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import device_of, to_device
@@ -63,8 +64,8 @@ class Pipeline:
         calibration: Calibration | None = None, enough: float | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
-        _check_weighting(weighting, weights.pairs, generator)
-        _check_scales(scales, generator.supports)
+        check_weighting(weighting, weights.pairs, generator)
+        check_scales(scales, generator.supports)
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
@@ -73,7 +74,7 @@ class Pipeline:
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
         """Returns the same pipeline with other pairs (w_p, w_t); PmgError if they have no effect on the generator."""
-        _check_weighting(self.weighting, pairs, self.generator)
+        check_weighting(self.weighting, pairs, self.generator)
         other = copy.copy(self)
         other.pairs = list(pairs)
         return other
@@ -140,7 +141,7 @@ class Pipeline:
         """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together; see `__call__`."""
         scales, supports = scales or self.scales, self.generator.supports
         steps = check_steps("steps", self.steps if steps is None else steps, supports)
-        _check_scales(scales, supports)
+        check_scales(scales, supports)
         distilled = scales.single() if supports.guidance_input else None
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
@@ -257,60 +258,6 @@ class Pipeline:
 def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
     """Returns the reference images of each request; an empty list where requests have none."""
     return [request.references for request in requests if request.references is not None]
-
-
-def _check_weighting(weighting: Weighting, pairs: Sequence[tuple[float, float]], generator: Generator) -> None:
-    """Raises a `PmgError` where weights would have no effect on a generator."""
-    supports, name = generator.supports, type(weighting).__name__
-    if weighting.attention_bias and not supports.attention_bias:
-        raise PmgError(
-            f"balance.weighting is {name}, and a {type(generator).__name__} has no attention bias. Use "
-            "pmg.generation.condition_weighting.ScaleWeighting."
-        )
-    equal = all(weight == 1 for pair in pairs for weight in pair)
-    if not (weighting.attention_bias or supports.embedding_scale or equal):
-        raise PmgError(
-            f"balance.weighting is {name}, and this generator normalises its text tokens, so that their scale has no "
-            "effect. Set balance/weighting=attention."
-        )
-
-
-def check_steps(key: str, steps: int | None, supports: Capabilities) -> int:
-    """Returns the evaluations of a sampling: the solver steps, or the generator's own number; messages name the key.
-
-    Raises:
-        PmgError: there are no steps for a solver, or steps for a generator without one.
-    """
-    if supports.fixed_steps is not None:
-        if steps is not None:
-            raise PmgError(
-                f"{key} is {steps}, and this generator has no solver steps: it predicts the {supports.fixed_steps} "
-                f"tokens of an image. Set {key}=null."
-            )
-        return supports.fixed_steps
-    if steps is None:
-        raise PmgError(f"{key} is null, and this generator has a solver. Set a number of steps, e.g. {key}=25.")
-    require_positive(**{key: steps})
-    return steps
-
-
-def check_start(key: str, supports: Capabilities) -> None:
-    """Raises a `PmgError` that names the key if a generator's sampling can't start from an image."""
-    if supports.fixed_steps is not None:
-        raise PmgError(
-            f"{key}: this generator predicts tokens one after another and starts from no image. Leave it out."
-        )
-
-
-def _check_scales(scales: Scales, supports: Capabilities) -> None:
-    """Raises a `PmgError` where a generator can't be guided by scales."""
-    if supports.guidance_input:
-        scales.single()
-    elif supports.distilled_from and ({scales.target, scales.keywords, scales.soft} != {1.0} or scales.negative):
-        raise PmgError(
-            f"this generator is distilled from {supports.distilled_from} into few steps and takes no guidance. Set "
-            "sampling.guidance=1 and sampling.scales.negative=0."
-        )
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:

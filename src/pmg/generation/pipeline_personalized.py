@@ -28,11 +28,12 @@ from pmg.generation.call_arguments import (
     draw_seeds,
     read_scales,
 )
+from pmg.generation.capability_checks import check_steps
 from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
+from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
 from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import (

@@ -15,7 +15,7 @@ from pmg.data.dataset import ItemRows
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import Pictured, UserInput
-from pmg.generation.pipeline import check_start
+from pmg.generation.capability_checks import check_start
 from pmg.generation.requests import Request
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.preference.token_encoder import TokenEncoder
