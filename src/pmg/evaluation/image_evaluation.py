@@ -31,6 +31,7 @@ SELECTION_SCORES = (
     MetricInfo("selection_z", "z", selects=True),
 )
 CHUNK = 25  # examples whose references are in memory at once
+JOINED = 100  # tables of chunks that become one
 
 
 class RowCache:
@@ -104,6 +105,8 @@ class ImageEvaluation:
             chunk = examples[start : start + CHUNK]
             by_example = {example.id: [records[key] for key in keys[example.id]] for example in chunk}
             parts.append(self._fetch(chunk, by_example, images).assign(chunk=start))
+            if len(parts) == JOINED:  # a table takes some ten kilobytes of its own
+                parts = [pd.concat(parts, ignore_index=True)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def arm_images(self, images: Mapping[Key, Tensor]) -> dict[str, ArmImages]:
