@@ -180,6 +180,7 @@ def test_models_that_can_not_be_used_are_named_by_their_key(config):
 def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_path, monkeypatch, caplog):
     examples, records, images = made
     monkeypatch.setattr("pmg.evaluation.image_evaluation.CHUNK", 2)
+    monkeypatch.setattr("pmg.evaluation.image_evaluation.JOINED", 2)
     metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
     whole = build(metrics, shop, generator).rows(examples, records, images)
     evaluation = build(metrics, shop, generator, RowCache(tmp_path))
