@@ -203,7 +203,7 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 50 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
-reproduce: $(STUDIES) channels selection faithfulness ## every study (hours); run it again to resume
+reproduce: $(STUDIES) channels starts selection faithfulness ## every study (hours); run it again to resume
 
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)

@@ -11,7 +11,10 @@ from scipy.stats import permutation_test, t, ttest_rel
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-CHUNK, DRAWN = 512, 2**19  # resamples held in memory at once; the most users in all of them
+CHUNK, DRAWN = (
+    512,
+    2**19,
+)  # resamples drawn at once at most; at most so many users in all of them, but one resample at least
 MANY = 2_000  # users; with more, a permutation test takes minutes
 
 

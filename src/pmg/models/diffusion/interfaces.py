@@ -159,7 +159,7 @@ class Start:
     Attributes:
         latents: of the images, `(B, *latent_shape)`.
         strength: share of the solver's time that is left, in (0, 1], as in diffusers; the larger, the less is kept. It
-            counts in whole steps: with four of them .9 is .8.
+            is rounded to steps / a whole number: with four steps .9 acts as 4/5.
     """
 
     latents: Tensor
