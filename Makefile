@@ -173,6 +173,8 @@ optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, a
 	$(BIN)/pmg-study experiment=optimise objective=contrast name=contrast trainer.max_steps=75 $(ARGS)
 	$(BIN)/pmg-study experiment=optimise objective=dpo name=dpo trainer.max_steps=50 $(ARGS)
 	$(BIN)/python experiments/report.py optimise
+	$(BIN)/pmg-study experiment=optimise objective=dpo name=dpo trainer.max_steps=150 hydra.sweep.dir=outputs/studies/optimise_long 'hydra.sweeper.params={seed: "0"}'
+	$(BIN)/python experiments/optimise_curve.py outputs/studies/optimise outputs/studies/optimise_long
 
 gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, beside the forecast of memory (no hub: ARGS=--random)
 	$(BIN)/python experiments/gpu.py --record $(ARGS)

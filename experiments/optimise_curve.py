@@ -1,6 +1,6 @@
 """Draws what the judge sees along a training of soft tokens, from runs of the study `optimise` of one seed.
 
-python experiments/optimise_curve.py outputs/studies/optimise  # into experiments/optimise
+python experiments/optimise_curve.py outputs/studies/optimise outputs/studies/optimise_long
 
 A run is a point at the passes of the denoiser, there and back, that it was trained by. At 0 is the untrained mean of
 style tokens, from which all of them start. Differences from it are paired over users.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ PASSES = {"denoise": 2, "contrast": 2, "dpo": 4}  # of the denoiser, that a term
 START = "mean_style"  # the untrained method
 
 
-def read_runs(folder: Path, seed: int) -> list[dict[str, Any]]:
+def read_runs(folders: Sequence[Path], seed: int) -> list[dict[str, Any]]:
     """Returns the objective, steps, passes and rows of each finished run of a seed, shortest first."""
     found = []
-    for path in folder.glob(f"*,seed={seed}/results.json"):
+    for path in [path for folder in folders for path in folder.glob(f"*,seed={seed}/results.json")]:
         config = json.loads(path.read_text())["config"]
         terms = [name for name in config["objective"]["module"]["terms"] if name in PASSES]
         steps = config["trainer"]["max_steps"]
@@ -41,7 +41,7 @@ def read_runs(folder: Path, seed: int) -> list[dict[str, Any]]:
             "rows": pd.read_parquet(path.parent / "rows.parquet"),
         })  # fmt: skip
     if not found:
-        raise SystemExit(f"{folder} holds no finished run of seed {seed}; run the study first: make optimise")
+        raise SystemExit(f"no finished run of seed {seed} in these folders; run the study first: make optimise")
     return sorted(found, key=lambda run: run["passes"])
 
 
@@ -71,10 +71,10 @@ def to_row(run: Mapping[str, Any]) -> tuple[Cell, ...]:
 def main() -> None:
     """Writes table, figure and numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    runs = read_runs(given.folder, given.seed)
+    runs = read_runs(given.folders, given.seed)
     header = ("objective", "steps", "passes", *(f"{metric.title} (less the untrained)" for metric in SHOWN))
     table = Table(f"Seed {given.seed}", header, tuple(map(to_row, sorted(runs, key=lambda run: run["objective"]))))
     untrained = {name: asdict(one) for name, one in measure(runs[0]["rows"], START).items()}
