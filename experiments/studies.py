@@ -112,6 +112,7 @@ STUDIES = {
                 ("pmg_sdedit", "retrieve"),
                 ("sdedit", "none"),
                 ("pmg_sdedit", "none"),
+                ("pmg", "none"),
                 ("sdedit", "mean_style"),
                 ("pmg_sdedit", "pmg"),
             )
