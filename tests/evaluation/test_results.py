@@ -233,3 +233,9 @@ def test_arms_are_compared_with_those_that_are_named(rows):
     assert set(found["gap_closed"]["lpips_truth"]) == {"none", "pmg", "oracle"}
     table = ResultTables.of(json.loads(json.dumps(found))).arms("All", found["arms"])
     assert [row[0].text for row in table.rows if any(cell.best for cell in row)] == ["oracle"]
+
+
+def test_numbers_that_round_to_zero_have_no_minus():
+    values = {"mean": -1e-4, "low": -0.2, "high": -1e-5, "n": 3}
+    (row,) = ResultTables(METRICS[:1], Comparison()).arms("All", {"none": {METRICS[0].name: values}}).rows
+    assert row[1].text == "0.000 [−0.200, 0.000]"

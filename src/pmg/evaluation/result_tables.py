@@ -201,7 +201,7 @@ def heading(metric: MetricInfo) -> str:
 
 
 def _number(value: float, signed: bool = False, digits: int = 3) -> str:
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    text = f"{value:+z.{digits}f}" if signed else f"{value:z.{digits}f}"
     return text.replace("-", MINUS)
 
 
