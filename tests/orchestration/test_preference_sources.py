@@ -15,7 +15,7 @@ from plugins import write_examples
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration import targets
-from pmg.configuration.identity import used_sources
+from pmg.configuration.identity import KINDS, used_sources
 from pmg.configuration.instantiate import built_class, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
@@ -24,7 +24,6 @@ from pmg.generation.dataset_generation import list_arms
 from pmg.generation.records import read_records
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
-    KINDS,
     build_methods,
     build_sources,
     check_sources,

@@ -17,7 +17,17 @@ Values = Mapping[str, Any]
 
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
-_REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative|references|taste|image|start)")
+KINDS = {
+    "keywords": "keywords",
+    "soft_tokens": "soft tokens",
+    "negative": "keywords",
+    "references": "reference images",
+    "taste": "tastes",
+    "image": "images",
+    "start": "images",
+}
+"""What the preference source that an argument of a method names has to give."""
+_REFERENCE = re.compile(rf"method\.[^.]+\.(?:{'|'.join(KINDS)})")
 _SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")
 
 

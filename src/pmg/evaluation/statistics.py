@@ -11,10 +11,7 @@ from scipy.stats import permutation_test, t, ttest_rel
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-CHUNK, DRAWN = (
-    512,
-    2**19,
-)  # resamples drawn at once at most; at most so many users in all of them, but one resample at least
+CHUNK, DRAWN = 512, 2**19  # most resamples drawn at once; most users in all of them, if it is more than one
 MANY = 2_000  # users; with more, a permutation test takes minutes
 
 

@@ -167,10 +167,11 @@ class Pipeline:
         strengths = {request.strength for request in requests if request.start is not None}
         if not images:
             return None
-        if len(images) < len(requests) or len(strengths) > 1 or None in strengths:
+        if len(images) < len(requests) or len(strengths) > 1:
             raise PmgError("requests of one batch start from images with one strength, or from noise alone")
+        (strength,) = strengths
         latents = self.generator.encode_images(torch.stack(images))
-        return Start(latents.repeat_interleave(len(self.pairs), 0), float(max(filter(None, strengths))))
+        return Start(latents.repeat_interleave(len(self.pairs), 0), strength)
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""

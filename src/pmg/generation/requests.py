@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pmg.configuration.identity import KINDS
 from pmg.configuration.ranges import Strength
 from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
@@ -64,8 +65,7 @@ class Method:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste, self.image, self.start)
-        return tuple(filter(None, named))
+        return tuple(filter(None, (getattr(self, argument) for argument in KINDS)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Request:
     taste: Taste | None = field(default=None, kw_only=True)
     image: Tensor | None = field(default=None, kw_only=True)
     start: Tensor | None = field(default=None, kw_only=True)
-    strength: float | None = field(default=None, kw_only=True)
+    strength: float = field(default=1.0, kw_only=True)
 
     @property
     def has_preference_score(self) -> bool:
@@ -163,5 +163,5 @@ class RequestBuilder:
             taste=read(method.taste),
             image=read(method.image),
             start=read(method.start),
-            strength=method.strength,
+            strength=method.strength or 1.0,
         )

@@ -99,7 +99,7 @@ def read_starts(
 ) -> list[Tensor | None]:  # fmt: skip
     """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise.
 
-    Pictures that aren't square get white beside them.
+    Pictures that aren't square are padded with white.
 
     Raises:
         PmgError: there is neither one image nor one for each target, `strength` is out of range, or the generator
@@ -113,12 +113,7 @@ def read_starts(
         raise PmgError(f"image must be a picture of PIL, or a list of one for each of the {count} targets")
     if not (isinstance(strength, Real) and WEAKEST <= strength <= 1):
         raise PmgError(f"strength must be in [{WEAKEST}, 1], got {strength!r:.80}")
-    size = (generator.size, generator.size)
-    try:
-        squares = [ImageOps.pad(to_rgb(picture), size, color="white") for picture in images]
-    except OSError as error:  # Pillow reads a file when its pixels are needed
-        raise PmgError(f"image can't be read ({' '.join(str(error).split())[:160]}). Give another one.") from error
-    return [from_picture(square, generator.size) for square in squares]
+    return [_read_picture("image", picture, generator.size, square=True) for picture in images]
 
 
 class GivenPictures(ItemRows):
@@ -138,16 +133,19 @@ class GivenPictures(ItemRows):
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`; PmgError if one can't be read."""
         given = [self._pictures[row] for row in rows.tolist()]
-        return torch.stack([_read_picture(item, picture, self.size) for item, picture in given])
+        return torch.stack(
+            [_read_picture(f"the image of item '{item.title}'", picture, self.size) for item, picture in given]
+        )
 
     def of_items(self, items: Sequence[Item]) -> Tensor:
         """Returns the pictures of items, as `pixels`."""
         return self.pixels(self.rows(items))
 
 
-def _read_picture(item: Item, picture: Image.Image, size: int) -> Tensor:
+def _read_picture(name: str, picture: Image.Image, size: int, square: bool = False) -> Tensor:
+    """Returns a picture as an image `(3, size, size)` in [-1, 1], padded to a `square` first; PmgError names it."""
     try:
-        return from_picture(picture, size)
+        padded = ImageOps.pad(to_rgb(picture), (size, size), color="white") if square else picture
+        return from_picture(padded, size)
     except OSError as error:  # Pillow reads a file when its pixels are needed
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(f"the image of item '{item.title}' can't be read ({reason}). Give another one.") from error
+        raise PmgError(f"{name} can't be read ({' '.join(str(error).split())[:160]}). Give another one.") from error

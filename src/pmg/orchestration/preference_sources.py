@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
-from pmg.configuration.identity import used_sources
+from pmg.configuration.identity import KINDS, used_sources
 from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from pmg.runs.ledger import Ledger
 
 METHOD = "pmg.generation.requests.Method"
-KINDS = {  # what the source that an argument of a method names has to give
-    "keywords": "keywords",
-    "soft_tokens": "soft tokens",
-    "negative": "keywords",
-    "references": "reference images",
-    "taste": "tastes",
-    "image": "images",
-    "start": "images",
-}
 
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:

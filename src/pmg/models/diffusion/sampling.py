@@ -49,8 +49,9 @@ def sample_latents(
     if start is None:
         latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)  # schedulers of flow matching have no scale
     else:
-        times = times[(total - steps) * scheduler.order :]
-        latents = _add_noise(scheduler, start.latents.to(noise), noise, times[:1], (total - steps) * scheduler.order)
+        skipped = (total - steps) * scheduler.order
+        times = times[skipped:]
+        latents = _add_noise(scheduler, start.latents.to(noise), noise, times[:1], skipped)
     scale_input = getattr(scheduler, "scale_model_input", lambda scaled, _: scaled)
     rngs = _step_rngs(scheduler, seeds)
     for time in times:
@@ -79,7 +80,7 @@ def _count_steps(scheduler: SchedulerMixin, steps: int, start: Start) -> int:
 
 
 def _add_noise(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, time: Tensor, step: int) -> Tensor:
-    """Returns the latents from which a scheduler goes on at a step, at the time `(1,)` of that step."""
+    """Returns clean latents with noise of the time `(1,)` of a scheduler's step; sampling then begins at that step."""
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(step)
     if hasattr(scheduler, "scale_noise"):  # of flow matching
