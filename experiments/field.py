@@ -1,14 +1,17 @@
-"""Chooses the dial of each published method on validation users, and draws the same ten users by all methods.
+"""Chooses the dial of each published method on validation users, measures what each takes, and draws ten users by all.
 
 python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
+python experiments/field.py costs outputs/field-costs    # each method alone; into experiments/field/costs.json
 python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
-python experiments/field.py figure                       # of the recorded results
+python experiments/field.py figure                       # of the recorded results and costs
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,9 +28,10 @@ from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
 from pmg.generation.records import Record, read_images, read_records
-from pmg.methods.field.benchmark import MEASURES, read_all, read_benchmark
+from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
 from pmg.reporting.figures import draw_arms, save
+from pmg.runs.run_folder import read_json
 
 HERE = Path(__file__).resolve().parent / "field"
 CONF, GROUPS = HERE.parents[1] / "conf", ("preference", "method")
@@ -52,6 +56,9 @@ DIALS: dict[str, tuple[str, list[Any]]] = {
 }
 """What is varied of each method, with its values: the same number of trials for all."""
 USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
+COST_USERS, COST_CHANNEL, READING = 24, "split", ("describe histories", "read histories", "preference ")
+OPTIONS = {"pmg": "pmg_read", "oracle": "true_style"}
+"""Options of methods that have another name."""
 
 
 def tune(into: Path, methods: Sequence[str]) -> None:
@@ -106,9 +113,39 @@ def run_trials(channel: str, folder: Path, dials: Mapping[str, tuple[str, list[A
     return dict(rows.groupby("method")["lpips_truth"].mean())
 
 
-def run(command: str, *arguments: str) -> None:
-    """Runs a command of the environment that runs this."""
-    subprocess.run([str(Path(sys.executable).with_name(command)), *arguments], check=True)
+def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> None:
+    """Runs each method alone, with an empty cache, and writes seconds a user and memory; the others' entries stay.
+
+    Without `methods` all that have results are measured; `more` are further overrides.
+    """
+    costs, drawn = read_costs(HERE), "generate"
+    entries = dict(costs.methods) if costs else {}
+    for method in methods or sorted(read_all(HERE, read_benchmark(HERE))):
+        folder = into / method
+        if not (folder / "metrics.json").is_file():
+            run(
+                "pmg-generate", "experiment=field", "hydra.mode=RUN", f"data.channel={COST_CHANNEL}", "seed=0",
+                f"method=[{OPTIONS.get(method, method)}]", f"split_sizes.test={COST_USERS}", f"run_dir={folder}",
+                f"paths.cache_dir={into}/cache-{method}", "keep_contexts=false", "device=cpu", *more, threads=1,
+            )  # fmt: skip
+            shutil.rmtree(into / f"cache-{method}")
+        facts = read_json(folder / "metrics.json")
+        seconds = facts["ledger"]["seconds"]
+        read = sum(value for name, value in seconds.items() if name.startswith(READING))
+        entries[method] = {
+            "read": round(read / COST_USERS, 3), "draw": round(seconds[drawn] / COST_USERS, 3),
+            "memory_mib": facts["ledger"]["peak_memory"]["ram_mib"],
+        }  # fmt: skip
+        write(HERE / COSTS, Costs(
+            channel=COST_CHANNEL, users=COST_USERS, machine=facts["hardware"], revision=facts["git"].get("revision"),
+            methods=dict(sorted(entries.items())),
+        ))  # fmt: skip
+
+
+def run(command: str, *arguments: str, threads: int | None = None) -> None:
+    """Runs a command of the environment that runs this, on so many threads; None: as usual."""
+    limit = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    subprocess.run([str(Path(sys.executable).with_name(command)), *arguments], check=True, env={**os.environ, **limit})
 
 
 def sheet(studies: Sequence[Path], channel: str = "split") -> None:
@@ -141,9 +178,10 @@ def figure() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tune", "sheet", "figure"])
+    parser.add_argument("what", choices=["tune", "costs", "sheet", "figure"])
     parser.add_argument("folders", type=Path, nargs="*")
-    parser.add_argument("--method", nargs="+", default=(), choices=[*DIALS], help="tune these alone")
+    parser.add_argument("--method", nargs="+", default=(), help="these alone")
+    parser.add_argument("--set", nargs="+", default=(), metavar="OVERRIDE", help="further overrides of costs' runs")
     options = parser.parse_args()
     if options.what == "figure":
         figure()
@@ -151,5 +189,7 @@ if __name__ == "__main__":
         parser.error(f"{options.what} needs a folder")
     elif options.what == "tune":
         tune(options.folders[0], options.method)
+    elif options.what == "costs":
+        measure_costs(options.folders[0], options.method, options.set)
     else:
         sheet(options.folders)

@@ -66,14 +66,13 @@ def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS,
     frame, infos = pd.DataFrame(rows), [MetricInfo(name, name) for name in MEASURES]
     write_results(folder, {**ResultBuilder(infos).build(frame), "records": records}, frame)
     facts = {"status": "completed", "git": {"revision": "r" * 40}, "hardware": {"cores": 2}}
-    ledger = {"seconds": {"preference mine": 1.5}, "peak_memory": {"ram_mib": 100.0}}
     evaluated = {**metrics, **{f"generate_run.{key}": value for key, value in identity.items()}}
     made = {
         "generate": (identity, {"records.jsonl": records}),
         "evaluate": (evaluated, {"../results.json": digest_file(folder / "results.json")}),
     }
     for part, (about, files) in made.items():
-        content = {**facts, "identity": about, "command": part, "ledger": ledger, "made": files}
+        content = {**facts, "identity": about, "command": part, "made": files}
         write_json(folder / part / "metrics.json", content)
 
 
@@ -141,7 +140,6 @@ def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field)
     rows = pd.read_parquet(field.runs / "channel=split,seed=1" / "rows.parquet")
     rows = rows[rows["method"] == "mine"].sort_values("example")
     assert mine.cells["split/1"]["lpips_truth"] == pytest.approx(rows["lpips_truth"].tolist(), abs=1e-4)
-    assert mine.cost["split/1"] == {"seconds": 1.5, "memory_mib": 100.0}
     assert (mine.trained, results["none"].trained) == (True, False)
     assert mine.settings == {
         "method.mine.soft_tokens": "mine",
@@ -152,6 +150,31 @@ def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field)
     assert "## pictures: 6 users, seeds 0, 1" in text
     shutil.rmtree(field.runs)
     assert Path(run(["--folder", str(field.field)])).read_text() == text
+
+
+def test_a_method_may_leave_out_a_channel_that_it_cant_read(field):
+    add(field, "--method", "none")
+    for folder in field.runs.glob("channel=split,*"):
+        shutil.rmtree(folder)
+    page = Path(add(field, "--method", "mine")).read_text()
+    tables = dict(zip(("before", "pictures", "split", "groups"), page.split("\n## "), strict=True))
+    assert [("| mine |" in tables[name], "| none |" in tables[name]) for name in ("pictures", "split")] == [
+        (True, True), (False, True),
+    ]  # fmt: skip
+    row = next(line for line in tables["groups"].splitlines() if line.startswith("| mine |"))
+    assert [cell.strip() for cell in row.split("|")[4:6]] == ["–", "–"]
+
+
+def test_what_methods_take_is_shown_of_those_that_were_measured(field):
+    costs = {"channel": "split", "users": 24, "machine": {"cores": 2}, "revision": None}
+    write_json(
+        field.field / "costs.json", costs | {"methods": {"mine": {"read": 1.5, "draw": 0.2, "memory_mib": 2345.6}}}
+    )
+    page = Path(add(field)).read_text()
+    assert page.count("| 1.50 + 0.20 | 2,346 |") == 2
+    write_json(field.field / "costs.json", costs | {"methods": {"mine": {"read": "quick"}}})
+    with pytest.raises(PmgError, match=r"costs\.json can't be read"):
+        add(field)
 
 
 def test_all_methods_of_runs_are_added_by_default(field):
@@ -254,7 +277,7 @@ EDITED = {
         lambda folder: edit(folder / "evaluate" / "metrics.json", lambda content: content.update(status="failed")),
         "is not the folder of a finished run",
     ),
-    "a missing seed": (shutil.rmtree, "no run of split/1; a submission has one of each"),
+    "a missing seed": (shutil.rmtree, "no run of split/1; of its channels a submission has one of each"),
     "a seed twice": (
         lambda folder: shutil.copytree(folder, folder.with_name("again")), "two runs of split/1",
     ),
@@ -354,8 +377,8 @@ def test_the_recorded_table_is_that_of_the_recorded_results(root, tmp_path):
     results = read_all(recorded, benchmark)
     assert {"none", "mean_style", "pmg", "oracle"} <= set(results)
     for result in results.values():
-        cells = {f"{channel}/{seed}" for channel in benchmark.channels for seed in benchmark.seeds}
-        assert set(result.cells) == cells == set(result.cost)
+        channels = {cell.partition("/")[0] for cell in result.cells}
+        assert set(result.cells) == set(benchmark.cells_of(channels)) <= set(benchmark.cells_of(benchmark.channels))
         assert all(len(values[name]) == len(benchmark.groups) for values in result.cells.values() for name in MEASURES)
     page = (recorded / "README.md").read_text()
     run(["--folder", str(recorded)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,12 +26,6 @@ def find_commands() -> dict[str, EntryPoint]:
     return {script.name.removeprefix(PREFIX): script for script in scripts if script.name.startswith(PREFIX)}
 
 
-def format_list(commands: Mapping[str, EntryPoint]) -> str:
-    """Returns one line a command: its name and what it does, from its module's docstring, without an import of it."""
-    width = max(map(len, commands))
-    return "\n".join(f"  {name:{width}}  {_describe(script.module)}" for name, script in commands.items())
-
-
 def _describe(module: str) -> str:
     """Returns what a command does: the first line of its module's docstring, behind the name."""
     spec = find_spec(module)
@@ -46,7 +39,9 @@ def main() -> None:
     """Console entry point."""
     commands, arguments = find_commands(), sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(commands=format_list(commands)), end="")
+        width = max(map(len, commands))
+        lines = (f"  {name:{width}}  {_describe(script.module)}" for name, script in commands.items())
+        print(USAGE.format(commands="\n".join(lines)), end="")
         return
     name = arguments[0]
     if name == "--version":

@@ -104,11 +104,14 @@ class ReferenceReader:
 
         PmgError if an example lacks a truth that a metric needs; ValueError if a reference image is out of range.
         """
+        store = self.images
         return References(
             examples,
-            truths=self._read(Input.TRUTHS, examples, lambda e: checked("true images", self._truths(e))),
+            truths=self._read(
+                Input.TRUTHS, examples, lambda e: checked("true images", store.pixels(store.rows(require_truth(e))))
+            ),
             histories=self._read(
-                Input.HISTORIES, examples, lambda e: checked("images of a history", history_pixels(self.images, e))
+                Input.HISTORIES, examples, lambda e: checked("images of a history", history_pixels(store, e))
             ),
             target_words=self._read(
                 Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
@@ -121,9 +124,6 @@ class ReferenceReader:
     def _read(self, wanted: Input, examples: Sequence[Example], read: Callable[[Example], Value]) -> list[Value]:
         """Returns an input of each example; nothing where no metric declares it."""
         return [read(example) for example in examples] if wanted in self.inputs else []
-
-    def _truths(self, example: Example) -> Tensor:
-        return self.images.pixels(self.images.rows(require_truth(example)))
 
 
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:

@@ -67,7 +67,8 @@ class FinishSpace:
         for _ in range(MAX_DRAWS):
             finish = self._draw(rng)
             if not seen and rng.random() < 0.5 and self.unseen_hues:
-                finish = self._into_unseen_hue(finish, rng)
+                hue = rng.uniform(*rng.choice(self.unseen_hues)) % 360
+                finish = replace(finish, hue=hue, duotone=0.0, saturation=rng.uniform(0.7, 1.5))
             if self.is_seen(finish) == seen:
                 return finish
         part = "seen" if seen else "unseen"
@@ -95,10 +96,6 @@ class FinishSpace:
     def _in_unseen_arc(self, finish: Finish) -> bool:
         coloured = "duotone" not in traits(finish) and "grey" not in traits(finish)
         return coloured and any((finish.hue - low) % 360 < high - low for low, high in self.unseen_hues)
-
-    def _into_unseen_hue(self, finish: Finish, rng: random.Random) -> Finish:
-        low, high = rng.choice(self.unseen_hues)
-        return replace(finish, hue=rng.uniform(low, high) % 360, duotone=0.0, saturation=rng.uniform(0.7, 1.5))
 
     def _choose(self, name: str, rng: random.Random) -> str:
         options = self.shares[name]

@@ -42,7 +42,8 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
         return _train_on_prepared(values, overrides)
     if command not in READERS or values.get("shard.index") is not None:
         return None
-    if command == "generate" and not _has_truth(values):
+    target = values.get("data._target_")
+    if command == "generate" and target and not getattr(import_target("data._target_", target), "has_truth", True):
         return None
     reader, key = READERS[command]
     following = _kept(overrides, reader, key)
@@ -78,12 +79,6 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
     if not any(override_root(override) == "experiment" for override in following):
         following.insert(0, f"experiment={REAL_USERS}")
     return shlex.join(["pmg-train", *_config_folder(), *following])
-
-
-def _has_truth(values: Values) -> bool:
-    """Returns whether images of a config's data set can be evaluated."""
-    target = values.get("data._target_")
-    return target is None or getattr(import_target("data._target_", target), "has_truth", True)
 
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:

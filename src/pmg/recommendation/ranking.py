@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,17 +216,11 @@ def rerank(
     found: dict[str, list[str]] = {}
     for number in range(fold.max() + 1):
         known = [str(user) for user in users[fold != number]] or [str(user) for user in users]
-        scale = _standardise(np.concatenate([features[user] for user in known]))
-        weights = fit_choice(
-            [scale(features[user]) for user in known], [np.isin(items[user], later[user]) for user in known]
-        )
+        rows = np.concatenate([features[user] for user in known])
+        mean, deviation = rows.mean(0), np.maximum(rows.std(0), 1e-9)
+        scaled = {user: (values - mean) / deviation for user, values in features.items()}
+        weights = fit_choice([scaled[user] for user in known], [np.isin(items[user], later[user]) for user in known])
         for user in map(str, users[fold == number]):
-            order = np.argsort(-(scale(features[user]) @ weights), kind="stable")
+            order = np.argsort(-(scaled[user] @ weights), kind="stable")
             found[user] = [items[user][place] for place in order]
     return {user: found[user] for user in features}
-
-
-def _standardise(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function that subtracts the rows' means and divides by their deviations."""
-    mean, deviation = rows.mean(0), np.maximum(rows.std(0), 1e-9)
-    return lambda values: (values - mean) / deviation

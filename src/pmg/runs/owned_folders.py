@@ -45,7 +45,9 @@ def refuse_foreign(
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner:
             _refuse_files(folder)
-            if is_same_folder(folder, run_dir) and (inside := [path.name for path in _subfolders(folder)]):
+            if is_same_folder(folder, run_dir) and (
+                inside := [path.name for path in folder.glob("*/") if _holds_run(path)]
+            ):
                 raise PmgError(f"{shown} holds folders of runs, e.g. {min(inside)}; name a new one for this run")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():
@@ -107,11 +109,6 @@ def _is_log(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return re.match(rb"\[\d{4}-\d\d-\d\d |$", file.read(12)) is not None
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Returns the folders of runs that a folder holds."""
-    return [path for path in folder.glob("*/") if _holds_run(path)]
 
 
 def _holds_run(folder: Path) -> bool:

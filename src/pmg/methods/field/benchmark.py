@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pmg.cache import Cache, atomic_write_text
 from pmg.domain import PmgError
 
-BENCHMARK, RESULTS = "benchmark.json", "results"
+BENCHMARK, RESULTS, COSTS = "benchmark.json", "results", "costs.json"
 RANKED_BY = "lpips_truth"
 MEASURES = (RANKED_BY, "style_accuracy", "concept_accuracy", "finish_error")
 LOWER_IS_BETTER = ("lpips_truth", "finish_error")
@@ -41,7 +41,7 @@ class Benchmark(_Stored):
 
     Attributes:
         version: raised when anything else here changes.
-        channels: how users show their taste, see ``data.channel``.
+        channels: how users show their taste, see ``data.channel``; a method may leave out those that it can't read.
         seeds: of the noise and of trainings.
         candidates: most images that a method may choose among.
         settings: values and digests of data, metrics and generator, by key of a run's identity.
@@ -55,16 +55,33 @@ class Benchmark(_Stored):
     settings: Mapping[str, Any]
     groups: Mapping[str, str]
 
-    @property
-    def cells(self) -> list[str]:
-        """Each channel with each seed, e.g. ``split/0``."""
-        return [f"{channel}/{seed}" for channel in self.channels for seed in self.seeds]
+    def cells_of(self, channels: Collection[str]) -> list[str]:
+        """Returns those of its channels with each seed, e.g. ``split/0``."""
+        return [f"{channel}/{seed}" for channel in self.channels if channel in channels for seed in self.seeds]
 
     @property
     def judges(self) -> set[str]:
         """Digests of the models that judge, which neither a training nor a generation may read."""
         keys = [key for key in self.settings if ".judge." in key or ".perceptual." in key]
         return {self.settings[key] for key in keys if key.endswith(".content")}
+
+
+class Costs(_Stored):
+    """What each method takes, run alone with an empty cache on one thread: ``costs.json``.
+
+    Attributes:
+        channel: of the users.
+        users: number of them.
+        machine: processor, cores and memory.
+        revision: of the code.
+        methods: by name: ``read`` and ``draw``, seconds a user, and ``memory_mib``, the most of the run.
+    """
+
+    channel: str
+    users: int
+    machine: Mapping[str, Any]
+    revision: str | None
+    methods: Mapping[str, Mapping[str, float]]
 
 
 class Result(_Stored):
@@ -77,7 +94,6 @@ class Result(_Stored):
         settings: what decides its images, by key of a run's config.
         cells: by channel and seed: for each of `MEASURES` one value an example, sorted by id.
         trained: whether it reads a run of ``pmg-train``.
-        cost: by channel and seed: ``seconds`` for the preferences of all users, and ``memory_mib`` of the whole run.
         revision: of the code.
         machine: processor, cores and memory.
         sources: digests of the rows, records and results that the values were read from.
@@ -90,11 +106,14 @@ class Result(_Stored):
     settings: Mapping[str, Any]
     cells: Mapping[str, Mapping[str, Sequence[float]]]
     trained: bool
-    cost: Mapping[str, Mapping[str, float]]
     revision: str | None
     machine: Mapping[str, Any]
     sources: Mapping[str, str]
     digest: str = ""
+
+    def has(self, channel: str) -> bool:
+        """Returns whether the method was run in a channel."""
+        return any(cell.startswith(f"{channel}/") for cell in self.cells)
 
     @property
     def bound(self) -> bool:
@@ -105,6 +124,11 @@ class Result(_Stored):
 def read_benchmark(folder: Path) -> Benchmark:
     """Returns the definition of the benchmark in a folder; PmgError if there is none, or it is damaged."""
     return _read(folder / BENCHMARK, Benchmark)
+
+
+def read_costs(folder: Path) -> Costs | None:
+    """Returns what methods take, measured apart; None if nothing was measured."""
+    return _read(folder / COSTS, Costs) if (folder / COSTS).is_file() else None
 
 
 def read_all(folder: Path, benchmark: Benchmark) -> dict[str, Result]:

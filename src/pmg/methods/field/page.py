@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
 from pmg.evaluation.statistics import LEVEL, Difference, bootstrap_users, interval, paired_difference, share_of_gap
 from pmg.evaluation.table_rendering import MINUS, NOTHING, Cell, Table, to_markdown
-from pmg.methods.field.benchmark import LOWER_IS_BETTER, MEASURES, RANKED_BY, Benchmark, Result
+from pmg.methods.field.benchmark import LOWER_IS_BETTER, MEASURES, RANKED_BY, Benchmark, Costs, Result, read_costs
 
 PAGE, BEGIN, END = "README.md", "<!-- field-table -->", "<!-- end of field-table -->"
 BASELINE, ORACLE = "none", "oracle"  # 0 and 1 of the way to the truth
@@ -25,8 +26,8 @@ NOTE = (
     f"Rank by {TITLES[RANKED_BY]}, in brackets its interval (95 %) for each method alone, by a paired bootstrap over "
     "users; first: share of resamples in which the method is best; behind: paired difference to rank 1, bold where "
     "its interval holds 0. Means over seeds. Way to the truth: from `none` to `oracle`, which gets the exact look. "
-    "Seconds a user: to read the preference, the first of the methods that read picture tokens for all of these, "
-    "without reading histories. Settings, revisions, machines and digests are in the result files."
+    "Seconds a user, to read histories and preference and to draw a picture, and memory: of a method alone, without a "
+    "cache, on one thread (costs.json). Settings, revisions, machines and digests are in the result files."
 )
 
 
@@ -42,13 +43,17 @@ def write_page(folder: Path, benchmark: Benchmark, results: Mapping[str, Result]
     if all(result.bound for result in results.values()):
         raise PmgError(f"{folder} has no results to rank: add runs, pmg-report field --add RUNS")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    tables = [build_channel(channel, benchmark, results) for channel in benchmark.channels]
+    costs = read_costs(folder)
+    tables = [build_channel(channel, benchmark, results, costs) for channel in benchmark.channels]
     tables += [build_groups(benchmark, results)]
     atomic_write_text(path, f"{before}{BEGIN}\n{to_markdown(tables, NOTE)}{after}")
 
 
-def build_channel(channel: str, benchmark: Benchmark, results: Mapping[str, Result]) -> Table:
-    """Returns the table of one channel, the best method first, upper bounds last."""
+def build_channel(
+    channel: str, benchmark: Benchmark, results: Mapping[str, Result], costs: Costs | None = None
+) -> Table:
+    """Returns the table of one channel, the best of the methods that were run there first, upper bounds last."""
+    results = {name: result for name, result in results.items() if result.has(channel)}
     users = np.arange(len(benchmark.groups))
     values = {
         measure: {name: user_values(each, benchmark, channel, measure) for name, each in results.items()}
@@ -70,14 +75,17 @@ def build_channel(channel: str, benchmark: Benchmark, results: Mapping[str, Resu
         if ends[0] is not None and ends[1] is not None:
             way = signed(f"{share_of_gap(ends[0], values[RANKED_BY][name], ends[1], users).mean:.2f}")
         means = [interval(values[measure][name], users) for measure in MEASURES]
-        seconds = [results[name].cost[f"{channel}/{seed}"]["seconds"] for seed in benchmark.seeds]
+        taken = costs.methods.get(name) if costs else None
+        cost = (
+            (f"{taken['read']:.2f} + {taken['draw']:.2f}", f"{taken['memory_mib']:,.0f}") if taken else (NOTHING,) * 2
+        )
         rows.append((
             Cell(name), place, first, behind,
             *(Cell(signed(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]")) for one in means),
-            Cell(way), Cell(f"{np.mean(seconds) / len(users):.3f}"), Cell("yes" if results[name].trained else "no"),
+            Cell(way), *map(Cell, cost), Cell("yes" if results[name].trained else "no"),
         ))  # fmt: skip
     titles = [TITLES[measure] for measure in MEASURES]
-    header = ("method", "rank", "first", "behind", *titles, "way to the truth ↑", "seconds a user", "trained")
+    header = ("method", "rank", "first", "behind", *titles, "way to the truth ↑", "seconds a user", "MiB", "trained")
     return Table(f"{channel}: {len(users)} users, seeds {', '.join(map(str, benchmark.seeds))}", header, tuple(rows))
 
 
@@ -85,24 +93,30 @@ def build_groups(benchmark: Benchmark, results: Mapping[str, Result]) -> Table:
     """Returns each method's means in each group of users, by channel, of the measure that ranks."""
     groups = sorted(set(benchmark.groups.values()))
     labels = np.array([benchmark.groups[example] for example in sorted(benchmark.groups)])
-    columns = [(channel, group) for channel in benchmark.channels for group in groups]
-    found = {
-        name: [user_values(each, benchmark, channel, RANKED_BY)[labels == group].mean() for channel, group in columns]
-        for name, each in results.items()
-    }
     sign = 1 if RANKED_BY in LOWER_IS_BETTER else -1
-    best = [
-        min(
-            (values[place] for name, values in found.items() if not results[name].bound),
-            key=lambda value: sign * value,
-        )
-        for place in range(len(columns))
-    ]
+    columns = {
+        f"{channel}: {group}": {
+            name: sign * user_values(each, benchmark, channel, RANKED_BY)[labels == group].mean()
+            for name, each in results.items()
+            if each.has(channel)
+        }
+        for channel in benchmark.channels
+        for group in groups
+    }
+    means = pd.DataFrame(columns, index=list(results))
+    best = means[[not results[name].bound for name in means.index]].min()
+    means = means.assign(gaps=means.isna().sum(axis=1), mean=means.mean(axis=1)).sort_values(["gaps", "mean"])
     rows = tuple(
-        (Cell(name), *(Cell(f"{one:.3f}", best=one == top) for one, top in zip(values, best, strict=True)))
-        for name, values in sorted(found.items(), key=lambda pair: sign * np.mean(pair[1]))
+        (
+            Cell(str(name)),
+            *(
+                Cell(NOTHING if np.isnan(one) else f"{sign * one:.3f}", best=one == top)
+                for one, top in zip(row, best, strict=True)
+            ),
+        )
+        for name, row in means[list(columns)].iterrows()
     )
-    return Table(f"{TITLES[RANKED_BY]} by group", ("method", *(f"{c}: {g}" for c, g in columns)), rows)
+    return Table(f"{TITLES[RANKED_BY]} by group", ("method", *columns), rows)
 
 
 def signed(text: str) -> str:

@@ -34,7 +34,6 @@ class Study:
         identity: of its generation, with the evaluation's metrics.
         rows: one a method, example and control.
         records: of its images.
-        costs: seconds by phase of the generation, and its peak memory.
         digests: of what was read, by name.
         facts: revision and machine.
     """
@@ -43,7 +42,6 @@ class Study:
     identity: Mapping[str, Any]
     rows: pd.DataFrame
     records: Sequence[Record]
-    costs: Mapping[str, float]
     digests: Mapping[str, str]
     facts: Mapping[str, Any]
 
@@ -95,13 +93,11 @@ def read_study(folder: Path) -> Study:
     if odd := [one for one in records if one.hashes.get("config") != config or one.seed != identity["seed"]]:
         raise PmgError(f"{folder / 'generate'}: {odd[0].image} was made by another config than the run's")
     metrics = {key: value for key, value in judged["identity"].items() if key.startswith("metrics.")}
-    seconds = {f"phase {name}": value for name, value in generated["ledger"]["seconds"].items()}
     return Study(
         folder,
         {**identity, **metrics},
         read_rows(folder, results["rows"]),
         records,
-        {**seconds, "memory_mib": generated["ledger"].get("peak_memory", {}).get("ram_mib", 0.0)},
         digests,
         {"revision": generated["git"].get("revision"), "machine": generated["hardware"]},
     )
@@ -117,7 +113,7 @@ def check_study(study: Study, benchmark: Benchmark) -> None:
                 f"{study.folder}: {key} is {found.get(key)!r}, and version {benchmark.version} of the benchmark has "
                 f"{benchmark.settings.get(key)!r}"
             )
-    if study.cell not in benchmark.cells:
+    if study.cell not in benchmark.cells_of(benchmark.channels):
         raise PmgError(f"{study.folder}: no channel and seed of the benchmark: {study.cell}")
     others = {key: value for key, value in study.identity.items() if not key.startswith("metrics.")}
     if judged := [key for key, value in others.items() if isinstance(value, str) and value in benchmark.judges]:
@@ -154,14 +150,16 @@ def check_method(study: Study, method: str, benchmark: Benchmark) -> pd.DataFram
 def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Result:
     """Returns the result of a method, checked.
 
-    PmgError, too, if a channel or seed is missing or there twice, or the method's settings differ between them.
+    PmgError, too, if a seed of a channel is missing or there twice, or the method's settings differ between them.
     """
     having = [study for study in studies if method in set(study.rows["method"])]
     cells = [study.cell for study in having]
-    if sorted(cells) != sorted(benchmark.cells):
-        odd = next((cell for cell in benchmark.cells if cell not in cells), None)
+    channels = [str(study.identity.get(CHANNEL)) for study in having] or benchmark.channels
+    wanted = benchmark.cells_of(channels)
+    if sorted(cells) != sorted(wanted):
+        odd = next((cell for cell in wanted if cell not in cells), None)
         what = f"no run of {odd}" if odd else f"two runs of {max(cells, key=cells.count)}"
-        raise PmgError(f"method {method}: {what}; a submission has one of each: {', '.join(benchmark.cells)}")
+        raise PmgError(f"method {method}: {what}; of its channels a submission has one of each: {', '.join(wanted)}")
     first, settings = having[0], having[0].settings(method)
     for study in having:
         own = study.settings(method)
@@ -175,7 +173,6 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
         settings=settings,
         cells={cell: {name: own[name].round(4).tolist() for name in MEASURES} for cell, own in rows.items()},
         trained=any(f"preference.{one}.run.seed" in first.identity for one in first.sources(method)),
-        cost={study.cell: cost_of(study, method) for study in having},
         revision=first.facts["revision"],
         machine=first.facts["machine"],
         sources={f"{study.cell} {name}": digest for study in having for name, digest in study.digests.items()},
@@ -197,9 +194,3 @@ def choose(names: Sequence[str] | None, studies: Sequence[Study]) -> list[str]:
         if name not in known:
             raise PmgError(f"--method {name}: no such method in these runs{nearest(name, known)}")
     return list(names or known)
-
-
-def cost_of(study: Study, method: str) -> dict[str, float]:
-    """Returns the seconds that a method's preferences took for all users, and the memory of its run."""
-    seconds = sum(study.costs.get(f"phase preference {source}", 0.0) for source in study.sources(method))
-    return {"seconds": round(seconds, 3), "memory_mib": study.costs["memory_mib"]}

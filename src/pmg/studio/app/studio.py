@@ -99,7 +99,9 @@ class Studio:
         self.keywords = {item.title: item.keywords for item in named}
         self.titles = sorted(self.keywords)
         self.chats = bool(pipe.components["scenario"].chat_template)
-        self._other = lru_cache(users)(self._extract_other)
+        self._other = lru_cache(users)(
+            lambda user: pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
+        )
 
     def describe(self) -> dict[str, Any]:
         """Returns what the page shows before a generation, JSON-able."""
@@ -176,9 +178,6 @@ class Studio:
                 other = self._other(wish.other)
                 job.report("drawing for the other person", 4 / total)
                 job.results["other"] = self._draw(other, wish) | {"user": self.names[wish.other]}
-
-    def _extract_other(self, user: int) -> UserPreference:
-        return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
 
     def _given(self, item: Item) -> dict[str, Any]:
         """Returns an item as an argument of the pipeline, with its picture and the facts that the captioner uses."""

@@ -138,16 +138,13 @@ class SampleSize:
             low, high = (low, middle) if enough(middle) else (middle, high)
         return high, dict(sorted(tried.items()))
 
-    def _difference(self) -> float:
-        """Returns the difference of utilities at which the better method wins `win_rate` of all comparisons."""
-        raters = Raters((0.0, 0.0), self.deviation, self.deviation)
-        return float(brentq(lambda d: raters.expected_scores(np.array(d)) - self.win_rate, 0, 50))
-
     def _significant(self, raters: int, count: int, rng: np.random.Generator) -> int:
         """Returns in how many of `count` surveys the clustered interval excludes 0.5."""
         rater = np.repeat(np.arange(raters), self.pairs)
         item = np.arange(raters * self.pairs) % self.items
-        population = Raters((self._difference(), 0.0), self.deviation, self.deviation)
+        equal = Raters((0.0, 0.0), self.deviation, self.deviation)
+        better = float(brentq(lambda gap: equal.expected_scores(np.array(gap)) - self.win_rate, 0, 50))
+        population = Raters((better, 0.0), self.deviation, self.deviation)
         zero = np.zeros_like(rater)
         scores = population.scores(Comparisons(zero, zero + 1, rater, item), count, rng)
         means, halves = clustered_intervals(scores, rater, item)
