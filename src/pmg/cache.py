@@ -124,10 +124,8 @@ class Cache:
 
     Several processes may write at once: entries are written atomically, and writers of one key write equal content.
     Every entry has a checksum of its key and content; a damaged or exchanged one is removed with a warning and
-    recomputed. Temporary files of killed writers are removed after an hour.
-
-    Args:
-        folder: folder of the entries, one safetensors file each; created at the first write.
+    recomputed. Temporary files of killed writers are removed after an hour. `folder` has one safetensors file an
+    entry; it is made at the first write.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -191,9 +189,6 @@ class ObjectCache(Cache):
     """`Cache` on an object store with an fsspec implementation, such as ``s3://bucket/contexts`` (package s3fs).
 
     Object stores write an object atomically.
-
-    Args:
-        url: folder of the entries.
     """
 
     def __init__(self, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -71,9 +72,8 @@ def test_a_repeated_pair_is_drawn_from_another_noise(pipeline):
 
 def test_noises_are_drawn_until_one_shows_the_target(generator):
     def pipeline(enough):
-        weights = WeightGrid([0.5, 1.0], noises=3)
-        scales, steps = Scales(2.0, 2.0, 2.0), 3
-        return Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), scales, steps=steps, enough=enough)
+        weights = WeightGrid([0.5, 1.0], noises=3, enough=enough)
+        return Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=3)
 
     requests, full = [request(seed) for seed in range(4)], pipeline(None)
     whole = full(requests)
@@ -126,14 +126,31 @@ def test_a_picture_to_start_from_counts_below_full_strength(pipeline):
         assert not torch.allclose(*drawn, atol=1e-2)
 
 
+def test_a_denoiser_of_starts_draws_them_alone(pipeline):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    requests, same, other = starting(0.5, *images), *(copy.deepcopy(pipeline.generator.denoiser) for _ in range(2))
+    with torch.no_grad():
+        other.model.conv_out.weight.mul_(0.5)
+    plain, again, drawn, noise = (
+        pipeline.denoise([replace(each, start_denoiser=denoiser, **more) for each in requests])
+        for denoiser, more in ((None, {}), (same, {}), (other, {}), (other, {"start": None}))
+    )
+    assert torch.equal(again, plain)
+    assert not torch.allclose(drawn, plain, atol=1e-2)
+    assert torch.equal(noise, pipeline.denoise([replace(each, start=None) for each in requests]))
+    pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=other))
+    other.sample_size = 4
+    with pytest.raises(PmgError, match=r"method\.mine\.start_denoiser takes latents of \(8, 4, 4\)"):
+        pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=other))
+
+
 def test_redrawing_starts_from_the_picture_each_time(generator):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    weights, scales = WeightGrid([1.0], noises=2), Scales(2.0, 2.0, 2.0)
+    scales = Scales(2.0, 2.0, 2.0)
+    grids = [WeightGrid([1.0], noises=2, enough=enough) for enough in (None, 1.0)]
     made = [
-        Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), scales, steps=3, enough=enough)(
-            starting(0.3, *images)
-        )
-        for enough in (None, 1.0)
+        Pipeline(generator, tiny_scorer(), grid, ScaleWeighting(), scales, steps=3)(starting(0.3, *images))
+        for grid in grids
     ]
     torch.testing.assert_close(made[0].images, made[1].images, atol=1e-3, rtol=1e-3)
 

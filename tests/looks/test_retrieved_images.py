@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
-from pmg.domain import Item, PmgError
-from pmg.looks.retrieved_images import RetrievedImages
+from pmg.domain import PmgError
+from pmg.looks.retrieved_images import KnownPictures, RetrievedImages
 
 
 class ColourTower:
@@ -30,20 +30,21 @@ def source(looks):
 def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks, source):
     examples = looks.examples("test", users=4, targets=1)
     rows = source(SimpleNamespace(examples=examples, images=looks.images))
-    drawings = looks.drawings
+    drawings, known = looks.drawings, KnownPictures(looks, ColourTower(), 120, 0)
     for example, row in zip(examples, rows, strict=True):
         found = row(example.target)
         assert found.shape == (3, looks.images.size, looks.images.size)
         assert found.abs().max() <= 1
         truth = looks.images.picture(example.target).row
-        finish = row.args[2][row.args[3][0]]
         allowed = [
             other
             for other, item in enumerate(drawings.items)
             if item.concept == example.target.concept and looks.split_of(other) == "train"
         ]
         assert truth not in allowed
-        shown = [drawings.pictures(torch.tensor([other]), [finish])[0] for other in allowed]
+        shown = [
+            drawings.pictures(torch.tensor([other]), [finish])[0] for other in allowed for finish in known.finishes
+        ]
         assert any(torch.equal(found, picture) for picture in shown)
 
 
@@ -60,10 +61,10 @@ def test_the_finish_is_that_of_the_history(looks, source):
     assert torch.corrcoef(torch.stack([own, found]))[0, 1] > 0.6
 
 
-def test_users_without_pictures_and_targets_of_nobody_else(looks, source):
+def test_users_without_pictures_and_targets_of_nobody_else(looks, source, monkeypatch):
     example = looks.examples("test", users=1, targets=1)[0]
     (row,) = source(SimpleNamespace(examples=[replace(example, history=())], images=looks.images))
     assert row(example.target).isfinite().all()
-    alone = Item(example.target.id, "no concept", "nothing")
-    with pytest.raises(PmgError, match="no other artist drew 'nothing'"):
-        row(alone)
+    monkeypatch.setattr(looks.drawings, "row", {})
+    with pytest.raises(PmgError, match=f"no other artist drew '{example.target.title}'"):
+        row(example.target)

@@ -39,6 +39,7 @@ def test_every_trained_model_has_a_card_with_its_quality(root):
     for folder in (
         "look_generator/vae",
         "look_generator/unet",
+        "look_generator/start_unet",
         "look_judge",
         "look_scorer",
         "look_reward",

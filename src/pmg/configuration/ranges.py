@@ -108,10 +108,8 @@ RANGED = ("pytorch_lightning.Trainer", "pytorch_lightning.callbacks.EarlyStoppin
 def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
     """Returns one line for each value of a config node that its hint does not allow.
 
-    Args:
-        key: of the node, e.g. ``"data.users"``; empty: the root.
-        node: values by name; those that are built first (with a ``_target_``) are passed over.
-        hints: types by name, see `argument_hints`.
+    `key` is the node's, e.g. ``"data.users"``; empty: the root. `hints` are types by name, see `argument_hints`;
+    values that are built first (with a ``_target_``) are passed over.
     """
     problems = []
     for name, value in node.items():

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from pmg.configuration.keys import ComparisonConfig, Role, RunConfig, destination, execution, key, schema_roles
 from pmg.configuration.plugins import command_schemas
-from pmg.configuration.ranges import Cosine, Count, CountOrZero, Fraction, Repeats, Scale, Seed
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, Repeats, Scale, Seed
 
 # of Lightning's trainer and of the callbacks
 TRAINER_EXECUTION = """accelerator devices num_nodes strategy use_distributed_sampler deterministic detect_anomaly
@@ -144,7 +144,7 @@ class GenerateConfig(ExamplesConfig):
     """``pmg-generate``: generates personalised images."""
 
     method: Any = None
-    balance: Any = key(None, alpha=Fraction, enough=Cosine | None)
+    balance: Any = key(None, alpha=Fraction)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
     preference: Any = None
     scorer: Any = None
@@ -190,7 +190,7 @@ class ExportConfig(RunConfig):
     push_to: str | None = destination()
     private: bool = destination(True)
     seed: int | None = key(0, Seed | None, "unused")
-    balance: Any = key(None, alpha=Fraction, enough=Cosine | None)
+    balance: Any = key(None, alpha=Fraction)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
 
 

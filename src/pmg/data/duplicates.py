@@ -27,9 +27,7 @@ CELLS = 4  # a side
 class NearCopies:
     """When two images are near copies.
 
-    Attributes:
-        bits: images whose hashes differ by more, of 64, are no copies.
-        colour: images of which a cell differs by more (CIE 1976) are no copies.
+    Images are none whose hashes differ by more than `bits`, of 64, or a cell by more than `colour` (CIE 1976).
     """
 
     bits: CountOrZero = 6

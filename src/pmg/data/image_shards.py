@@ -145,9 +145,7 @@ class Square(NamedTuple):
 class Packing:
     """Converts images to squares of one size, and packs them.
 
-    Attributes:
-        size: pixels a side.
-        fit: ``crop`` keeps the middle square, ``pad`` keeps all and adds white.
+    `size` is in pixels a side. The `fit` ``crop`` keeps the middle square, ``pad`` keeps all and adds white.
     """
 
     size: Side = 256

@@ -15,11 +15,8 @@ from pmg.models.vision.pixels import from_uint8
 class MemoryImages(ItemRows):
     """An `ImageStore` in memory: for data sets of some ten thousand small images.
 
-    PmgError if the numbers of items and images differ, or the images are no such tensor.
-
-    Args:
-        items: one an image, in the order of their rows.
-        uint8: the images, same order, `(N, 3, size, size)`.
+    `uint8` has an image `(3, size, size)` for each of `items`, in their order. PmgError if the numbers of items and
+    images differ, or the images are no such tensor.
     """
 
     def __init__(self, items: Sequence[Item], uint8: Tensor) -> None:

@@ -29,11 +29,9 @@ def compare_sets(
     """Computes the distance of every arm's images from the truth's.
 
     Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time. An arm
-    that has images of some examples only, too few for a metric, is left out there with a warning. PmgError if there
-    are too few truths, or a metric has no encoder.
-
-    Returns:
-        ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
+    that has images of some examples only, too few for a metric, is left out there with a warning. Returns ``{metric:
+    {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics. PmgError if
+    there are too few truths, or a metric has no encoder.
     """
     by_name = {metric.outputs[0].name: metric for metric in metrics}
     encoders = {name: _encoder(name, metric) for name, metric in by_name.items()}

@@ -21,11 +21,7 @@ class AlphaRule(Protocol):
 
 @dataclass(frozen=True)
 class FixedAlpha:
-    """The same alpha for all users.
-
-    Attributes:
-        alpha: in [0, 1].
-    """
+    """The same alpha, in [0, 1], for all users."""
 
     alpha: Fraction
 
@@ -38,10 +34,8 @@ class FixedAlpha:
 class ConfidentAlpha(FixedAlpha):
     """Alpha times the mean probability of the keywords, so that uncertain keywords have a small weight.
 
-    Scores are log-probabilities; keywords without scores (counted, or the true taste) have probability 1.
-
-    Attributes:
-        alpha: value for keywords of probability 1, in [0, 1].
+    Scores are log-probabilities; keywords without scores (counted, or the true taste) have probability 1. `alpha` is
+    the value for probability 1, in [0, 1].
     """
 
     def __call__(self, keywords: Keywords, history: int) -> float:
@@ -55,9 +49,7 @@ class ConfidentAlpha(FixedAlpha):
 class HistoryAlpha(FixedAlpha):
     """Alpha times n / (n + half) for n interactions, the credibility of n observations (Bühlmann 1967).
 
-    Attributes:
-        alpha: limit for long histories, in [0, 1].
-        half: length at which half of alpha is reached, above 0.
+    `alpha`, in [0, 1], is the limit for long histories, half of which is reached at the length `half`, above 0.
     """
 
     half: Positive = 4.0

@@ -35,9 +35,7 @@ LARGEST = 1_000_000  # number of an index
 class Component:
     """A constructor with arguments that were checked.
 
-    Attributes:
-        build: the constructor.
-        arguments: by name; those that are called like a part are components, too, which are not built yet.
+    Of the arguments, those that are called like a part are components, too, which are not built yet.
     """
 
     build: Callable[..., Any]
@@ -55,9 +53,8 @@ class Component:
 class ComponentReader:
     """Checks the components of an index, and builds nothing.
 
-    Attributes:
-        locations: folders of this machine that paths may lead into.
-        trust: plug-ins whose classes and functions the index may name, too.
+    Paths may lead into `locations`, folders of this machine. The index may name classes and functions of plug-ins in
+    `trust`, too.
     """
 
     locations: Locations
@@ -77,11 +74,8 @@ class ComponentReader:
     def read_class(self, part: str, node: Any) -> type[Any]:
         """Checks a component whose arguments are beside its weights, and returns its class.
 
-        PmgError if the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
-
-        Args:
-            part: which set its class must be of, and its place in the index.
-            node: its mapping, with a class and nothing else.
+        The class must be one of the set of `part`, which is its place in the index, too; `node` has it and nothing
+        else. PmgError if the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
         """
         wrong = f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}"
         _check_mapping(node, wrong)

@@ -49,7 +49,6 @@ class Pipeline:
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
         calibration: of the scores; None: they are cosines.
-        enough: accuracy score d_t from which no further noise is drawn for an image; None: all noises are.
 
     Raises:
         PmgError: the generator doesn't support the scales, the weighting or the steps.
@@ -61,7 +60,7 @@ class Pipeline:
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
-        calibration: Calibration | None = None, enough: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         check_weighting(weighting, weights.pairs, generator)
@@ -70,7 +69,7 @@ class Pipeline:
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16, self.calibration = steps, bfloat16, calibration or NoCalibration()
-        self.evaluations, self.enough = 0, enough
+        self.evaluations, self.enough = 0, weights.enough
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
         """Returns the same pipeline with other pairs (w_p, w_t); PmgError if they have no effect on the generator."""
@@ -83,6 +82,10 @@ class Pipeline:
         """Checks that scorer and generator take what a method gives them, else PmgError."""
         if method.start:
             check_start(f"method.{name}.start", self.generator.supports)
+        own, other = tuple(self.generator.latent_shape), method.start_denoiser
+        if other and other.latent_shape != own:
+            key = f"method.{name}.start_denoiser"
+            raise PmgError(f"{key} takes latents of {other.latent_shape}, the generator's are {own}: set {key}=null")
         knows_tastes = hasattr(self.scorer, "compare")
         if method.taste and not knows_tastes:
             scorer = type(self.scorer).__name__
@@ -171,7 +174,8 @@ class Pipeline:
             raise PmgError("requests of one batch start from images with one strength, or from noise alone")
         (strength,) = strengths
         latents = self.generator.encode_images(torch.stack(images))
-        return Start(latents.repeat_interleave(len(self.pairs), 0), strength)
+        denoiser = requests[0].start_denoiser and requests[0].start_denoiser.to(self.generator.device)
+        return Start(latents.repeat_interleave(len(self.pairs), 0), strength, denoiser)
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""
@@ -273,5 +277,4 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
         bfloat16=sampling.get("bfloat16", False), texts=texts, calibration=create(balance["calibration"]),
-        enough=balance.get("enough"),
     )  # fmt: skip

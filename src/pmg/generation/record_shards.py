@@ -20,12 +20,8 @@ Thing = TypeVar("Thing")
 class Shard:
     """One of `count` shards: every `count`-th batch, starting with number `index`.
 
-    A shard has whole batches, since the batch size changes the last bits of an image. PmgError if the index is out
-    of range.
-
-    Attributes:
-        index: from 0 to `count` - 1.
-        count: number of shards; 1: no sharding.
+    A shard has whole batches, since the batch size changes the last bits of an image.
+    PmgError if the index is out of range.
     """
 
     index: int = 0

@@ -125,14 +125,9 @@ class Record:
 class RecordWriter:
     """Writes images and records into a folder, or appends to those of an earlier writer.
 
-    A record is written after its image and synced to disk before `add` returns. An incomplete last line is
-    dropped, so that its image is generated again. PmgError if the folder's records are damaged.
-
-    Args:
-        folder: of the generation; created if missing.
-
-    Attributes:
-        done: keys of all records in the folder.
+    A record is written after its image and synced to disk before `add` returns. An incomplete last line is dropped, so
+    that its image is generated again. `done` has the keys of all records in the folder. PmgError if the folder's
+    records are damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -13,6 +13,7 @@ from pmg.configuration.identity import KINDS
 from pmg.configuration.ranges import Strength
 from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.models.vision.scorer import Taste
 from pmg.preferences.keywords import NO_WORDS
@@ -33,6 +34,7 @@ class Method:
         image: source of images that are used in place of generated ones; empty: none.
         start: source of images that sampling starts from in place of noise alone; empty: none.
         strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
+        start_denoiser: takes the place of the generator's there, see `Start`; None: none does.
         mismatch: whether it is also run with another user's preference, as a control.
 
     Raises:
@@ -48,6 +50,7 @@ class Method:
     image: str = ""
     start: str = ""
     strength: Strength | None = None
+    start_denoiser: DiffusersDenoiser | None = None
     mismatch: bool = True
 
     def __post_init__(self) -> None:
@@ -105,6 +108,7 @@ class Request:
         image: an image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
         start: an image `(3, H, W)` in [-1, 1] that sampling starts from, or None.
         strength: share of the solver's time that is left from there, in (0, 1]; without effect where `start` is None.
+        start_denoiser: takes the place of the generator's there, or None.
     """
 
     target: Keywords
@@ -119,6 +123,7 @@ class Request:
     image: Tensor | None = field(default=None, kw_only=True)
     start: Tensor | None = field(default=None, kw_only=True)
     strength: float = field(default=1.0, kw_only=True)
+    start_denoiser: DiffusersDenoiser | None = field(default=None, kw_only=True)
 
     @property
     def has_preference_score(self) -> bool:
@@ -164,4 +169,5 @@ class RequestBuilder:
             image=read(method.image),
             start=read(method.start),
             strength=method.strength or 1.0,
+            start_denoiser=method.start_denoiser,
         )

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, NotNegative, Positive, Repeats, Seed
+from pmg.configuration.ranges import Cosine, Count, NotNegative, Positive, Repeats, Seed
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
@@ -27,6 +27,11 @@ class Weights(Protocol):
         """All C candidates as (w_p, w_t), never empty; a pair that is repeated is drawn from another noise."""
         ...
 
+    @property
+    def enough(self) -> float | None:
+        """Accuracy score d_t from which no further noise is drawn for an image; None: all are drawn."""
+        ...
+
 
 @dataclass(frozen=True)
 class WeightGrid:
@@ -38,11 +43,13 @@ class WeightGrid:
         preference: weights w_p of the preference block, each at least 0.
         target: weights w_t of the target block, each at least 0.
         noises: how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one.
+        enough: see `Weights`.
     """
 
     preference: Sequence[NotNegative]
     target: Sequence[NotNegative] = (1.0,)
     noises: Repeats = 1
+    enough: Cosine | None = None
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -74,6 +81,7 @@ class WeightSample:
     preference: Sequence[Positive]
     target: Sequence[Positive]
     seed: Seed = 0
+    enough: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         for name, ends in (("preference", self.preference), ("target", self.target)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.ranges import Cosine, Repeats, Scale
+from pmg.configuration.ranges import Repeats, Scale
 from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
@@ -42,7 +42,6 @@ class Balance:
     calibration: Calibration
     alpha_rule: AlphaRule
     alpha: float | None = None
-    enough: Cosine | None = None
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,8 @@ class LookData:
     def rows(self, split: str) -> Tensor:
         """Returns the rows of drawings of a split, int64 `(N,)`.
 
-        Args:
-            split: ``train`` (everything that training may see), ``validation`` or ``test`` (held-out cells of seen
-                artists), ``unseen_artists``.
+        `split`: ``train`` (everything that training may see), ``validation`` or ``test`` (held-out cells of seen
+        artists), or ``unseen_artists``.
         """
         return torch.tensor([row for row in range(len(self.drawings)) if self.split_of(row) == split])
 

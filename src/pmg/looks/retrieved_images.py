@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,22 +14,65 @@ from pmg.data.dataset import liked_with_image
 from pmg.domain import Example, Item, PmgError
 from pmg.looks.dataset import FinishedImages
 from pmg.looks.drawings import LookData
-from pmg.looks.finishes import Finish
 from pmg.preferences.sources import ImageSource, SourceContext
 from pmg.progress import track
 from pmg.training.visual_inputs import BATCH, PictureTower
 
 
+class KnownPictures:
+    """Random pictures by artists and under finishes of training, and the vectors that a tower has read of them.
+
+    Args:
+        data: the drawings and the space of finishes.
+        tower: encodes pictures.
+        known: number of pictures.
+        seed: of the pictures.
+    """
+
+    def __init__(self, data: LookData, tower: PictureTower, known: Count, seed: Seed) -> None:
+        self.data, self.tower = data, tower
+        rng, trained = random.Random(seed), data.rows("train").tolist()
+        rows = torch.tensor([rng.choice(trained) for _ in range(known)])
+        self.finishes = [data.space.sample(rng) for _ in range(known)]
+        self.artists = [data.drawings.artists[row] for row in rows.tolist()]
+        self.vectors = torch.cat([
+            tower(data.drawings.pictures(rows[part], [self.finishes[one] for one in part.tolist()]))
+            for part in track(torch.arange(known).split(BATCH), "Known pictures", total=-(-known // BATCH))
+        ])  # fmt: skip
+
+    def nearest(self, vector: Tensor) -> list[int]:
+        """Returns the places of the pictures, the nearest to a vector `(E,)` first."""
+        distances: list[int] = torch.cdist(vector[None], self.vectors)[0].argsort().tolist()
+        return distances
+
+    def picture(self, row: int, order: Sequence[int]) -> Tensor:
+        """Returns another artist's drawing of a drawing's concept, `(3, H, W)`; PmgError if nobody else drew it.
+
+        Of `order`, the first picture gives the finish, and the first one whose artist drew the concept the artist.
+        """
+        drawings = self.data.drawings
+        concept = drawings.items[row].concept
+        drawn = {
+            artist: other
+            for (name, artist), other in drawings.row.items()
+            if name == concept and artist != drawings.artists[row] and self.data.split_of(other) == "train"
+        }
+        if not drawn:
+            raise PmgError(f"no other artist drew '{drawings.items[row].title}': leave out method=retrieve")
+        near = (drawn[self.artists[place]] for place in order if self.artists[place] in drawn)
+        return drawings.pictures(torch.tensor([next(near, next(iter(drawn.values())))]), [self.finishes[order[0]]])[0]
+
+
 @dataclass(frozen=True)
 class RetrievedImages(ImageSource):
-    """Finds the finish and the artist by the nearest of random pictures that a tower has read.
+    """Finds the finish and the artist by the nearest of random pictures that a tower has read, see `KnownPictures`.
 
     The user's own artist is never used: with their drawing of the target the result would be the truth.
 
     Attributes:
         data: the drawings and the space of finishes.
         tower: encodes pictures.
-        known: number of random pictures, by artists and under finishes of training.
+        known: number of random pictures.
         pictures: most liked pictures a user.
         seed: of the random pictures.
     """
@@ -46,38 +88,13 @@ class RetrievedImages(ImageSource):
 
         Users without pictures get the finish that is nearest to the mean of all known pictures.
         """
-        rng, trained = random.Random(self.seed), self.data.rows("train").tolist()
-        rows = torch.tensor([rng.choice(trained) for _ in range(self.known)])
-        finishes = [self.data.space.sample(rng) for _ in range(self.known)]
-        vectors = torch.cat([
-            self.tower(self.data.drawings.pictures(rows[part], [finishes[one] for one in part.tolist()]))
-            for part in track(torch.arange(self.known).split(BATCH), "Known pictures", total=-(-self.known // BATCH))
-        ])  # fmt: skip
-        images = FinishedImages(self.data.drawings)
-        artists = [self.data.drawings.artists[row] for row in rows.tolist()]
-        nearest = [self._rank(example, context, vectors) for example in context.examples]
-        return [partial(self._picture, images, artists, finishes, order) for order in nearest]
+        known, images = KnownPictures(self.data, self.tower, self.known, self.seed), FinishedImages(self.data.drawings)
 
-    def _rank(self, example: Example, context: SourceContext, vectors: Tensor) -> list[int]:
-        """Returns the places of the known pictures, the nearest to the mean of the user's pictures first."""
-        items = liked_with_image(context.images, example)[-self.pictures :]
-        mean = vectors.mean(0)
-        own = self.tower(context.images.pixels(context.images.rows(items))).mean(0) if items else mean
-        distances: list[int] = torch.cdist(own[None], vectors)[0].argsort().tolist()
-        return distances
+        def find(example: Example) -> Callable[[Item], Tensor]:
+            """Returns the function of one user."""
+            items = liked_with_image(context.images, example)[-self.pictures :]
+            seen = self.tower(context.images.pixels(context.images.rows(items))) if items else known.vectors
+            order = known.nearest(seen.mean(0))
+            return lambda target: known.picture(images.picture(target).row, order)
 
-    def _picture(
-        self, images: FinishedImages, artists: Sequence[str], finishes: Sequence[Finish], order: Sequence[int],
-        target: Item,
-    ) -> Tensor:  # fmt: skip
-        drawings = self.data.drawings
-        own = drawings.artists[images.picture(target).row]
-        drawn = {
-            artist: row
-            for (concept, artist), row in drawings.row.items()
-            if concept == target.concept and artist != own and self.data.split_of(row) == "train"
-        }
-        if not drawn:
-            raise PmgError(f"no other artist drew '{target.title}': leave out method=retrieve")
-        row = next((drawn[artists[place]] for place in order if artists[place] in drawn), next(iter(drawn.values())))
-        return drawings.pictures(torch.tensor([row]), [finishes[order[0]]])[0]
+        return [find(example) for example in context.examples]

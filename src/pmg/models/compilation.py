@@ -65,11 +65,7 @@ class LayerGroup(nn.Module):
     """Successive decoder layers, compiled as one; groups of equal layers share one compilation.
 
     A decoder reads attributes of its layers, e.g. ``attention_type``: the group has the plain ones of its first layer.
-
-    Args:
-        layers: in their order.
-        first: number of the first.
-        argument: name by which the decoder passes its cache to a layer.
+    `first` is the number of its first layer, `argument` the name by which the decoder passes its cache to a layer.
     """
 
     def __init__(self, layers: Sequence[nn.Module], first: int, argument: str) -> None:
@@ -107,12 +103,8 @@ def join_layers(decoder: nn.Module, argument: str, single: bool = False) -> None
     """Replaces a decoder's layers by groups of them.
 
     Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
-    PmgError if the decoder has no list of layers.
-
-    Args:
-        decoder: of transformers.
-        argument: see `LayerGroup`.
-        single: whether all groups have one layer, see `ContextDecoder.adds_between_layers`.
+    `single`: all groups have one layer, see `ContextDecoder.adds_between_layers`. PmgError if the decoder has no list
+    of layers.
     """
     layers = list(getattr(decoder, "layers", ()))
     if not layers:

@@ -43,9 +43,7 @@ Encoder = TypeVar("Encoder", bound="ModelMixin")
 class Builder:
     """Builds the parts of a command when they are first used, each from its own node of the config.
 
-    Args:
-        cfg: of the command, resolved when a part is built.
-        run: its record, whose ledger gets seconds and counts.
+    The ledger of `run` gets seconds and counts.
     """
 
     def __init__(self, cfg: DictConfig, run: Run) -> None:

@@ -51,15 +51,7 @@ class Task:
 
 
 class Worker:
-    """A started process.
-
-    Args:
-        task: its work.
-
-    Attributes:
-        result: the value that the work returned.
-        error: a `PmgError` or KeyboardInterrupt if the work failed, else None.
-    """
+    """A started process, and the result of its work or the `error`, a `PmgError` or KeyboardInterrupt."""
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")

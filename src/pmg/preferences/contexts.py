@@ -34,10 +34,8 @@ def no_pictures(texts: Sequence[str]) -> list[Pictures]:
 class CachedContexts:
     """Contexts in cache entries, which are loaded for each batch, so that memory doesn't grow with users.
 
-    `prefetch` prefetches a batch in a thread during the step before.
-
-    Args:
-        entries: for each, the loader of its tensors (of `Context.to_tensors`), and its number of histories.
+    `prefetch` prefetches a batch in a thread during the step before. Each entry is the loader of its tensors (of
+    `Context.to_tensors`) and its number of histories.
     """
 
     def __init__(self, entries: Sequence[tuple[TensorLoader, int]]) -> None:

@@ -128,11 +128,9 @@ def select_part(examples: Sequence[Example], index: int, count: int) -> list[Exa
 class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 
-    Further arguments are those of `TargetExtractor`; the cache keeps contexts, too.
-
-    Args:
-        keep: whether contexts stay in the cache; else each is computed when it is needed.
-        text_encoder: the generator's, which a scenario with `match` compares messages with.
+    Further arguments are those of `TargetExtractor`; the cache keeps contexts, too. `keep`: contexts stay in the
+    cache; else each is computed when it is needed. `text_encoder` is the generator's, which a scenario with `match`
+    compares messages with.
     """
 
     def __init__(

@@ -111,9 +111,7 @@ class Decoding(Protocol):
 class Choose:
     """Selects the most likely options of each attribute's closed vocabulary; for small language models.
 
-    Attributes:
-        per_attribute: options an attribute.
-        limit: keywords over all attributes.
+    `per_attribute` counts options, `limit` keywords over all attributes.
     """
 
     per_attribute: Count = 1
@@ -150,10 +148,7 @@ class ChooseCalibrated(Choose):
     """As `Choose`, by contextually calibrated scores (Zhao et al. 2021).
 
     An option's score is its log-likelihood less its mean log-likelihood after texts without content: small language
-    models prefer some options whatever they read.
-
-    Attributes:
-        references: texts without content, at least one.
+    models prefer some options whatever they read. `references` are such texts, at least one.
     """
 
     references: Sequence[str]

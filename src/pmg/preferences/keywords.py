@@ -115,8 +115,7 @@ def target_keywords(
 ) -> list[Keywords]:
     """Returns the keywords of targets: title, the most likely ones of its own keywords, and scene words.
 
-    Returns:
-        One `Keywords` an item; scores of title and scene words are 0 (they were not chosen).
+    Scores of title and scene words are 0 (they were not chosen).
     """
     context = language_model.prefill([scenario.target_prefix + item.title for item in items])
     options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:ranked] for item in items]
@@ -142,12 +141,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
 
 @dataclass(frozen=True)
 class Budget:
-    """A text encoder's measure: how it counts, and how much it reads.
-
-    Attributes:
-        count_tokens: length of a text in tokens, special tokens included.
-        limit: longest text.
-    """
+    """A text encoder's count of a text's tokens, special ones included, and the longest text that it reads."""
 
     count_tokens: Callable[[str], int]
     limit: int

@@ -28,13 +28,8 @@ def own_messages(conversation: Sequence[Turn]) -> list[str]:
 class MessageMatcher:
     """Finds what messages state among the options of attributes.
 
-    A sentence states the option that it resembles most, by the cosine of their pooled vectors. Nothing is
-    trained for this.
-
-    Attributes:
-        text_encoder: gives pooled vectors of sentences.
-        attributes: their options are compared.
-        least: cosine below which a sentence states nothing.
+    A sentence states the option that it resembles most, by the cosine of their pooled vectors. Nothing is trained for
+    this. Below the cosine `least` a sentence states nothing.
     """
 
     text_encoder: PromptEncoder

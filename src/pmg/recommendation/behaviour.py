@@ -32,10 +32,7 @@ class Behaviour:
     def cut(cls, timelines: Iterable[Timeline], validation: float, test: float) -> Behaviour:
         """Cuts every user's likes in time; PmgError if no user has three likes, or the shares sum to 1 or more.
 
-        Args:
-            timelines: of the users; those without a like are left out.
-            validation: share of a user's likes, at least one.
-            test: likewise.
+        `validation` and `test` are shares of a user's likes, each at least one; users without a like are left out.
         """
         if validation + test >= 1:
             raise PmgError(f"shares.validation + shares.test must be below 1, got {validation + test:g}")

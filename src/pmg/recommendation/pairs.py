@@ -52,12 +52,8 @@ class PairData(Dataset):
     """Pairs of users and the items that a run of `pmg-recommend` recommends to them; all are of the split ``test``.
 
     The true image of a pair is the item's own: a picture that a user may like as it is. The user `EVERYBODY` likes
-    what most users like, and is paired with all items.
-
-    Args:
-        of: the data set of the run.
-        candidates: the run's folder.
-        history: so many of a user's likes are read, the latest.
+    what most users like, and is paired with all items. `of` is the data set of the run, `candidates` its folder; the
+    latest `history` likes of a user are read.
     """
 
     def __init__(self, of: Dataset, candidates: str, history: Count) -> None:

@@ -36,10 +36,8 @@ BUDGET = 900  # images of all runs together, so that the page stays below some 5
 class Reference:
     """What an example shows beside its samples.
 
-    Attributes:
-        history: the latest liked images in a grid, as a data URI; empty without images.
-        truth: the true image as a data URI; empty without one.
-        titles: of the history's items, for readers who don't see the images.
+    `history` is the latest liked images in a grid, and `truth` the true image, as data URIs, empty without images;
+    `titles` are the history's, for readers who don't see the images.
     """
 
     history: str = ""
@@ -105,13 +103,7 @@ def _tile(pictures: Sequence[Image.Image]) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image.
-
-    Attributes:
-        image: as a data URI; empty where the file can't be read.
-        title: what it shows, for whom, by which method.
-        facts: how it was made, by name.
-    """
+    """One image as a data URI, empty where the file can't be read, with a title and facts about how it was made."""
 
     image: str
     title: str

@@ -107,10 +107,8 @@ class ValidationLog(Callback):
 class StepSeed(Callback):
     """Seeds torch before every training batch from the batch's number, so that dropout is the same after a resume.
 
-    Each of several processes has its own seeds: dropout differs between their users.
-
-    Args:
-        seed: of the run; null leaves torch's random numbers alone.
+    Each of several processes has its own seeds: dropout differs between their users. Without a `seed` torch's random
+    numbers are left alone.
     """
 
     def __init__(self, seed: Seed | None) -> None:
@@ -140,10 +138,8 @@ class FiniteGradients(Callback):
 class StepOperations(Callback):
     """Counts the forward and backward passes of a run's first step, without the optimizer's own operations.
 
-    A resumed run has the count from its checkpoint: the last bits of a step differ while it is counted.
-
-    Attributes:
-        counted: operations of a step, a multiplication and an addition being two; 0 before the first one.
+    A resumed run has the count from its checkpoint: the last bits of a step differ while it is counted. `counted`
+    operations are those of a step, a multiplication and an addition being two; 0 before the first one.
     """
 
     def __init__(self) -> None:

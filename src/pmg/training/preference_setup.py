@@ -76,11 +76,9 @@ def encode_texts(
 ) -> tuple[EncodedTexts, Tensor]:
     """Encodes all texts of a training: preference keywords, one a profile, and target keywords, one a concept.
 
-    Encoded keywords stay in memory, or, without `keep`, each is encoded when a batch needs it.
-
-    Returns:
-        The texts, and tokens `(N, D)` which set the scale of soft tokens: of the keywords of all profiles, or of some;
-        where no profile has a keyword, of the targets.
+    Encoded keywords stay in memory, or, without `keep`, each is encoded when a batch needs it. The tokens `(N, D)`,
+    which set the scale of soft tokens, are of the keywords of all profiles, or of some; where no profile has a
+    keyword, of the targets.
     """
     texts = [str(words) for words in keywords]
     encoded = text_encoder.encode(texts if keep else texts[:SAMPLE], padded=False)

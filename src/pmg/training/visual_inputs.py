@@ -51,10 +51,7 @@ class ScorerTower:
 class SeenPictures:
     """The pictures in the histories of `U` users.
 
-    Attributes:
-        vectors: of all pictures, each once, `(N, F)`.
-        rows: for each user rows of `vectors`, oldest first.
-        liked: for each user which of them were liked, bool.
+    Vectors `(N, F)` are of all pictures, each once; each user has rows of them, oldest first, and which were liked.
     """
 
     vectors: Tensor
@@ -70,13 +67,7 @@ class SeenPictures:
 
 @dataclass(frozen=True)
 class UsersPictures:
-    """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`.
-
-    Attributes:
-        contexts: of all users.
-        seen: their pictures.
-        are_tokens: see `PictureTower`.
-    """
+    """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`; `are_tokens`: see `PictureTower`."""
 
     contexts: Contexts | Context
     seen: SeenPictures
@@ -99,9 +90,7 @@ class UsersPictures:
 class VisualHistories:
     """Histories with their pictures.
 
-    Attributes:
-        tower: sees the pictures; each picture once, however many users have it.
-        pictures: most pictures a user, the latest.
+    The tower sees each picture once, however many users have it; `pictures` is the most of a user, the latest.
     """
 
     tower: PictureTower

@@ -35,10 +35,8 @@ NO_FACTS = {"emotion": UNKNOWN, "text": "none"}
 class Stickers:
     """Reads stickers into tables.
 
-    Args:
-        images: the folder with a folder a theme.
-        annotations: a .json file in SER30K's form or a .csv file; None where there is none.
-        emotions: word of each of SER30K's numbers, e.g. ``{1: "anger"}``; unused for a .csv file, which has words.
+    `images` has a folder a theme; `annotations` is a .json file in SER30K's form or a .csv file, None where there is
+    none. `emotions` has the word of each of SER30K's numbers, e.g. ``{1: "anger"}``; a .csv file has words.
     """
 
     def __init__(self, images: str, annotations: str | None, emotions: Mapping[int, str]) -> None:

@@ -18,11 +18,9 @@ from pmg.preferences.keywords import Budget
 class ClipSimilarity:
     """Cosines with the nearest true image, with the target's words and with the user's keywords.
 
-    The cosines with words are those of CLIPScore (Hessel et al. 2021), without its factor of 2.5, its cut at 0 and
-    its prompt. PmgError if the features encode no texts.
-
-    Args:
-        features: CLIP or SigLIP, never the model that selects.
+    The cosines with words are those of CLIPScore (Hessel et al. 2021), without its factor of 2.5, its cut at 0 and its
+    prompt. `features` are those of CLIP or SigLIP, never of the model that selects. PmgError if the features encode no
+    texts.
     """
 
     outputs = (

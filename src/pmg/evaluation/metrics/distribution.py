@@ -51,10 +51,7 @@ class Fid(SetDistance):
     """Fréchet distance (Heusel et al. 2017) of Gaussians that are fitted to both sets: 0 for equal ones.
 
     With few images it depends on their number more than on the images: its bias falls with the number and differs
-    between models (Chong & Forsyth 2020), so that `ENOUGH` are required.
-
-    Attributes:
-        allow_few: whether fewer are allowed all the same.
+    between models (Chong & Forsyth 2020), so that `ENOUGH` are required. `allow_few`: fewer are allowed all the same.
     """
 
     name, least = "fid", 0.0
@@ -80,10 +77,7 @@ class Fid(SetDistance):
 class Kid(SetDistance):
     """Squared MMD with a cubic kernel (Bińkowski et al. 2018): unbiased, so that equal sets may come out below 0.
 
-    Attributes:
-        subsets: how many subsets are drawn; the result is their mean, and their deviation is ``std``.
-        subset_size: images of a subset.
-        seed: of the draw.
+    The result is the mean of `subsets` drawn subsets, and their deviation is ``std``.
     """
 
     name = "kid"
@@ -119,11 +113,8 @@ class Cmmd(SetDistance):
     """CMMD (Jayasumana et al. 2024): squared MMD of unit vectors of CLIP with a Gaussian kernel, times 1,000.
 
     This is the unbiased estimate (Gretton et al. 2012, equation 3), as in the paper: equal sets come out below 0. The
-    authors' code takes the biased one, larger by 2,000 (1 - k) / N with k the mean kernel of two images: some 0.04
-    for 200 images, and next to nothing for the paper's 30,000.
-
-    Attributes:
-        sigma: width of the kernel.
+    authors' code takes the biased one, larger by 2,000 (1 - k) / N with k the mean kernel of two images: some 0.04 for
+    200 images, and next to nothing for the paper's 30,000. `sigma` is the width of the kernel.
     """
 
     name = "cmmd"

@@ -59,11 +59,7 @@ class LanguageTextEncoder(FrozenTextEncoder):
     def states(self, texts: Sequence[str], length: int | None = None) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first.
 
-        PmgError if a text is longer than `max_length`.
-
-        Args:
-            texts: B of them.
-            length: to which texts are padded; None: to the longest.
+        Texts are padded to `length`; None: to the longest. PmgError if a text is longer than `max_length`.
         """
         self.check_lengths(texts)
         padding = {"padding": True} if length is None else {"padding": "max_length", "max_length": length}
@@ -76,9 +72,7 @@ class LanguageTextEncoder(FrozenTextEncoder):
     def read_states(self, mask: Tensor, **inputs: Tensor) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first, without `skipped` ones.
 
-        Args:
-            mask: int64 `(B, S)`, 1 at tokens that are no padding.
-            **inputs: of the model.
+        The int64 `mask` `(B, S)` is 1 at tokens that are no padding.
         """
         order = order_visible_first(mask.bool())
         tokens = self._hidden_states(mask, **inputs).take_along_dim(order[..., None], 1)

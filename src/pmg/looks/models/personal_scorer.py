@@ -22,12 +22,7 @@ from pmg.models.vision.scorer import Scorer, Taste, unit
 
 
 class PersonalRewardConfig(PreTrainedConfig):
-    """Sizes of a `PersonalReward`.
-
-    Args:
-        features: width `F` of what it reads of an image.
-        width: `E`, of a taste's vectors.
-    """
+    """Width `features`, `F`, of what a `PersonalReward` reads of an image, and `width`, `E`, of a taste's vectors."""
 
     model_type = "pmg_personal_reward"
 
@@ -90,11 +85,8 @@ class PersonalReward(EmbeddedModel):
 class PersonalScorer(nn.Module):
     """A scorer's accuracy score, and a `PersonalReward` over its features as the preference score.
 
-    d_p is the probability that the user likes an image, in (0, 1).
-
-    Args:
-        scorer: frozen; how well an image shows its target is its own score.
-        reward: reads the features of its image encoder.
+    d_p is the probability that the user likes an image, in (0, 1). The reward reads the features of the frozen
+    scorer's image encoder.
     """
 
     text_encoder = None

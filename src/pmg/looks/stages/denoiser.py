@@ -173,6 +173,7 @@ class LookPoolStage(ABC):
     """
 
     quality: str
+    batches: type[LookBatches] = LookBatches
 
     def __init__(
         self, folder: str, generator_folder: str, training: LookTraining, text_encoder: TextEncoder,
@@ -190,6 +191,11 @@ class LookPoolStage(ABC):
     @abstractmethod
     def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         """Returns the trained models and the names of their folders."""
+
+    def _saved(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
+        """Returns what is saved, with the names of its folders, beside a copy of the autoencoder."""
+        shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
+        return self._parts()
 
     @abstractmethod
     def _targets(self, pool: LookPool, split: str) -> tuple[NoiseProcess | None, Tensor | None]:
@@ -209,15 +215,14 @@ class LookPoolStage(ABC):
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
         process, codes = self._targets(pool, split)
         drop = self.drop if split == "train" else KEEP_ALL
-        return LookBatches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
+        return self.batches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
 
     def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Saves generator and style encoder; returns the loss on held-out drawings."""
         self.model.eval()
         with quiet_libraries():
-            for model, name in self._parts():
+            for model, name in self._saved():
                 save_half(model, str(self.folder / name))
-        shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
         with torch.no_grad():
             losses = [self.module.held_out_losses(batch) for batch in built[1].validation]
         return {self.quality: float(torch.cat(losses).mean())}

@@ -33,12 +33,7 @@ class Stage(Protocol):
         ...
 
     def save_and_evaluate(self, built: Built, data: Any) -> dict[str, float]:
-        """Saves the trained model; returns its measured quality.
-
-        Args:
-            built: the trained module and its batches.
-            data: as of `build`.
-        """
+        """Saves the trained model; returns its measured quality."""
         ...
 
 

@@ -77,9 +77,7 @@ class RewardBatches:
 class LookRewardTraining(pl.LightningModule):
     """Bradley-Terry over hard rivals, and the cross-entropy of liked against all other pictures.
 
-    Args:
-        reward: is trained.
-        scorer: frozen; its image encoder's features are read.
+    The reward is trained; the scorer, whose image encoder's features it reads, is frozen.
     """
 
     def __init__(

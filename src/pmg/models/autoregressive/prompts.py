@@ -22,10 +22,8 @@ PROBE = "red apple"
 class PromptFrame:
     """Tokens around a prompt and the preference behind it.
 
-    Attributes:
-        suffix: follow the preference: they end the user's message and begin the model's.
-        start: begins an image.
-        padding: takes the place of each token of a dropped prompt; None: nothing does.
+    `suffix` follows the preference: it ends the user's message and begins the model's; `start` begins an image.
+    `padding` takes the place of each token of a dropped prompt; None: nothing does.
     """
 
     suffix: tuple[int, ...]

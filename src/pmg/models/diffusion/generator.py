@@ -86,10 +86,15 @@ class DiffusionGenerator(ImagePasses):
 
         The condition is moved to the denoiser's device and cast once to the type in which its layers compute.
         """
+        return self._prepare(self.denoiser, condition, guidance, reused)
+
+    def _prepare(
+        self, denoiser: DiffusersDenoiser, condition: Condition, guidance: float | None, reused: bool
+    ) -> dict[str, Any]:
         kind = self.device.type
         lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if lowered else self.denoiser.dtype
-        return self.denoiser.adapter.prepare(condition.to(self.device, dtype), guidance, reused)
+        dtype = torch.get_autocast_dtype(kind) if lowered else denoiser.dtype
+        return denoiser.adapter.prepare(condition.to(self.device, dtype), guidance, reused)
 
     def predict(
         self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None
@@ -98,10 +103,10 @@ class DiffusionGenerator(ImagePasses):
 
         `times` `(B,)` are in the unit of the time embedding; some denoisers take `guidance`, a scale, as an input.
         """
-        return self._predict(noisy, times, self.prepare(condition, guidance))
+        return self._predict(self.denoiser, noisy, times, self.prepare(condition, guidance))
 
-    def _predict(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        return self.denoiser(noisy.to(self.device, self.denoiser.dtype), times.to(self.device), inputs).float()
+    def _predict(self, denoiser: DiffusersDenoiser, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        return denoiser(noisy.to(self.device, denoiser.dtype), times.to(self.device), inputs).float()
 
     def sample_inputs(self, count: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Returns ``noise`` `(count, C, h, w)` from N(0, 1) and ``times`` `(count,)` of the process."""
@@ -139,11 +144,13 @@ class DiffusionGenerator(ImagePasses):
         steps: int, guidance: float | None = None, *, start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns what `sample` returns, from given noise `(B, C, h, w)`; seeds serve samplers that add noise."""
-        inputs = self.prepare(stack(branches), guidance, reused=True)
+        denoiser = start.denoiser if start and start.denoiser else self.denoiser
+        inputs = self._prepare(denoiser, stack(branches), guidance, reused=True)
 
         def predict(noisy: Tensor, time: Tensor) -> Tensor:
             """Returns the branches' outputs combined, `(B, C, h, w)`."""
-            output = self._predict(torch.cat([noisy] * len(branches)), time.expand(len(noisy) * len(branches)), inputs)
+            times = time.expand(len(noisy) * len(branches))
+            output = self._predict(denoiser, torch.cat([noisy] * len(branches)), times, inputs)
             return self.mix(output.chunk(len(branches)), coefficients)
 
         return sample_latents(predict, self.process.new_sampler(), noise.to(self.device), seeds, steps, start)

@@ -22,10 +22,8 @@ SECONDS, MEMORY, LONGEST = 5, 2**28, 2**20  # of processor time, bytes, and byte
 class ChatTemplate:
     """Text around a user's message.
 
-    Attributes:
-        user_prefix: precedes a history; begins the user's message. Empty: none.
-        assistant_prefix: between question and answer, or between history and multimodal tokens; ends the user's
-            message and begins the model's. Empty: none.
+    `user_prefix` precedes a history. `assistant_prefix`, between question and answer or between history and multimodal
+    tokens, ends the user's message and begins the model's. Either may be empty.
     """
 
     user_prefix: str = ""
@@ -50,12 +48,9 @@ def split_chat_template(
 ) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
 
-    PmgError if the template fails, takes too long, or changes the user's message.
-
-    Args:
-        tokenizer: of transformers.
-        in_parts: whether the template takes a message as a list of texts and pictures, not as a text.
-        thinking: whether an answer may begin with reasoning, which Qwen 3 writes; other templates ignore it.
+    `in_parts`: the template takes a message as a list of texts and pictures, not as a text; `thinking`: an answer may
+    begin with reasoning, which Qwen 3 writes; other templates ignore it. PmgError if the template fails, takes too
+    long, or changes the user's message.
     """
     if not tokenizer.chat_template:
         return NO_TEMPLATE
@@ -70,13 +65,9 @@ def split_chat_template(
 def render_chat_template(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool = False) -> str:
     """Returns messages in a chat template, with the beginning of an answer.
 
-    A template is a program that comes with a checkpoint. It runs in a child process whose time and memory are
-    limited. PmgError if the template fails, takes too long, or writes too much.
-
-    Args:
-        owner: a tokenizer or processor of transformers.
-        messages: with ``role`` and ``content``.
-        thinking: see `split_chat_template`.
+    A template is a program that comes with a checkpoint. It runs in a child process whose time and memory are limited.
+    Messages have ``role`` and ``content``; `owner` is a tokenizer or processor of transformers. PmgError if the
+    template fails, takes too long, or writes too much.
     """
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:

@@ -168,13 +168,9 @@ class ContextDecoder(nn.Module):
     ) -> list[Tensor]:
         """Returns the hidden states of each text's tokens behind so many layers, `(T, len(layers) * width)`.
 
-        Layers above the last of them aren't run. PmgError if no layer is named, or one that isn't there; a text has no
-        tokens, or more than the model's limit.
-
-        Args:
-            texts: B texts, none empty.
-            layers: 0: the embeddings; at most `self.layers`. States are joined along the width.
-            pictures: as for `prefill`.
+        Layers above the last of them aren't run. Layer 0 is the embeddings, the last one `self.layers`; states are
+        joined along the width. Pictures are as for `prefill`. PmgError if no layer is named, or one that isn't there;
+        a text has no tokens, or more than the model's limit.
         """
         if not layers or not all(0 <= layer <= self.layers for layer in layers):
             raise PmgError(
@@ -258,10 +254,8 @@ class ContextDecoder(nn.Module):
     def mask_layers(self, seen: Tensor, queries: Tensor, keys: Tensor) -> Any:
         """Returns the decoder's attention mask, or one by each kind of its layers.
 
-        Args:
-            seen: bool `(B, N, L)`, which of N new tokens attends to which of L keys.
-            queries: positions of the new tokens, int64 `(B, N)`.
-            keys: positions of the keys, int64 `(B, L)`; those of a prefix are `NEAR`.
+        Bool `seen` `(B, N, L)` says which of N new tokens attends to which of L keys. Positions are int64, `(B, N)` of
+        the new tokens and `(B, L)` of the keys; those of a prefix are `NEAR`.
         """
         return additive_mask(seen, self.model)
 

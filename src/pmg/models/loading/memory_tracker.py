@@ -18,14 +18,8 @@ class LiveBytes(TorchDispatchMode):
     """Counts the storages that operations allocate, while they are referenced.
 
     Storages from before are not counted, nor is the workspace of kernels. Activations are counted, since autograd
-    references them until the backward pass.
-
-    Args:
-        device: the kind of device that counts, e.g. ``meta``; None: all.
-
-    Attributes:
-        live: bytes allocated now.
-        peak: largest number of bytes at once.
+    references them until the backward pass. `device` is the kind of device that counts, e.g. ``meta``; None: all.
+    `live` bytes are allocated now, `peak` is the largest number at once.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -84,10 +78,8 @@ def weight_bytes(module: torch.nn.Module, counted: set[int] | None = None) -> in
 class FusedAttention(TorchFunctionMode):
     """Attention with the memory of a GPU's fused kernel: inputs, mask and output, no matrix of all pairs.
 
-    On the meta device torch decomposes attention into plain matrix products.
-
-    Attributes:
-        active: how many of them are entered.
+    On the meta device torch decomposes attention into plain matrix products. `active` counts how many of them are
+    entered.
     """
 
     active: ClassVar[int] = 0

@@ -22,12 +22,9 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
     """Returns arguments of ``from_pretrained`` for a floating point type and a quantization.
 
     Models without weights (`without_weights`) aren't quantized; `quantized_bytes` counts what they would take.
-    PmgError if the kind or the type is unknown, or bitsandbytes is missing.
-
-    Args:
-        dtype: name of the type of the computation.
-        quantization: ``4bit`` (NF4 with double quantisation, as in QLoRA, Dettmers et al. 2023), ``8bit`` or None.
-        kind: class of the quantization's config, that of the library whose model is loaded.
+    Quantizations are ``4bit`` (NF4 with double quantisation, as in QLoRA, Dettmers et al. 2023), ``8bit`` and None;
+    `kind` is their config's class, that of the library whose model is loaded. PmgError if the kind or the type is
+    unknown, or bitsandbytes is missing.
     """
     computed = torch_type(dtype)
     if quantization is None:

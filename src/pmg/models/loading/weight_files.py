@@ -31,10 +31,8 @@ SPARE, PACKED = 4, 16  # times the numbers of a file that a model may have: tied
 def check_files(folder: Path) -> int | None:
     """Checks config and weights of a folder; what isn't on this machine is passed over.
 
-    PmgError if the config or a number of it is too large, or weights are not stored as floating-point numbers.
-
-    Returns:
-        How many numbers a model of it may have; None: the folder has no safetensors file.
+    Returns how many numbers a model of it may have; None: the folder has no safetensors file. PmgError if the config
+    or a number of it is too large, or weights are not stored as floating-point numbers.
     """
     values, most_layers, longest = _read_config(folder), 1, 1
     for key, value in leaves(values):

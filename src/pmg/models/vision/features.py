@@ -98,8 +98,7 @@ def input_size(processor: Any) -> int:
 class ClipFeatures(nn.Module):
     """CLIP or SigLIP for metrics: unit vectors of images and texts in one space (Radford et al. 2021).
 
-    Args:
-        clip: the encoder; must not be the model that selects candidates.
+    It must not be the model that selects candidates.
     """
 
     def __init__(self, clip: ClipScorer) -> None:
@@ -132,10 +131,8 @@ class ClipFeatures(nn.Module):
 class InceptionFeatures(nn.Module):
     """Inception v3 of FID (Heusel et al. 2017): 2,048 pooled activations, by torch-fidelity.
 
-    PmgError if torch-fidelity is not installed, or the weights can't be loaded.
-
-    Args:
-        weights: file of its state; null: torch-fidelity downloads it at the first use.
+    `weights` is the file of its state; null: torch-fidelity downloads it at the first use. PmgError if torch-fidelity
+    is not installed, or the weights can't be loaded.
     """
 
     def __init__(self, weights: str | None = None) -> None:

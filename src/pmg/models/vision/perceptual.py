@@ -23,9 +23,7 @@ FILES = {"alex": "alexnet.safetensors", "vgg": "vgg16.safetensors"}
 class PerceptualDistance(nn.Module):
     """Frozen LPIPS (Zhang et al. 2018, v0.1).
 
-    Args:
-        backbone: state of the convolutions, named as in torchvision's ``alexnet.features`` or ``vgg16.features``.
-        net: ``alex`` or ``vgg``.
+    `backbone` is the state of the convolutions, named as in torchvision's ``alexnet.features`` or ``vgg16.features``.
     """
 
     def __init__(self, backbone: dict[str, Tensor], net: str = "alex") -> None:

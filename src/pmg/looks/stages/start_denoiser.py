@@ -1,0 +1,126 @@
+"""Trains a denoiser further to draw from another artist's picture of the target in place of noise alone.
+
+Sampling that starts from a picture (SDEdit) begins at ``(1 - s) source + s e``, with noise `e`, where a denoiser that
+was trained on noisy true pictures `x` expects the true one. With ``e' = e + (1 - s) / s (source - x)`` that beginning
+is ``(1 - s) x + s e'``, and solvers go on along ``(1 - t) x + t e'``: the denoiser learns from `e'` as from noise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pmg.configuration.ranges import Count, Fraction
+from pmg.data.picture_groups import PictureGroups
+from pmg.domain import PmgError
+from pmg.looks.drawings import LookData
+from pmg.looks.models.codec import AutoencoderDCCodec
+from pmg.looks.models.style_encoder import StyleTower
+from pmg.looks.retrieved_images import KnownPictures
+from pmg.looks.stages.denoiser import LookBatches, LookDenoiserStage, LookDenoiserTraining
+from pmg.looks.stages.pool import ITEMS, LookPool, look_rng
+from pmg.looks.stages.training import reference_rows
+from pmg.models.diffusion.conditioning import Block, SoftBlock
+from pmg.progress import track
+from pmg.training.datamodule import Batch
+
+LOWEST, HIGHEST = 0.5, 0.9  # shares s of noise at the beginning
+AT_ONCE = 0.35  # of the rows are at the beginning, the others between it and the picture
+NEAREST = 12  # known pictures that finish and artist of a source are taken from, now and then
+
+
+class StartDenoiserTraining(LookDenoiserTraining):
+    """Trains the denoiser alone: the style encoder stays as it is, and so do all tokens that were learned for it."""
+
+    def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
+        """Returns target, words and style tokens: of half of the rows the mean of pictures that are read alone."""
+        encoder = self.model.style_encoder
+        target, words, style = super().blocks(batch)
+        features = encoder.encode_pictures(batch["latents"])
+        alone = encoder.summarise(features[:, None], torch.ones(len(features), 1, dtype=torch.bool))
+        share = batch["present"].float() / batch["present"].sum(1, keepdim=True)
+        mean = (alone[reference_rows(len(alone))] * share[..., None, None]).sum(1)
+        return target, words, SoftBlock(torch.where(batch["alone"][:, None, None], mean, style.tokens), style.mask)
+
+
+class SourceBatches(LookBatches):
+    """Batches whose noise leads from a source, as the module's docstring has it, but in a share `plain` of the rows.
+
+    `sources` are the latents of the pictures that sampling starts from, `(N, ITEMS, C, h, w)`.
+    """
+
+    sources: Tensor
+    plain: float
+
+    def _targets(self, latents: Tensor, looks: Tensor, rng: torch.Generator) -> Batch:
+        batch, count = super()._targets(latents, looks, rng), len(latents)
+        begin = LOWEST + (HIGHEST - LOWEST) * torch.rand(count, generator=rng)
+        later = begin * torch.rand(count, generator=rng).sqrt()
+        times = torch.where(torch.rand(count, generator=rng) < AT_ONCE, begin, later)
+        plain = torch.rand(count, generator=rng) < self.plain
+        pull = torch.where(plain, 0.0, (1 - begin) / begin).view(-1, 1, 1, 1)
+        return {
+            "noise": batch["noise"] + pull * (self.sources[looks].float().flatten(0, 1) - latents),
+            "times": torch.where(plain, batch["times"], times),
+            "alone": torch.rand(count, generator=rng) < 0.5,
+        }
+
+
+class StartDenoiserStage(LookDenoiserStage):
+    """The denoiser of `LookDenoiserStage`, trained further; arguments are those of that stage, and two more.
+
+    Without `start` it is the one in `generator_folder`.
+
+    Args:
+        known: number of pictures in `KnownPictures`, the nearest of which gives a source its finish and artist.
+        plain: share of the rows that are drawn from noise alone, so that drawing without a source isn't unlearned.
+    """
+
+    batches = SourceBatches
+
+    def __init__(
+        self, folder: str, generator_folder: str, *args: Any, known: Count, plain: Fraction, start: str | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        self.start = Path(start or generator_folder)
+        super().__init__(folder, generator_folder, *args, start=str(self.start), **kwargs)
+        self.known, self.plain = known, plain
+        self.model.denoiser.model.requires_grad_(True)  # it was loaded to be used
+        self.model.style_encoder.requires_grad_(False)
+
+    def _saved(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
+        return [(self.model.denoiser.model, "start_unet")]
+
+    def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
+        found = super()._read(data, split, seed)
+        if not (isinstance(found, SourceBatches) and isinstance(data, LookData)):
+            raise PmgError("stage=look_start_denoiser needs drawings by several artists: data=looks")
+        path = self.pool.folder / split / "sources.safetensors"
+        if not path.is_file():
+            tower = StyleTower(str(self.start / "style_encoder"), AutoencoderDCCodec.from_folder(self.start / "vae"))
+            save_file({"sources": find_sources(found.pool, data, tower, self.known, seed)}, path)
+        found.sources, found.plain = load_file(path)["sources"], self.plain if split == "train" else 0.0
+        return found
+
+
+def find_sources(pool: LookPool, data: LookData, tower: StyleTower, known: int, seed: int) -> Tensor:
+    """Returns the latents of a picture for each drawing to start from, float16 `(N, ITEMS, C, h, w)`.
+
+    It is what `RetrievedImages` finds by two to four pictures of the look; in three of ten looks a near one, since
+    what is found for people isn't always the nearest to their taste.
+    """
+    pictures, sources = KnownPictures(data, tower, known, seed), []
+    for look, latents in enumerate(track(pool.latents.float(), "Finding sources")):
+        rng = look_rng(seed, "sources", look)
+        seen = latents[rng.sample(range(ITEMS), rng.randint(2, ITEMS)), None]
+        order = pictures.nearest(tower.encoder(seen).flatten(1).mean(0))
+        order = order[rng.randrange(1, NEAREST) :] if rng.random() < 0.3 else order
+        found = torch.stack([pictures.picture(row, order) for row in pool.rows[look].tolist()])
+        sources.append(tower.codec.encode(found.flip(-1) if pool.remarks[look] else found).half())
+    return torch.stack(sources).contiguous()
