@@ -138,10 +138,24 @@ def test_a_denoiser_of_starts_draws_them_alone(pipeline):
     assert torch.equal(again, plain)
     assert not torch.allclose(drawn, plain, atol=1e-2)
     assert torch.equal(noise, pipeline.denoise([replace(each, start=None) for each in requests]))
-    pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=other))
+    pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=lambda: other))
     other.sample_size = 4
     with pytest.raises(PmgError, match=r"method\.mine\.start_denoiser takes latents of \(8, 4, 4\)"):
-        pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=other))
+        pipeline.check("mine", Method(start="found", strength=0.5, start_denoiser=lambda: other))
+
+
+def test_a_method_is_known_by_the_weights_of_its_denoiser(pipeline):
+    same, other = (copy.deepcopy(pipeline.generator.denoiser) for _ in range(2))
+    with torch.no_grad():
+        other.model.conv_out.weight.mul_(0.5)
+    start = {"start": "found", "strength": 0.5}
+    plain, *keys = (
+        Method(**start, start_denoiser=build).key for build in (None, lambda: same, lambda: same, lambda: other)
+    )
+    assert keys[0] == keys[1]
+    assert len({plain, *keys}) == 3
+    with pytest.raises(PmgError, match="start_denoiser has a start"):
+        Method(start_denoiser=lambda: same)
 
 
 def test_redrawing_starts_from_the_picture_each_time(generator):
@@ -157,9 +171,10 @@ def test_redrawing_starts_from_the_picture_each_time(generator):
 
 def test_batches_of_requests_start_alike(pipeline):
     black = torch.full((3, 64, 64), -1.0)
-    for mixed in ([*starting(0.5, black), request(1)], [*starting(0.5, black), *starting(0.7, black)]):
-        with pytest.raises(PmgError, match="with one strength, or from noise alone"):
-            pipeline.denoise(mixed)
+    other = [replace(each, start_denoiser=copy.deepcopy(pipeline.generator.denoiser)) for each in starting(0.5, black)]
+    for mixed in ([request(1)], starting(0.7, black), other):
+        with pytest.raises(PmgError, match="with one strength and denoiser, or from noise"):
+            pipeline.denoise([*starting(0.5, black), *mixed])
 
 
 def test_images_are_in_range(pipeline):

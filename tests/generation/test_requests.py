@@ -16,9 +16,9 @@ from pmg.generation.requests import Method, Preference, RequestBuilder
 from pmg.preferences.keywords import NO_WORDS, join_words
 
 METHODS = {
-    path.stem: instantiate(node)
+    path.stem: instantiate({key: value for key, value in node.items() if key != "start_denoiser"})
     for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
-    for name, node in OmegaConf.load(path).items()
+    for name, node in OmegaConf.to_container(OmegaConf.load(path)).items()
     if name != "defaults"
 }
 TOKENS = ("soft", "inversion", "image_prompt")

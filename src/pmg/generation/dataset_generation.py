@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -90,7 +89,7 @@ class DatasetGenerator:
 
     def _hashes(self, method: Method) -> dict[str, str]:
         used = {name: self.sources[name] for name in method.sources}
-        return {**self.hashes, "preference": Cache.key(**used), "method": Cache.key(**asdict(method))}
+        return {**self.hashes, "preference": Cache.key(**used), "method": method.key}
 
     def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
         missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]

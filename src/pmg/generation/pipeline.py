@@ -82,7 +82,7 @@ class Pipeline:
         """Checks that scorer and generator take what a method gives them, else PmgError."""
         if method.start:
             check_start(f"method.{name}.start", self.generator.supports)
-        own, other = tuple(self.generator.latent_shape), method.start_denoiser
+        own, other = tuple(self.generator.latent_shape), method.denoiser
         if other and other.latent_shape != own:
             key = f"method.{name}.start_denoiser"
             raise PmgError(f"{key} takes latents of {other.latent_shape}, the generator's are {own}: set {key}=null")
@@ -166,16 +166,18 @@ class Pipeline:
 
     def _encode_start(self, requests: Sequence[Request]) -> Start | None:
         """Returns what each candidate starts from; None where that is noise alone. PmgError if requests are mixed."""
-        images = [request.start for request in requests if request.start is not None]
-        strengths = {request.strength for request in requests if request.start is not None}
-        if not images:
+        begun = [request for request in requests if request.start is not None]
+        if not begun:
             return None
-        if len(images) < len(requests) or len(strengths) > 1:
-            raise PmgError("requests of one batch start from images with one strength, or from noise alone")
-        (strength,) = strengths
-        latents = self.generator.encode_images(torch.stack(images))
-        denoiser = requests[0].start_denoiser and requests[0].start_denoiser.to(self.generator.device)
-        return Start(latents.repeat_interleave(len(self.pairs), 0), strength, denoiser)
+        ways = {(request.strength, request.start_denoiser) for request in begun}
+        if len(begun) < len(requests) or len(ways) > 1:
+            raise PmgError(
+                "requests of one batch start from images, with one strength and denoiser, or from noise"
+            )
+        ((strength, denoiser),) = ways
+        images = torch.stack([request.start for request in begun if request.start is not None])
+        latents = self.generator.encode_images(images).repeat_interleave(len(self.pairs), 0)
+        return Start(latents, strength, denoiser and denoiser.to(self.generator.device))
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
 
+from pmg.cache import Cache, hash_tensor
 from pmg.configuration.identity import KINDS
 from pmg.configuration.ranges import Strength
 from pmg.domain import Example, Item, Keywords, PmgError
@@ -34,11 +35,12 @@ class Method:
         image: source of images that are used in place of generated ones; empty: none.
         start: source of images that sampling starts from in place of noise alone; empty: none.
         strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
-        start_denoiser: takes the place of the generator's there, see `Start`; None: none does.
+        start_denoiser: builds `denoiser`, which takes the place of the generator's there; None: none does.
         mismatch: whether it is also run with another user's preference, as a control.
 
     Raises:
-        PmgError: there is a `start` without a `strength`, the other way round, or beside an `image`.
+        PmgError: there is a `start` without a `strength`, the other way round, or beside an `image`; or a
+            `start_denoiser` without a `start`.
     """
 
     keywords: str = ""
@@ -50,7 +52,7 @@ class Method:
     image: str = ""
     start: str = ""
     strength: Strength | None = None
-    start_denoiser: DiffusersDenoiser | None = None
+    start_denoiser: Callable[[], DiffusersDenoiser] | None = None
     mismatch: bool = True
 
     def __post_init__(self) -> None:
@@ -59,6 +61,22 @@ class Method:
                 f"a method has a start with its strength, e.g. start: retrieve, strength: 0.5, and then no image; or "
                 f"neither: start={self.start!r}, strength={self.strength}, image={self.image!r}"
             )
+
+        if self.start_denoiser and not self.start:
+            raise PmgError("a method with a start_denoiser has a start, e.g. start: retrieve, strength: 0.5")
+
+    @cached_property
+    def denoiser(self) -> DiffusersDenoiser | None:
+        """The denoiser of its starts; None: the generator's."""
+        return self.start_denoiser() if self.start_denoiser else None
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of its values, and of the weights of `denoiser`."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "start_denoiser"}
+        if self.denoiser is not None:
+            values["start_denoiser"] = {name: hash_tensor(one) for name, one in self.denoiser.state_dict().items()}
+        return Cache.key(**values)
 
     @property
     def personal(self) -> bool:
@@ -169,5 +187,5 @@ class RequestBuilder:
             image=read(method.image),
             start=read(method.start),
             strength=method.strength or 1.0,
-            start_denoiser=method.start_denoiser,
+            start_denoiser=method.denoiser,
         )

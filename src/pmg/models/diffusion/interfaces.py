@@ -15,16 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
 from pmg.models.diffusion.conditioning import Condition, TextBlock
-
-if TYPE_CHECKING:
-    from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 
 ALLOW_MORE = (
     "raise generator.max_length where there is one, or text_encoder.max_length with a generator without a text "
@@ -163,12 +160,12 @@ class Start:
         latents: of the images, `(B, *latent_shape)`.
         strength: share of the solver's time that is left, in (0, 1], as in diffusers; the larger, the less is kept. It
             is rounded to steps / a whole number: with four steps .9 acts as 4/5.
-        denoiser: trained to draw from other pictures than the true ones; None: the generator's own.
+        denoiser: a `DiffusersDenoiser` that was trained to draw from such images; None: the generator's own.
     """
 
     latents: Tensor
     strength: float
-    denoiser: DiffusersDenoiser | None = None
+    denoiser: Any = None
 
 
 class Generator(Protocol):
