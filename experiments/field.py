@@ -3,7 +3,7 @@
 python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
 python experiments/field.py costs outputs/field-costs    # each method alone; into experiments/field/costs.json
 python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
-python experiments/field.py figure                       # of the recorded results and costs
+python experiments/field.py figure                       # of the recorded results
 """
 
 from __future__ import annotations
@@ -116,20 +116,23 @@ def run_trials(channel: str, folder: Path, dials: Mapping[str, tuple[str, list[A
 def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> None:
     """Runs each method alone, with an empty cache, and writes seconds a user and memory; the others' entries stay.
 
-    Without `methods` all that have results are measured; `more` are further overrides.
+    Without `methods` all that have results are measured; `more` are further overrides, e.g. of plug-ins.
     """
     costs, drawn = read_costs(HERE), "generate"
     entries = dict(costs.methods) if costs else {}
     for method in methods or sorted(read_all(HERE, read_benchmark(HERE))):
         folder = into / method
-        if not (folder / "metrics.json").is_file():
+        facts = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+        if facts.get("status") != "completed":
+            for begun in (folder, cache := into / f"cache-{method}"):
+                shutil.rmtree(begun, ignore_errors=True)
             run(
                 "pmg-generate", "experiment=field", "hydra.mode=RUN", f"data.channel={COST_CHANNEL}", "seed=0",
                 f"method=[{OPTIONS.get(method, method)}]", f"split_sizes.test={COST_USERS}", f"run_dir={folder}",
-                f"paths.cache_dir={into}/cache-{method}", "keep_contexts=false", "device=cpu", *more, threads=1,
+                f"paths.cache_dir={cache}", "keep_contexts=false", "device=cpu", *more, threads=1,
             )  # fmt: skip
-            shutil.rmtree(into / f"cache-{method}")
-        facts = read_json(folder / "metrics.json")
+            shutil.rmtree(cache)
+            facts = read_json(folder / "metrics.json")
         seconds = facts["ledger"]["seconds"]
         read = sum(value for name, value in seconds.items() if name.startswith(READING))
         entries[method] = {
@@ -168,7 +171,9 @@ def figure() -> None:
     arms: dict[str, dict[str, dict[str, float]]] = {}
     for channel in benchmark.channels:
         values = {
-            name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in read_all(HERE, benchmark).items()
+            name: user_values(one, benchmark, channel, MEASURES[0])
+            for name, one in read_all(HERE, benchmark).items()
+            if one.has(channel)
         }
         for name in rank_methods(values, lower_is_better=True):
             arms.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
@@ -185,6 +190,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.what == "figure":
         figure()
+    elif options.what == "tune" and (unknown := set(options.method) - set(DIALS)):
+        parser.error(f"--method {min(unknown)}: no dial; name some of {', '.join(DIALS)}")
     elif not options.folders:
         parser.error(f"{options.what} needs a folder")
     elif options.what == "tune":

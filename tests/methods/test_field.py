@@ -161,6 +161,8 @@ def test_a_method_may_leave_out_a_channel_that_it_cant_read(field):
     assert [("| mine |" in tables[name], "| none |" in tables[name]) for name in ("pictures", "split")] == [
         (True, True), (False, True),
     ]  # fmt: skip
+    with pytest.raises(PmgError, match="has a 'none' of other settings or more channels"):
+        add(field, "--method", "none")
     row = next(line for line in tables["groups"].splitlines() if line.startswith("| mine |"))
     assert [cell.strip() for cell in row.split("|")[4:6]] == ["–", "–"]
 
@@ -314,7 +316,7 @@ def test_a_name_is_not_taken_twice(field):
         folder = field.runs / f"channel={channel},seed={seed}"
         shutil.rmtree(folder)
         write_study(folder, channel, seed, **with_settings(preference__mine__words=9))
-    with pytest.raises(PmgError, match="has a 'mine' of other settings: take another name, or --replace it"):
+    with pytest.raises(PmgError, match="has a 'mine' of other settings or more channels: rename, or --replace it"):
         add(field)
     add(field, "--replace")
     assert read_all(field.field, read_benchmark(field.field))["mine"].settings["preference.mine.words"] == 9

@@ -158,12 +158,7 @@ class SetMetric(Protocol):
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of an evaluation; PmgError if two outputs have one name.
-
-    Attributes:
-        per_image: those with a value for each image.
-        per_set: those with a value for a whole set.
-    """
+    """Metrics with a value for each image, and for a whole set; PmgError if two outputs have one name."""
 
     per_image: Sequence[ImageMetric] = ()
     per_set: Sequence[SetMetric] = ()

@@ -171,9 +171,7 @@ class Pipeline:
             return None
         ways = {(request.strength, request.start_denoiser) for request in begun}
         if len(begun) < len(requests) or len(ways) > 1:
-            raise PmgError(
-                "requests of one batch start from images, with one strength and denoiser, or from noise"
-            )
+            raise PmgError("requests of one batch start from images, with one strength and denoiser, or from noise")
         ((strength, denoiser),) = ways
         images = torch.stack([request.start for request in begun if request.start is not None])
         latents = self.generator.encode_images(images).repeat_interleave(len(self.pairs), 0)

@@ -65,13 +65,7 @@ class StyleAndSemantics(TokenSource):
 
 @dataclass(frozen=True)
 class Parts:
-    """Picture tokens as a sum: mean + styles + semantics.
-
-    Attributes:
-        mean: of all pictures, `(F,)`.
-        styles: `(N, F)`.
-        semantics: `(N, F)`.
-    """
+    """Picture tokens as a sum: the mean of all pictures `(F,)` + styles `(N, F)` + semantics `(N, F)`."""
 
     mean: Tensor
     styles: Tensor

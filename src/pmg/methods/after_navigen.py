@@ -18,12 +18,7 @@ from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
 
 @dataclass(frozen=True)
 class WrittenPrompt(KeywordSource):
-    """What the language model writes behind a history.
-
-    Attributes:
-        question: text between history and answer.
-        max_new_tokens: the longest answer.
-    """
+    """What the language model writes behind a history; `question` stands between history and answer."""
 
     question: str
     max_new_tokens: Count = 24

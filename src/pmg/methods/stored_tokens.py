@@ -15,11 +15,7 @@ from pmg.preferences.sources import SourceContext, TokenSource
 
 @dataclass(frozen=True)
 class StoredTokens(TokenSource):
-    """Soft tokens that a safetensors file has for each profile, `(n, D)` under its name.
-
-    Attributes:
-        file: path of the file.
-    """
+    """Soft tokens that a safetensors file has for each profile, `(n, D)` under its name."""
 
     file: str | None = None
 

@@ -7,15 +7,14 @@ is ``(1 - s) x + s e'``, and solvers go on along ``(1 - t) x + t e'``: the denoi
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from diffusers import ModelMixin
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pmg.cache import Cache, hash_tensor
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
@@ -23,10 +22,11 @@ from pmg.looks.drawings import LookData
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleTower
 from pmg.looks.retrieved_images import KnownPictures
-from pmg.looks.stages.denoiser import LookBatches, LookDenoiserStage, LookDenoiserTraining
-from pmg.looks.stages.pool import ITEMS, LookPool, look_rng
-from pmg.looks.stages.training import reference_rows
+from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage, LookDenoiserTraining
+from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
+from pmg.looks.stages.training import LookTraining, reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock
+from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.progress import track
 from pmg.training.datamodule import Batch
 
@@ -73,9 +73,7 @@ class SourceBatches(LookBatches):
 
 
 class StartDenoiserStage(LookDenoiserStage):
-    """The denoiser of `LookDenoiserStage`, trained further; arguments are those of that stage, and two more.
-
-    Without `start` it is the one in `generator_folder`.
+    """The denoiser in `generator_folder`, trained further; arguments are those of `LookPoolStage`, and two more.
 
     Args:
         known: number of pictures in `KnownPictures`, the nearest of which gives a source its finish and artist.
@@ -85,11 +83,14 @@ class StartDenoiserStage(LookDenoiserStage):
     batches = SourceBatches
 
     def __init__(
-        self, folder: str, generator_folder: str, *args: Any, known: Count, plain: Fraction, start: str | None = None,
-        **kwargs: Any,
+        self, folder: str, generator_folder: str, training: LookTraining, text_encoder: TextEncoder,
+        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count, known: Count,
+        plain: Fraction, start: None = None,
     ) -> None:  # fmt: skip
-        self.start = Path(start or generator_folder)
-        super().__init__(folder, generator_folder, *args, start=str(self.start), **kwargs)
+        super().__init__(
+            folder, generator_folder, training, text_encoder, captioner, scene=scene, drop=drop, pool=pool,
+            batch_size=batch_size, start=generator_folder,
+        )  # fmt: skip
         self.known, self.plain = known, plain
         self.model.denoiser.model.requires_grad_(True)  # it was loaded to be used
         self.model.style_encoder.requires_grad_(False)
@@ -98,14 +99,17 @@ class StartDenoiserStage(LookDenoiserStage):
         return [(self.model.denoiser.model, "start_unet")]
 
     def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
-        found = super()._read(data, split, seed)
-        if not (isinstance(found, SourceBatches) and isinstance(data, LookData)):
+        if not isinstance(data, LookData):
             raise PmgError("stage=look_start_denoiser needs drawings by several artists: data=looks")
-        path = self.pool.folder / split / "sources.safetensors"
-        if not path.is_file():
-            tower = StyleTower(str(self.start / "style_encoder"), AutoencoderDCCodec.from_folder(self.start / "vae"))
-            save_file({"sources": find_sources(found.pool, data, tower, self.known, seed)}, path)
-        found.sources, found.plain = load_file(path)["sources"], self.plain if split == "train" else 0.0
+        found = cast("SourceBatches", super()._read(data, split, seed))
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
+        tower = StyleTower(str(self.generator_folder / "style_encoder"), codec)
+        weights = {name: hash_tensor(value) for name, value in tower.encoder.state_dict().items()}
+        key = Cache.key(pool=hash_tensor(found.pool.latents), known=self.known, seed=seed, style_encoder=weights)
+        cache = Cache(self.pool.folder / split / "sources")
+        kept = cache.load(key) or {"sources": find_sources(found.pool, data, tower, self.known, seed)}
+        cache.save(key, kept)
+        found.sources, found.plain = kept["sources"], self.plain if split == "train" else 0.0
         return found
 
 

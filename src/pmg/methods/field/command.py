@@ -48,8 +48,11 @@ def run(arguments: Sequence[str]) -> str:
     added = [gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])]
     for result in added:
         before = known.get(result.method)
-        if before and before.settings != result.settings and not options.replace:
-            raise PmgError(f"{folder} has a '{result.method}' of other settings: take another name, or --replace it")
+        other = before and (before.settings != result.settings or set(before.cells) > set(result.cells))
+        if other and not options.replace:
+            raise PmgError(
+                f"{folder} has a '{result.method}' of other settings or more channels: rename, or --replace it"
+            )
     write(folder / BENCHMARK, benchmark)
     for result in added:
         write(folder / RESULTS / f"{result.method}.json", result)

@@ -44,7 +44,8 @@ def write_page(folder: Path, benchmark: Benchmark, results: Mapping[str, Result]
         raise PmgError(f"{folder} has no results to rank: add runs, pmg-report field --add RUNS")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     costs = read_costs(folder)
-    tables = [build_channel(channel, benchmark, results, costs) for channel in benchmark.channels]
+    shown = [name for name in benchmark.channels if any(one.has(name) and not one.bound for one in results.values())]
+    tables = [build_channel(channel, benchmark, results, costs) for channel in shown]
     tables += [build_groups(benchmark, results)]
     atomic_write_text(path, f"{before}{BEGIN}\n{to_markdown(tables, NOTE)}{after}")
 
