@@ -50,7 +50,9 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
         raise SystemExit(f"{folder} holds no finished run; run the study first: make {folder.name}")
     found.sort(key=lambda run: run[0])
     _, frames, results = zip(*found, strict=True)
-    return pd.concat(frames, ignore_index=True), list(results)
+    rows = pd.concat(frames, ignore_index=True)
+    once = ["variant", "method", "control", "example", "seed"]  # several runs of a study may have `none`
+    return rows.drop_duplicates(once, ignore_index=True), list(results)
 
 
 def _value(config: Any, key: str) -> Any:

@@ -103,7 +103,20 @@ STUDIES = {
     ),
     "starts": Study(
         {"channel": "data.channel"},
-        ("none", "mean_style", "soft", "pmg", "retrieve", "sdedit", "pmg_sdedit", "oracle"),
+        (
+            "none",
+            "mean_style",
+            "soft",
+            "pmg",
+            "retrieve",
+            "sdedit",
+            "pmg_sdedit",
+            "sdedit_trained",
+            "pmg_sdedit_trained",
+            "sdedit_trained_40",
+            "pmg_sdedit_trained_40",
+            "oracle",
+        ),
         by="drawing",
         across=tuple(
             (("channel = pictures", one), ("channel = pictures", other))
@@ -115,6 +128,14 @@ STUDIES = {
                 ("pmg", "none"),
                 ("sdedit", "mean_style"),
                 ("pmg_sdedit", "pmg"),
+                ("sdedit_trained", "sdedit"),
+                ("pmg_sdedit_trained", "pmg_sdedit"),
+                ("pmg_sdedit_trained", "retrieve"),
+                ("pmg_sdedit_trained", "none"),
+                ("pmg_sdedit_trained", "pmg"),
+                ("pmg_sdedit_trained_40", "none"),
+                ("pmg_sdedit_trained_40", "pmg"),
+                ("sdedit_trained_40", "mean_style"),
             )
         ),
     ),
