@@ -17,7 +17,7 @@ from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
 from pmg.looks.stages.denoiser import KEEP_ALL, LookDenoiser
 from pmg.looks.stages.pool import ITEMS, Pool
 from pmg.looks.stages.pretraining import save_half
-from pmg.looks.stages.start_denoiser import StartDenoiserStage, StartDenoiserTraining, find_sources
+from pmg.looks.stages.start_denoiser import Sources, StartDenoiserStage, StartDenoiserTraining, find_sources
 from pmg.models.diffusion.interfaces import Start
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sampling import sample_latents
@@ -65,7 +65,7 @@ def stage(generator_folder, tmp_path_factory):
     return StartDenoiserStage(
         str(folder / "model"), str(generator_folder), StartDenoiserTraining(model, adamw(1e-2), constant, 0.9),
         tiny_text_encoder(width=WIDTH), CAPTIONER, scene="sticker", drop=KEEP_ALL,
-        pool=Pool(str(folder / "pool"), 6, 2), batch_size=8, known=30, plain=0.0,
+        pool=Pool(str(folder / "pool"), 6, 2), batch_size=8, sources=Sources(known=30, plain=0.0),
     )  # fmt: skip
 
 
@@ -112,11 +112,11 @@ def test_sources_are_others_drawings_and_mirrored_with_their_looks(stage, rows, 
     pool = rows.pool
     codec = AutoencoderDCCodec.from_folder(stage.generator_folder / "vae")
     tower = StyleTower(str(stage.generator_folder / "style_encoder"), codec)
-    again = find_sources(pool, data, tower, stage.known, 0)
+    again = find_sources(pool, data, tower, stage.sources.known, 0)
     assert torch.equal(again, rows.sources)
     assert again.shape == (2, ITEMS, CHANNELS, SIDE, SIDE)
     pool.remarks, remarks = ["mirrored"] * len(pool.remarks), pool.remarks
-    mirrored = find_sources(pool, data, tower, stage.known, 0)
+    mirrored = find_sources(pool, data, tower, stage.sources.known, 0)
     pool.remarks = remarks
     assert not torch.equal(mirrored, again)
 

@@ -58,8 +58,7 @@ class KnownPictures:
             if name == concept and artist != drawings.artists[row] and self.data.split_of(other) == "train"
         }
         if not drawn:
-            title = drawings.items[row].title
-            raise PmgError(f"no other artist drew '{title}': leave out method=retrieve, or its topic")
+            raise PmgError(f"no other artist drew '{drawings.items[row].title}': leave out method=retrieve")
         near = (drawn[self.artists[place]] for place in order if self.artists[place] in drawn)
         return drawings.pictures(torch.tensor([next(near, next(iter(drawn.values())))]), [self.finishes[order[0]]])[0]
 

@@ -7,6 +7,7 @@ is ``(1 - s) x + s e'``, and solvers go on along ``(1 - t) x + t e'``: the denoi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -49,6 +50,14 @@ class StartDenoiserTraining(LookDenoiserTraining):
         return target, words, SoftBlock(torch.where(batch["alone"][:, None, None], mean, style.tokens), style.mask)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What sampling starts from: what the nearest of `known` pictures gives; in a share `plain` of the rows noise."""
+
+    known: Count
+    plain: Fraction
+
+
 class SourceBatches(LookBatches):
     """Batches whose noise leads from a source, as the module's docstring has it, but in a share `plain` of the rows.
 
@@ -73,25 +82,19 @@ class SourceBatches(LookBatches):
 
 
 class StartDenoiserStage(LookDenoiserStage):
-    """The denoiser in `generator_folder`, trained further; arguments are those of `LookPoolStage`, and two more.
-
-    Args:
-        known: number of pictures in `KnownPictures`, the nearest of which gives a source its finish and artist.
-        plain: share of the rows that are drawn from noise alone, so that drawing without a source isn't unlearned.
-    """
+    """The denoiser in `generator_folder`, trained further; arguments are those of `LookPoolStage`, and `sources`."""
 
     batches = SourceBatches
 
     def __init__(
         self, folder: str, generator_folder: str, training: LookTraining, text_encoder: TextEncoder,
-        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count, known: Count,
-        plain: Fraction, start: None = None,
+        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count, sources: Sources,
     ) -> None:  # fmt: skip
         super().__init__(
             folder, generator_folder, training, text_encoder, captioner, scene=scene, drop=drop, pool=pool,
             batch_size=batch_size, start=generator_folder,
         )  # fmt: skip
-        self.known, self.plain = known, plain
+        self.sources = sources
         self.model.denoiser.model.requires_grad_(True)  # it was loaded to be used
         self.model.style_encoder.requires_grad_(False)
 
@@ -104,12 +107,12 @@ class StartDenoiserStage(LookDenoiserStage):
         found = cast("SourceBatches", super()._read(data, split, seed))
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         tower = StyleTower(str(self.generator_folder / "style_encoder"), codec)
-        weights = {name: hash_tensor(value) for name, value in tower.encoder.state_dict().items()}
-        key = Cache.key(pool=hash_tensor(found.pool.latents), known=self.known, seed=seed, style_encoder=weights)
+        read = {"pool": hash_tensor(found.pool.latents), "tower": hash_tensor(tower.encoder.queries)}
+        key = Cache.key(**read, known=self.sources.known, seed=seed)
         cache = Cache(self.pool.folder / split / "sources")
-        kept = cache.load(key) or {"sources": find_sources(found.pool, data, tower, self.known, seed)}
+        kept = cache.load(key) or {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)}
         cache.save(key, kept)
-        found.sources, found.plain = kept["sources"], self.plain if split == "train" else 0.0
+        found.sources, found.plain = kept["sources"], self.sources.plain if split == "train" else 0.0
         return found
 
 
