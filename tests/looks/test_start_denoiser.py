@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from looks import SHARES, deep_codec, fit_stage
+from looks import SHARES, fit_stage, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
@@ -49,9 +49,7 @@ def data():
 @pytest.fixture(scope="module")
 def generator_folder(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generator")
-    codec = deep_codec(data.picture_source("train").draw(torch.arange(4), torch.Generator().manual_seed(0)))
-    save_half(codec.autoencoder, str(folder / "vae"))
-    codec.save_statistics(folder / "vae")
+    save_codec(data, folder)
     denoiser, style = parts()
     save_half(denoiser.model, str(folder / "unet"))
     save_half(style, str(folder / "style_encoder"))

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from looks import SHARES, deep_codec
+from looks import SHARES, deep_codec, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
@@ -51,9 +51,7 @@ def trunk(root):
 @pytest.fixture(scope="module")
 def generator_folder(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generator")
-    codec = deep_codec(data.picture_source("train").draw(torch.arange(4), torch.Generator().manual_seed(0)))
-    save_half(codec.autoencoder, str(folder / "vae"))
-    codec.save_statistics(folder / "vae")
+    save_codec(data, folder)
     return folder
 
 

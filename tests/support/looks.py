@@ -11,6 +11,7 @@ from diffusers import AutoencoderDC
 
 from commands import FEW
 from pmg.looks.models.codec import AutoencoderDCCodec
+from pmg.looks.stages.pretraining import save_half
 from pmg.training.checkpoints import LastCheckpoint
 
 TOPICS = [
@@ -57,6 +58,13 @@ def deep_codec(pictures, widths=(8, 16)):
         downsample_block_type="Conv", upsample_block_type="interpolate",
     )  # fmt: skip
     return AutoencoderDCCodec.measure(autoencoder.eval(), pictures)
+
+
+def save_codec(data, folder):
+    """Saves a tiny codec with the statistics of a data set's pictures, as a generator's folder has it."""
+    codec = deep_codec(data.picture_source("train").draw(torch.arange(4), torch.Generator().manual_seed(0)))
+    save_half(codec.autoencoder, str(folder / "vae"))
+    codec.save_statistics(folder / "vae")
 
 
 def fit_stage(stage, data, folder, steps, *callbacks):

@@ -110,8 +110,8 @@ class StartDenoiserStage(LookDenoiserStage):
         read = {"pool": hash_tensor(found.pool.latents), "tower": hash_tensor(tower.encoder.queries)}
         key = Cache.key(**read, known=self.sources.known, seed=seed)
         cache = Cache(self.pool.folder / split / "sources")
-        kept = cache.load(key) or {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)}
-        cache.save(key, kept)
+        if (kept := cache.load(key)) is None:
+            cache.save(key, kept := {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)})
         found.sources, found.plain = kept["sources"], self.sources.plain if split == "train" else 0.0
         return found
 
