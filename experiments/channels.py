@@ -2,6 +2,7 @@
 
 python experiments/channels.py outputs/channels --split validation
 python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=*
+python experiments/channels.py outputs/channels --untrained  # outputs/channels/untrained, a language model
 
 First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
 soft tokens are kept in files that `method=stored` draws. What a ridge is made of is chosen on validation users.
@@ -29,6 +30,7 @@ from rich.progress import track
 from safetensors.torch import save_file
 from statsmodels.stats.multitest import multipletests
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 import pmg
 from pmg.cache import open_cache
@@ -400,6 +402,14 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         print(table)
 
 
+def write_untrained(folder: Path, seed: int = 0) -> None:
+    """Writes the study's language model with weights drawn anew, and its tokenizer."""
+    language_model = pmg.instantiate(World("validation", "all").config.language_model)
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(language_model.model.config).save_pretrained(folder)
+    language_model.tokenizer.save_pretrained(folder)
+
+
 KINDS_OF_TABLES = {"open": "explained", "found": "words found", "other": "words of others", "writers": "writers"}
 SEED = re.compile(r"^(encoder=)?(?P<encoder>.*?)[-,](seed=)?\d+$")
 
@@ -674,7 +684,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED/evaluate"
     )
+    parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
     options = parser.parse_args()
+    if options.untrained:
+        write_untrained(options.into / "untrained")
+        parser.exit()
     main(options.into, options.split, options.runs)
     if options.record:
         record(options.into, options.split, options.judged)

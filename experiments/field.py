@@ -3,7 +3,7 @@
 python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
 python experiments/field.py costs outputs/field-costs    # each method alone; into experiments/field/costs.json
 python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
-python experiments/field.py figure                       # of the recorded results
+python experiments/field.py figure                       # of the recorded results: figure.png, costs.png
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pmg.evaluation.statistics import interval
 from pmg.generation.records import Record, read_images, read_records
 from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
-from pmg.reporting.figures import draw_arms, save
+from pmg.reporting.figures import draw_arms, panels, save
 from pmg.runs.run_folder import read_json
 
 HERE = Path(__file__).resolve().parent / "field"
@@ -57,6 +57,7 @@ DIALS: dict[str, tuple[str, list[Any]]] = {
 """What is varied of each method, with its values: the same number of trials for all."""
 USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
 COST_USERS, COST_CHANNEL, READING = 24, "split", ("describe histories", "read histories", "preference ")
+SECONDS = (0.25, 0.5, 1, 2, 4)  # marked in the figure of costs
 OPTIONS = {"pmg": "pmg_read", "oracle": "true_style"}
 """Options of methods that have another name."""
 
@@ -166,19 +167,43 @@ def sheet(studies: Sequence[Path], channel: str = "split") -> None:
 
 
 def figure() -> None:
-    """Draws LPIPS of all methods with intervals, a panel a channel, from the result files."""
-    benchmark = read_benchmark(HERE)
+    """Draws LPIPS of all recorded methods, a panel a channel: with intervals, and against their costs."""
+    benchmark, costs = read_benchmark(HERE), read_costs(HERE)
     arms: dict[str, dict[str, dict[str, float]]] = {}
-    for channel in benchmark.channels:
-        values = {
-            name: user_values(one, benchmark, channel, MEASURES[0])
-            for name, one in read_all(HERE, benchmark).items()
-            if one.has(channel)
-        }
+    found, fronts = panels(len(benchmark.channels), 5.0, 4.0)
+    for channel, axis in zip(benchmark.channels, fronts, strict=True):
+        results = {name: one for name, one in read_all(HERE, benchmark).items() if one.has(channel)}
+        values = {name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in results.items()}
         for name in rank_methods(values, lower_is_better=True):
             arms.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
-    panels = [MetricInfo(name, f"LPIPS to truth, {name}", higher_is_better=False) for name in benchmark.channels]
-    save(draw_arms(arms, panels, "pmg"), HERE / "figure.png")
+        taken = {name: costs.methods[name] for name, one in results.items() if costs and not one.bound}
+        draw_costs(axis, {name: (one["read"] + one["draw"], values[name].mean()) for name, one in taken.items()})
+        axis.set(
+            title=channel, xlabel="seconds a user, alone on one thread", ylabel="LPIPS to truth (lower is better)"
+        )
+    metrics = [MetricInfo(name, f"LPIPS to truth, {name}", higher_is_better=False) for name in benchmark.channels]
+    save(draw_arms(arms, metrics, "pmg"), HERE / "figure.png")
+    save(found, HERE / "costs.png")
+
+
+def draw_costs(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Draws methods by seconds and LPIPS; those than which none is both quicker and nearer have names, and a line."""
+    axis.set_xscale("log")
+    axis.scatter(*zip(*points.values(), strict=True), color="0.7", s=16)
+    if "pmg" in points:
+        axis.scatter(*points["pmg"], color="C1", zorder=3, label="pmg")
+        axis.legend(fontsize=7)
+    front: dict[str, tuple[float, float]] = {}
+    for name, point in sorted(points.items(), key=lambda one: one[1]):
+        if not front or point[1] < min(lpips for _, lpips in front.values()):
+            front[name] = point
+    axis.step(*zip(*front.values(), strict=True), where="post", color="C0", linewidth=1)
+    for place, (name, point) in enumerate(front.items()):  # neighbours above and below the line
+        axis.annotate(name, point, (4, 5 - 15 * (place % 2)), textcoords="offset points", fontsize=7)
+    axis.set_xticks(SECONDS, [f"{seconds:g}" for seconds in SECONDS])
+    axis.minorticks_off()
+    axis.margins(0.1)
+    axis.grid(alpha=0.3)
 
 
 if __name__ == "__main__":
