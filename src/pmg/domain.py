@@ -59,12 +59,7 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation.
-
-    Attributes:
-        speaker: the writer's name in the chat.
-        text: the message.
-    """
+    """One message of a conversation; `speaker` is the writer's name in the chat."""
 
     speaker: str
     text: str
@@ -114,11 +109,8 @@ class Example:
 class Keywords:
     """Explicit preference or target keywords, with the score that chose each of them.
 
-    Attributes:
-        words: the keywords.
-        scores: log-probability of each word; 0 if no model chose it (counted words: their share of the items, above
-            0); empty: 0 for all.
-        dropped: words that were left out so that a text encoder can read the others whole.
+    `scores` are log-probabilities; 0 if no model chose a word (counted words: their share of the items, above 0);
+    empty: 0 for all. `dropped` were left out so that a text encoder can read the others whole.
     """
 
     words: tuple[str, ...]

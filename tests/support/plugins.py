@@ -38,8 +38,12 @@ OPTION = "# The last options of each attribute.\n_target_: {name}.LastOptions\nc
 
 
 def write_examples(text, folder):
-    """Writes the files that code blocks of a document begin with: ``# NAME.py`` or ``# conf/GROUP/NAME.yaml``."""
-    for name, code in re.findall(r"```(?:python|yaml)\n# ([\w/]+\.(?:py|yaml))[^\n]*\n(.*?)```", text, re.DOTALL):
+    """Writes the code blocks of a document that begin with ``# NAME.py`` or ``# conf/GROUP/NAME.yaml``, as they are.
+
+    Before the name there may be the line that tells Hydra the package.
+    """
+    block = r"```(?:python|yaml)\n((?:# @package _global_\n)?# ([\w/]+\.(?:py|yaml))[^\n]*\n.*?)```"
+    for code, name in re.findall(block, text, re.DOTALL):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)

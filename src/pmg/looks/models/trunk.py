@@ -16,12 +16,7 @@ PALETTE = 128
 
 
 class Trunk(EmbeddedModel):
-    """Convolutions without a classifier.
-
-    Attributes:
-        channels: of each stage's output.
-        width: channels of the features.
-    """
+    """Convolutions without a classifier, with the channels of each stage's output and the features' width."""
 
     channels: ClassVar[tuple[int, ...]]
     width: ClassVar[int]
@@ -44,8 +39,7 @@ def statistics(layer: Tensor) -> Tensor:
 class ColourBranch(nn.Sequential):
     """Encodes a palette as `(B, PALETTE)`: the mean of Fourier features of pixels (Tancik et al. 2020).
 
-    Args:
-        stride: every how many pixels one is taken, without averaging, which would mix colours.
+    One in `stride` pixels is taken each way, without averaging, which would mix colours.
     """
 
     def __init__(self, stride: int = 2) -> None:

@@ -17,7 +17,7 @@ from pmg.evaluation.table_rendering import MINUS, NOTHING, Cell, Table, to_markd
 from pmg.methods.field.benchmark import LOWER_IS_BETTER, MEASURES, RANKED_BY, Benchmark, Costs, Result, read_costs
 
 PAGE, BEGIN, END = "README.md", "<!-- field-table -->", "<!-- end of field-table -->"
-BASELINE, ORACLE = "none", "oracle"  # 0 and 1 of the way to the truth
+BASELINE, ORACLE = "none", "oracle"  # 0 and 1 of the way to the oracle
 TITLES = {
     "lpips_truth": "LPIPS to truth ↓", "style_accuracy": "style ↑", "concept_accuracy": "concept ↑",
     "finish_error": "finish error ↓",
@@ -25,7 +25,7 @@ TITLES = {
 NOTE = (
     f"Rank by {TITLES[RANKED_BY]}, in brackets its interval (95 %) for each method alone, by a paired bootstrap over "
     "users; first: share of resamples in which the method is best; behind: paired difference to rank 1, bold where "
-    "its interval holds 0. Means over seeds. Way to the truth: from `none` to `oracle`, which gets the exact look. "
+    "its interval holds 0. Means over seeds. Way to the oracle, which gets the exact look: from `none`. "
     "Seconds a user, to read histories and preference and to draw a picture, and memory: of a method alone, without a "
     "cache, on one thread (costs.json). Settings, revisions, machines and digests are in the result files."
 )
@@ -86,7 +86,7 @@ def build_channel(
             Cell(way), *map(Cell, cost), Cell("yes" if results[name].trained else "no"),
         ))  # fmt: skip
     titles = [TITLES[measure] for measure in MEASURES]
-    header = ("method", "rank", "first", "behind", *titles, "way to the truth ↑", "seconds a user", "MiB", "trained")
+    header = ("method", "rank", "first", "behind", *titles, "way to the oracle ↑", "seconds a user", "MiB", "trained")
     return Table(f"{channel}: {len(users)} users, seeds {', '.join(map(str, benchmark.seeds))}", header, tuple(rows))
 
 

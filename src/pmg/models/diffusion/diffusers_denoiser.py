@@ -16,12 +16,8 @@ from pmg.models.diffusion.interfaces import ConditionAdapter
 class DiffusersDenoiser(nn.Module):
     """Predicts the target of a noise process: a model of diffusers with the adapter of its conditions.
 
-    PmgError if the model is none of diffusers'.
-
-    Args:
-        model: its config has ``in_channels`` and ``sample_size``.
-        adapter: translates conditions.
-        sample_size: side of the latents; None: what the model was trained at.
+    Its config has ``in_channels`` and ``sample_size``, the side of latents where None is given. PmgError if the model
+    is none of diffusers'.
     """
 
     folder: str
@@ -57,9 +53,6 @@ class DiffusersDenoiser(nn.Module):
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`; subclasses call the model.
 
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: in the unit of the time embedding, `(B,)`.
-            inputs: of `ConditionAdapter.prepare`.
+        Times `(B,)` are in the unit of the time embedding; `inputs` is of `ConditionAdapter.prepare`.
         """
         raise NotImplementedError
