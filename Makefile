@@ -158,7 +158,7 @@ recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pi
 	$(BIN)/pmg-prepare data=own_files data.folder=$(RECOMMEND)/data source.read.items=$(RECOMMEND)/items.csv \
 		source.read.interactions=$(RECOMMEND)/likes.csv source.read.images=$(RECOMMEND)/pictures source.pictures.size=64
 	$(BIN)/pmg-recommend experiment=recommend run_dir=$(RECOMMEND)/base
-	$(BIN)/pmg-generate data=pairs data.of.folder=$(RECOMMEND)/data data.of.min_likes=3 data.candidates=$(RECOMMEND)/base \
+	$(BIN)/pmg-generate data=pairs data.of.folder=$(RECOMMEND)/data data.of.min_likes=3 data.file=$(RECOMMEND)/base/candidates.json \
 		method=mean_style balance/weights=one split_sizes.test=null targets.test=null sampling.batch_size=100 \
 		run_dir=$(RECOMMEND)/pairs
 	for seed in 0 1 2; do $(BIN)/pmg-recommend experiment=recommend seed=$$seed pictures.run=$(RECOMMEND)/pairs \

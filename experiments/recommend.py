@@ -33,7 +33,7 @@ from pmg.generation.records import read_records
 from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_pictures
-from pmg.recommendation.pairs import read_candidates
+from pmg.recommendation.pairs import CANDIDATES, read_candidates
 from pmg.recommendation.ranking import METRICS, PAIR_METRICS
 from pmg.seeding import stable_number
 
@@ -141,7 +141,7 @@ def compare(
 
 def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:
     """Returns rows of pictures of some users: liked, recommended, made for them, made for somebody else."""
-    found = dict(list(read_candidates(folder / "base").items())[:users])
+    found = dict(list(read_candidates(folder / "base" / CANDIDATES).items())[:users])
     drawn = {(one.user, one.control, one.example): one.image for one in read_records(folder / "pairs")}
     step = 68
     sheet = Image.new("RGB", (columns * step, users * (4 * step + 8)), "white")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 
 import numpy as np
@@ -118,6 +119,18 @@ def test_the_last_thing_done_with_an_item_counts(prepared):
     data = prepared({"u": ["a", "b", "a", "c", "a", "d"]}, {})
     assert [interaction.timestamp for interaction in next(data.users()).interactions] == [1, 3, 4, 5]
     assert asked(data) == ["bc>a", "ca>d"]
+
+
+def test_a_rating_counts_whatever_else_happened_at_that_time(prepared):
+    data = prepared({"u": ["a", "b"]}, {})
+
+    def last(*rows):
+        found = data._interactions([("u", item, action, rating, time) for item, action, rating, time in rows])
+        return [(one.item.id, one.liked) for one in found]
+
+    assert last(("a", "rated", 1.0, 5), ("a", "sent", math.nan, 5)) == [("a", False)]
+    assert last(("a", "sent", math.nan, 5), ("a", "rated", 1.0, 5)) == [("a", False)]
+    assert last(("a", "rated", 5.0, 1), ("b", "sent", math.nan, 2), ("a", "rated", 3.0, 3)) == [("b", True)]
 
 
 def mug(colour):

@@ -166,6 +166,7 @@ def test_imagefolder_is_prepared_and_asked(write, tmp_path, ending):
     data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(1))
     (example,) = data.examples("test")
     assert (example.liked[0].id, example.target.title) == ("one.png", "a drawing deep/two.png")
+    assert read(str(tmp_path / "shop"), rows, None, {"title": "text", "image": None})().pictures is None
     assert folder.endswith(ending)
     (tmp_path / "shop" / "metadata.parquet").write_bytes(b"")
     with pytest.raises(PmgError, match=r"shop has 2 of metadata.csv, metadata.jsonl, metadata.parquet, one is needed"):

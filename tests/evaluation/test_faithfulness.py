@@ -8,8 +8,8 @@ import pytest
 import torch
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
-from pmg.domain import Item, Keywords, PmgError
-from pmg.evaluation.faithfulness import agreement, agreement_rows, count_words
+from pmg.domain import Example, Item, Keywords, PmgError
+from pmg.evaluation.faithfulness import agreement, agreement_rows, count_words, with_words
 
 WORDS = ("war", "crime", "drama", "horror", "western")
 LATER = [Item(str(i), str(i), str(i), words) for i, words in enumerate([("war", "crime"), ("war",), ("drama", "war")])]
@@ -46,6 +46,12 @@ def test_gain_is_that_of_a_whole_ranking():
 def test_later_likes_without_any_word_are_refused():
     with pytest.raises(PmgError, match="nothing that was liked later has a keyword"):
         agreement(Keywords(("war",)), [Item("x", "x", "x")], WORDS)
+
+
+def test_users_without_such_words_are_left_out():
+    heard, mute = (Example(user, user, (), later[0], tuple(later)) for user, later in
+                   (("heard", LATER), ("mute", [Item("x", "x", "x")])))  # fmt: skip
+    assert with_words([mute, heard], WORDS) == [heard]
 
 
 def test_keywords_are_swapped_between_users_where_they_are_personal():

@@ -157,6 +157,14 @@ def test_style_is_what_differs_between_users_and_the_parts_add_up():
     assert explained(parts.semantics, motif) > 0.8
 
 
+@pytest.mark.parametrize(("pictures", "users"), [(1, 1), (2, 1), (2, 2), (3, 1)])
+def test_few_pictures_are_split_too(pictures, users):
+    vectors = torch.randn(pictures, 10, generator=torch.Generator().manual_seed(0))
+    read = PictureTokens(vectors, torch.arange(pictures) % users, [TARGET] * pictures, 5)
+    parts = disentangle(read, users, 5, 0.1)
+    torch.testing.assert_close(parts.mean + parts.styles + parts.semantics, vectors, atol=1e-3, rtol=1e-3)
+
+
 def test_semantics_follow_the_target_and_style_the_user(context):
     rows = StyleAndSemantics(PixelTower(), directions=4)(context)
     lamp, rug = rows[0](TARGET), rows[0](Item("x", "x", "a rug"))

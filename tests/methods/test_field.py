@@ -163,6 +163,12 @@ def test_a_method_may_leave_out_a_channel_that_it_cant_read(field):
     ]  # fmt: skip
     with pytest.raises(PmgError, match="has a 'none' of other settings or more channels"):
         add(field, "--method", "none")
+    for folder in field.runs.glob("channel=pictures,*"):
+        shutil.rmtree(folder)
+    write_study(field.runs / "channel=split,seed=0", "split", 0)
+    write_study(field.runs / "channel=split,seed=1", "split", 1)
+    with pytest.raises(PmgError, match="has a 'mine' of other settings or more channels"):  # not those of `pictures`
+        add(field, "--method", "mine")
     row = next(line for line in tables["groups"].splitlines() if line.startswith("| mine |"))
     assert [cell.strip() for cell in row.split("|")[4:6]] == ["–", "–"]
 

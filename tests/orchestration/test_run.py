@@ -74,6 +74,25 @@ def test_completed_run(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "run")
 
 
+def test_a_completed_training_is_left_as_it_is(tmp_path, capsys):
+    """One that stopped early would go on, and Lightning forgets what was measured."""
+
+    def body(cfg, run):
+        run.metrics["val/loss"] = 0.5
+        (run.folder / "encoder").write_text("trained")
+        run.seal("encoder")
+        return 0.25
+
+    execute(config(tmp_path / "run"), "train", body)
+    before = metrics(tmp_path / "run")
+    assert execute(config(tmp_path / "run"), "train", lambda cfg, run: 1.0) == 0.25
+    assert metrics(tmp_path / "run") == before
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "run")
+    (tmp_path / "run" / "encoder").write_text("edited")
+    assert execute(config(tmp_path / "run"), "train", body) == 0.25
+    assert (tmp_path / "run" / "encoder").read_text() == "trained"
+
+
 def test_the_log_names_command_phases_and_seconds(tmp_path):
     def body(cfg, run):
         for _ in range(2):

@@ -51,6 +51,10 @@ def test_an_open_attribute_can_not_be_chosen(language_model, context):
         Choose()(language_model, context, {**ATTRIBUTES, "actor": Attribute("Their favourite actor is")})
 
 
+def test_without_attributes_nothing_is_named(language_model, context):
+    assert [words.words for words in GENERATE(language_model, context, {})] == [(), (), ()]
+
+
 def test_examples_go_into_the_prompt_where_there_are_any():
     assert GENERATE.write_prompt(ATTRIBUTES["outline"]) == (
         "Their favourite outline is (a list, such as: thick black):"

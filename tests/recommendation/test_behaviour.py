@@ -7,7 +7,8 @@ import pytest
 from likes import timeline
 from pmg.domain import PmgError
 from pmg.recommendation.behaviour import Behaviour
-from pmg.recommendation.pairs import EVERYBODY, Candidates, PairData, read_candidates, write_candidates
+from pmg.recommendation.pairs import CANDIDATES, EVERYBODY, Candidates, PairData, read_candidates, write_candidates
+from pmg.runs.content import digest_content, names_content
 
 
 def test_the_last_likes_are_foreseen_and_those_before_them_choose():
@@ -67,7 +68,7 @@ def pairs(tmp_path):
         EVERYBODY: Candidates(["a"], list("abcd"), [0.0] * 4, []),
     }
     write_candidates(tmp_path, found)
-    return PairData(Shop(), str(tmp_path), history=2)
+    return PairData(Shop(), str(tmp_path / CANDIDATES), history=2)
 
 
 def test_each_user_is_paired_with_what_is_recommended(pairs, tmp_path):
@@ -76,7 +77,18 @@ def test_each_user_is_paired_with_what_is_recommended(pairs, tmp_path):
     assert [item.id for item in examples[0].liked] == ["b", "c"]  # the latest two
     assert [one.target.id for one in examples[2:]] == list("abcd")
     assert len(pairs.examples("test", users=1, targets=1)) == 1
-    assert read_candidates(tmp_path)["u"].scores == [0.5, 0.25]
+    assert read_candidates(tmp_path / CANDIDATES)["u"].scores == [0.5, 0.25]
+
+
+def test_other_candidates_make_another_run(pairs, tmp_path):
+    def identity():
+        return {
+            key: one for key, one in digest_content({"data.file": pairs.file}).items() if names_content("data.file")
+        }
+
+    before = identity()
+    write_candidates(tmp_path, {"u": Candidates(["a"], ["b"], [1.0], [])})
+    assert before != identity() != {}
 
 
 def test_pairs_of_other_data_or_no_run_are_refused(pairs, tmp_path):

@@ -33,7 +33,7 @@ def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(t
     assert set(results["arms"]) == {"popularity", "bpr", "ease", "vbpr_own", "vbpr_shuffled", "vbpr_noise"}
 
     tiny = ["language_model=tiny", "sampling.steps=1", "sampling.batch_size=50", "sheet_users=1"]
-    assert {"data=pairs", *(f"data.of.{one}" for one in DATA), "data.candidates=first"} <= set(make)
+    assert {"data=pairs", *(f"data.of.{one}" for one in DATA), "data.file=first/candidates.json"} <= set(make)
     pmg("generate", *make, *tiny, *FEW[2:])
     pmg("recommend", *again)
     folder = tmp_path / "first_with_pictures"

@@ -37,6 +37,14 @@ def test_a_distance_is_better_when_it_is_smaller():
     assert "fit this user better than" in answer(artifacts(0.1, DISTANCE))
 
 
+def test_a_metric_that_no_pair_has_leaves_the_answer_to_the_next():
+    found = artifacts(0.1, STYLE, MetricInfo("distance", "LPIPS", higher_is_better=False, aspect="preference"))
+    found.rows[0]["style"] = float("nan")
+    assert "LPIPS 0.400 and 0.500" in answer(found)
+    found.rows[0]["distance"] = float("nan")
+    assert answer(found) == ""
+
+
 def test_there_is_no_answer_without_the_control_or_a_metric():
     assert answer(Artifacts()) == ""
     assert answer(artifacts(0.1, STYLE, controls=("own",))) == ""

@@ -11,7 +11,7 @@ from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import alpha_curves
 from pmg.reporting.figures import ALPHAS
 from pmg.reporting.runs import read_runs
-from pmg.reporting.summary import effects, group, summary_tables, tidy
+from pmg.reporting.summary import _plain, effects, group, summary_tables, tidy
 from pmg.reporting.variants import find_factors
 from runs import METRICS, record, write_results, write_rows, write_run
 
@@ -94,6 +94,12 @@ def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path
     assert (bad["items"], bad["problem"]) == ("1, 2", "ValueError: no")
     assert pd.isna(bad["metric"])
     assert len(read) == 4 * 2 * 2 + 3 + 1
+
+
+def test_a_factor_that_a_run_lacks_has_no_value_there():
+    for values in ([["x"], None], ["x", None, "y"], [1, None, "x"]):
+        plain = _plain(pd.DataFrame([{"key": value} for value in values])["key"])
+        assert plain.isna().tolist() == [value is None for value in values]
 
 
 def test_a_main_effect_averages_over_what_else_varies(tmp_path):

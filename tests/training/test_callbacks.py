@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pmg.conf
 import pytest
@@ -27,6 +29,7 @@ from pmg.training.callbacks import (
     ValidationLog,
 )
 from pmg.training.checkpoints import BestCheckpoint, LastCheckpoint, Signature, resume_point
+from pmg.training.datamodule import RowsDataModule, ShuffledRows
 
 
 class Line(LightningModule):
@@ -153,7 +156,7 @@ def validated(folder, module, *callbacks, steps=6, last=None, **options):
     trainer = Trainer(
         max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, val_check_interval=1, check_val_every_n_epoch=None,
-        callbacks=[LastCheckpoint(str(folder)), *callbacks], **options,
+        callbacks=[*callbacks, LastCheckpoint(str(folder))], **options,
     )  # fmt: skip
     batches = torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1)
     trainer.fit(module, batches, torch.utils.data.DataLoader(torch.randn(1, 2)), ckpt_path=last, weights_only=True)
@@ -181,6 +184,78 @@ def test_the_best_weights_follow_a_run_that_was_moved(tmp_path):
     validated(moved, again, BestCheckpoint(str(moved)), steps=8, last=moved / "last.ckpt")
     assert float(again.line.bias) == 2
     assert sorted(path.name for path in tmp_path.rglob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+class Curve(Line):
+    """Fits rows by several batches a step; raises an error, once, in a batch of the given number."""
+
+    def __init__(self, broken=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.line, self.broken = torch.nn.Linear(2, 1), broken
+
+    def training_step(self, batch, index):
+        if index == self.broken:
+            raise ValueError("bug")
+        return (self.line(torch.stack([batch.sin(), batch.cos()], 1))[:, 0] - batch / 20).square().mean()
+
+    def validation_step(self, batch, index):
+        self.log("val/total", self.line.weight.abs().sum())
+
+
+def accumulated(folder, module, last=None, **options):
+    rows = ShuffledRows(torch.arange(20), 2, 0, lambda rows, rng: rows.float())
+    trainer = Trainer(
+        max_steps=6, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, val_check_interval=6, check_val_every_n_epoch=None,
+        accumulate_grad_batches=3, callbacks=[LastCheckpoint(str(folder), **options), Signature({})],
+    )  # fmt: skip
+    trainer.fit(module, RowsDataModule(rows, [torch.zeros(1)]), ckpt_path=last, weights_only=True)
+    return module.line.weight
+
+
+def test_what_an_error_stops_within_a_step_is_resumed_from_its_begin(tmp_path):
+    whole = accumulated(tmp_path / "whole", Curve())
+    for batch in (6, 7, 8):
+        folder = tmp_path / str(batch)
+        with pytest.raises(ValueError, match="bug"):
+            accumulated(folder, Curve(broken=batch))
+        assert torch.equal(accumulated(folder, Curve(), folder / "last.ckpt"), whole)
+
+
+def test_what_is_saved_by_time_is_of_whole_steps(tmp_path):
+    class Notes(Curve):
+        def on_train_batch_start(self, batch, index):
+            if (tmp_path / "last.ckpt").exists():
+                shutil.copy(tmp_path / "last.ckpt", tmp_path / f"{index}.kept")
+
+    whole = accumulated(tmp_path, Notes(), every_s=0)
+    kept = [tmp_path / f"{number}.kept" for number in (3, 4, 7, 8, 12)]
+    assert all(torch.equal(accumulated(tmp_path / "again", Curve(), file), whole) for file in kept)
+
+
+def test_a_validation_that_was_done_before_a_kill_counts(tmp_path):
+    """The best step is the second: what is saved when the third begins knows of it."""
+
+    class Notes(Rises):
+        def on_train_batch_start(self, batch, index):
+            if index == 2:
+                shutil.copy(tmp_path / "last.ckpt", tmp_path / "kept")
+
+    validated(tmp_path, Notes(), BestCheckpoint(str(tmp_path)))
+    again = Rises()
+    trainer = validated(tmp_path, again, BestCheckpoint(str(tmp_path)), last=tmp_path / "kept")
+    assert (float(again.line.bias), float(trainer.callback_metrics["val/total"])) == (2, 0)
+
+
+def test_half_precision_may_leave_out_steps():
+    trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=object()), global_step=0)
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.grad = torch.full((1,), float("inf"))
+    FiniteGradients().on_before_optimizer_step(trainer, None, torch.optim.SGD([weight], 0.1))
+    trainer.precision_plugin.scaler = None
+    with pytest.raises(PmgError, match="not finite at step 0"):
+        FiniteGradients().on_before_optimizer_step(trainer, None, torch.optim.SGD([weight], 0.1))
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])

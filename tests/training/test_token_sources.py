@@ -1,13 +1,31 @@
-"""Keywords of a trained encoder: the likeliest options, where they are likely enough."""
+"""Samples of a training, and keywords of a trained encoder: the likeliest options, where they are likely enough."""
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pmg.domain import Example, Interaction, Item
+from pmg.training.preference_setup import list_samples
 from pmg.training.token_sources import name_options
+
+
+def test_a_profile_of_both_splits_trains_on_its_own_targets_alone():
+    """With data.split_by=item two targets of one window may be in different splits."""
+    history = (Interaction(Item("h", "h", "h")),)
+    train, validation = (
+        [Example(name, "ann", history, Item(name, name, name), (Item(name, name, name),), moment="3")]
+        for name in ("learned", "asked")
+    )
+    extracted = SimpleNamespace(profiles=["ann@3"], rows=lambda names: [0 for _ in names])
+    samples = list_samples(train, validation, extracted, ["learned", "asked"])
+    assert (samples.train.tolist(), samples.validation.tolist()) == ([0], [0])
+    seen = [[samples.truths[place].id for place, _ in pairs[0]]
+            for pairs in (samples.train_pairs, samples.validation_pairs)]  # fmt: skip
+    assert seen == [["learned"], ["asked"]]
 
 
 def test_options_are_named_from_a_probability_on_the_likeliest_first():

@@ -133,12 +133,8 @@ class Generation:
 def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mapping[str, str]) -> Generation:
     """Reads the run that is judged: its data, users and models are those of the evaluation.
 
-    PmgError if no run is named, it did not finish, or the command line contradicts it.
-
-    Args:
-        folder: of the ``pmg-generate`` run.
-        stated: values of the command line that an evaluation does not read, by dotted key.
-        places: this machine's folders by name.
+    `stated` has values of the command line that an evaluation does not read, by dotted key; `places` this machine's
+    folders by name. PmgError if no run is named, it did not finish, or the command line contradicts it.
     """
     if not folder:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")

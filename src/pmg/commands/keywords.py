@@ -34,7 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Measures how well keywords of real users' likes predict later ones."""
     from pmg.data.interactions import cut_later
     from pmg.evaluation.comparison import Comparison
-    from pmg.evaluation.faithfulness import METRICS, agreement_rows
+    from pmg.evaluation.faithfulness import METRICS, agreement_rows, with_words
     from pmg.evaluation.results import ResultBuilder, write_results
     from pmg.generation.dataset_generation import mismatch
     from pmg.runs.provenance import origin
@@ -43,10 +43,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     builder, vocabulary = Builder(cfg, run), _vocabulary(instantiate(cfg.scenario), cfg.attribute)
     data = builder.data
     timelines = [timeline for split in cfg.splits for timeline in data.timelines(split)]
-    examples = cut_later(timelines, cfg.history_items, cfg.later_items)[: cfg.users]
+    examples = with_words(cut_later(timelines, cfg.history_items, cfg.later_items), vocabulary)[: cfg.users]
     if not examples:
         needed = cfg.history_items + cfg.later_items
-        raise PmgError(f"no user of {' and '.join(cfg.splits) or 'no split'} liked {needed} items or more")
+        splits = " and ".join(cfg.splits) or "no split"
+        raise PmgError(
+            f"no user of {splits} liked {needed} items or more, the later ones with words of {cfg.attribute}"
+        )
     methods = {
         "popularity": popular(data.timelines("train"), examples, vocabulary),
         **read(builder, examples, instantiate(cfg.text_encoder), instantiate(cfg.decoding)),

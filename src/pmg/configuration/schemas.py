@@ -98,12 +98,7 @@ class KeywordsConfig(ReadingConfig):
 
 @dataclass
 class Shard:
-    """A shard of a command's work.
-
-    Attributes:
-        index: number of the shard, from 0; null: all shards, in processes of this machine, and then merged.
-        count: number of shards.
-    """
+    """Number `index`, from 0, of `count` shards; null: all of them, in processes of this machine, and then merged."""
 
     index: int | None = key(None, CountOrZero | None)
     count: int = key(1, Count)

@@ -221,15 +221,18 @@ class InteractionData(Dataset):
         return Timeline(columns[0][0], self._interactions(zip(*columns, strict=True)))
 
     def _interactions(self, rows: Iterable[tuple[str, str, str, float, int]]) -> tuple[Interaction, ...]:
-        """Returns the last thing that a user did with each item, oldest first; at one time, what they rated first.
+        """Returns the last thing that a user did with each item, oldest first; at one time, what they rated last.
 
-        Who looks at a thing, orders it and sends it back doesn't like it twice.
+        Who looks at a thing, orders it and sends it back doesn't like it twice; a rating that says neither takes an
+        earlier one back.
         """
-        ordered = sorted(rows, key=lambda row: (row[4], math.isnan(row[3])))
+        ordered = sorted(rows, key=lambda row: (row[4], not math.isnan(row[3])))
         last: dict[str, Interaction] = {}
         for _, item, action, rating, time in ordered:
-            if interaction := self.feedback.read(self.item[item], action, rating, time):
+            interaction = self.feedback.read(self.item[item], action, rating, time)
+            if interaction or not math.isnan(rating):
                 last.pop(item, None)
+            if interaction:
                 last[item] = interaction
         return tuple(last.values())
 

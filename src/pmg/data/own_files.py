@@ -52,7 +52,7 @@ class OwnFiles:
         table = read_rows(path, WHERE)
         columns = dict(self.item_columns)
         if self.items.is_dir() and FILE_NAME in table:
-            columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] not in table}
+            columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] and columns[name] not in table}
         names = _found(table, str(path), "item_columns", columns, ("id", "title"))
         table = _with_text(table, [names["id"], names["title"]])
         table = drops.take(

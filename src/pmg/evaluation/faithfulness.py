@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 import torch
 
-from pmg.domain import Item, Keywords, PmgError
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.evaluation.metric_interface import MetricInfo
 
 AT = 3
@@ -22,6 +22,11 @@ def count_words(items: Sequence[Item], vocabulary: Sequence[str]) -> torch.Tenso
     """Returns how many of `items` have each word among their keywords, `(V,)`."""
     counts = Counter(word for item in items for word in set(item.keywords))
     return torch.tensor([float(counts[word]) for word in vocabulary])
+
+
+def with_words(examples: Sequence[Example], vocabulary: Sequence[str]) -> list[Example]:
+    """Returns the examples of users whose later likes, their truth, have a word of the vocabulary."""
+    return [example for example in examples if count_words(example.truth, vocabulary).any()]
 
 
 def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]) -> dict[str, float]:

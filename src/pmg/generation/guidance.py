@@ -59,12 +59,8 @@ class Scales:
     def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[Branch, float]:
         """Weight of each branch in the guided prediction.
 
-        Args:
-            blocks: preference blocks in use, in their order: ``keywords``, ``soft``, both or neither.
-            negative: whether there are negative words.
-
-        Returns:
-            Coefficients, without those of 0; they sum to 1. The branch that sees all blocks is the last positive one.
+        `blocks` are the preference blocks in use, in their order: ``keywords``, ``soft``, both or neither. The
+        coefficients, without those of 0, sum to 1; the branch that sees all blocks is the last positive one.
         """
         seen = ("target", *blocks)
         scales = [1.0, *(getattr(self, name) for name in seen), 0.0]

@@ -79,11 +79,13 @@ def disentangle(read: PictureTokens, users: int, directions: int, shrinkage: flo
     """
     mean = read.vectors.mean(0)
     centred = read.vectors - mean
+    if not centred.any():  # one picture, or equal ones
+        return Parts(mean, torch.zeros_like(centred), torch.zeros_like(centred))
     _, values, basis = torch.linalg.svd(centred, full_matrices=False)
     basis = basis[values > values[0] * 1e-4]  # (r, F)
     coded = centred @ basis.T
     means = read.user_means(coded, users)
-    within = torch.cov((coded - means[read.owners]).T)
+    within = torch.cov((coded - means[read.owners]).T).reshape(len(basis), -1)
     rounded = (1 - shrinkage) * within + (shrinkage * within.diagonal().mean() + 1e-8) * torch.eye(len(within))
     scales, axes = torch.linalg.eigh(rounded)
     scales = scales.clamp(min=float(scales.max()) * 1e-6)  # directions in which no user's pictures differ

@@ -195,12 +195,13 @@ class Builder:
         `callbacks` are further ones, beside the config's. PmgError if the checkpoint is damaged or of another config.
         """
         from pmg.training.callbacks import StopBetweenSteps, ValidationLog
-        from pmg.training.checkpoints import Signature, resume_point
+        from pmg.training.checkpoints import LastCheckpoint, Signature, resume_point
 
         quiet_lightning()
         run = self.run
-        configured = [*instantiate_all(self._nodes.callbacks), Signature(self.identity)]
-        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=list(run.tracking))
+        signature = Signature(self.identity)
+        configured = sorted(instantiate_all(self._nodes.callbacks), key=lambda one: isinstance(one, LastCheckpoint))
+        trainer = instantiate(self._nodes.trainer, callbacks=[*configured, signature], logger=list(run.tracking))
         trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *callbacks]
         run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
         checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity)
@@ -210,7 +211,8 @@ class Builder:
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        latest = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        run.metrics.update(signature.metrics | latest)
         return trainer
 
 

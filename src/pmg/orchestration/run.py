@@ -133,6 +133,9 @@ def execute(
         try:
             allow_plugins(cfg)
             run.stated = take_out(cfg, command, run.overrides)
+            if command == "train" and (completed := completed_metrics(cfg, command)):
+                print(display_path(run.folder), flush=True)
+                return completed["result"]  # a training that stopped early would go on
             record = _open_record(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)

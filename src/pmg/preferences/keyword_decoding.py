@@ -208,7 +208,8 @@ class Generate:
             empty = sum(not words for words in lists)
             if empty:
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
-        return [merge_keywords(row, self.limit) for row in zip(*groups, strict=True)]
+        rows = zip(*groups, strict=True) if groups else [()] * len(context)
+        return [merge_keywords(row, self.limit) for row in rows]
 
     def write_prompt(self, attribute: Attribute) -> str:
         """Returns the text between history and list."""

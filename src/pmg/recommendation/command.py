@@ -39,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.records import read_records
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
-    from pmg.recommendation.pairs import EVERYBODY, read_candidates, write_candidates
+    from pmg.recommendation.pairs import CANDIDATES, EVERYBODY, read_candidates, write_candidates
     from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS, rerank
 
     builder = Builder(cfg, run)
@@ -51,7 +51,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     with run.ledger.phase("encode pictures"):
         own = encode_items(tower, builder.data.images, list(behaviour.items.values()))
         if cfg.pictures.run:
-            found = read_candidates(cfg.pictures.candidates)
+            found = read_candidates(Path(cfg.pictures.candidates or "", CANDIDATES))
             check_candidates(found, behaviour, cfg.pictures.candidates)
             records = [one for one in read_records(cfg.pictures.run) if one.method == cfg.pictures.method]
             pairs = encode_pairs(tower, cfg.pictures.run, records, found)
@@ -108,12 +108,14 @@ def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], m
 
     `data` are the overrides of the data set.
     """
+    from pmg.recommendation.pairs import CANDIDATES
+
     kept = [override for override in overrides if override_root(override) != "run_dir"]
     inner = [*data, *(override for override in kept if override_root(override) in ("paths", "plugins"))]
     whole = ["split_sizes.test=null", "targets.test=null", "balance/weights=one"]
     here = display_path(folder)
     pictures = here.with_name(f"{here.name}_pictures")
-    made = ["data=pairs", *inner, f"data.candidates={here}", f"method={method}", *whole, f"run_dir={pictures}"]
+    made = ["data=pairs", *inner, f"data.file={here}/{CANDIDATES}", f"method={method}", *whole, f"run_dir={pictures}"]
     read = [*kept, f"pictures.run={pictures}", f"pictures.candidates={here}", f"run_dir={here}_with_pictures"]
     return [shlex.join(["pmg-generate", *made]), shlex.join(["pmg-recommend", *read])]
 

@@ -39,25 +39,25 @@ def write_candidates(folder: Path, found: Mapping[str, Candidates]) -> None:
     atomic_write_json(folder / CANDIDATES, {user: asdict(one) for user, one in found.items()})
 
 
-def read_candidates(folder: str | Path | None) -> dict[str, Candidates]:
+def read_candidates(file: str | Path) -> dict[str, Candidates]:
     """Returns what `write_candidates` wrote, by user; PmgError if it is missing or damaged."""
-    path = Path(folder or "", CANDIDATES)
     try:
-        return {user: Candidates(**values) for user, values in json.loads(path.read_text()).items()}
+        return {user: Candidates(**values) for user, values in json.loads(Path(file).read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise PmgError(f"{path} can't be read ({type(error).__name__}): name a run of pmg-recommend") from None
+        what = f"name the {CANDIDATES} of a run of pmg-recommend"
+        raise PmgError(f"{file} can't be read ({type(error).__name__}): {what}") from None
 
 
 class PairData(Dataset):
     """Pairs of users and the items that a run of `pmg-recommend` recommends to them; all are of the split ``test``.
 
     The true image of a pair is the item's own: a picture that a user may like as it is. The user `EVERYBODY` likes
-    what most users like, and is paired with all items. `of` is the data set of the run, `candidates` its folder; the
+    what most users like, and is paired with all items. `of` is the data set of the run, `file` what it recommends; the
     latest `history` likes of a user are read.
     """
 
-    def __init__(self, of: Dataset, candidates: str, history: Count) -> None:
-        self.of, self.history, self.folder = of, history, candidates
+    def __init__(self, of: Dataset, file: str, history: Count) -> None:
+        self.of, self.history, self.file = of, history, file
 
     @property
     def images(self) -> ImageStore:
@@ -75,7 +75,7 @@ class PairData(Dataset):
 
         PmgError too if the run's items are not those of the data set.
         """
-        found = read_candidates(self.folder)
+        found = read_candidates(self.file)
         check_split(split, users, {"test": len(found)})
         return [
             self._pair(user, one, item, row)
@@ -90,5 +90,5 @@ class PairData(Dataset):
 
     def _item(self, name: str) -> Item:
         if name not in self.items:
-            raise PmgError(f"data.of has no item '{name}', which {self.folder} recommends. Name the data of that run")
+            raise PmgError(f"data.of has no item '{name}', which {self.file} recommends. Name the data of that run")
         return self.items[name]

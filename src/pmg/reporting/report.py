@@ -86,7 +86,7 @@ def _origin(runs: Sequence[RunFolder], factors: Factors, command: str) -> dict[s
 def answer(artifacts: Artifacts) -> str:
     """Returns a sentence on all evaluated runs; empty without pictures by another user's history.
 
-    The metric is the first one that measures the preference.
+    The metric is the first one that measures the preference, and was measured in such pairs.
     """
     method = artifacts.comparison.proposed
     frames = [rows.assign(run=run) for run, rows in artifacts.rows.items()]
@@ -98,12 +98,13 @@ def answer(artifacts: Artifacts) -> str:
     shared = own.index.intersection(other.index)
     measured = [info for info in artifacts.metrics if not info.selects and info.name in rows and not info.per_set]
     preferring = [info for info in measured if info.aspect == "preference"] or measured
-    if not len(shared) or not preferring:
+    for info in preferring:
+        pairs = pd.DataFrame({"own": own.loc[shared, info.name], "other": other.loc[shared, info.name]}, dtype=float)
+        if not (pairs := pairs.dropna()).empty:
+            break
+    else:
         return ""
-    info = preferring[0]
-    pair = own.loc[shared, info.name].astype(float), other.loc[shared, info.name].astype(float)
-    known = pair[0].notna() & pair[1].notna()
-    one, two = (values[known] for values in pair)
+    one, two = pairs["own"], pairs["other"]
     users = one.index.get_level_values("user").to_numpy()
     found = paired_difference(one.to_numpy(), two.to_numpy(), users)
     return (

@@ -67,10 +67,11 @@ def problem_of(run: RunFolder, unread: str | None) -> str:
 
 def _plain(column: pd.Series) -> pd.Series:
     """Returns values of one type as they are, others as texts: a column of a table has one type."""
-    kinds = {type(value) for value in column if value is not None}
+    known = column[column.notna()]
+    kinds = {type(value) for value in known}
     if kinds <= {int, float} or kinds <= {bool} or kinds <= {str}:
         return column
-    return column.map(lambda value: None if value is None else show(value))
+    return known.map(show).reindex(column.index)
 
 
 def _scalar_rows(run: RunFolder) -> list[dict[str, Any]]:

@@ -123,10 +123,15 @@ class StepSeed(Callback):
 
 
 class FiniteGradients(Callback):
-    """Ends a training before an optimizer step with gradients that are not finite: the last checkpoint stays valid."""
+    """Ends a training before an optimizer step with gradients that are not finite: the last checkpoint stays valid.
+
+    With ``trainer.precision=16-mixed`` torch's `GradScaler` leaves such steps out: the first ones find its scale.
+    """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Checks that the norm of all gradients is a finite number, else raises PmgError."""
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise PmgError(

@@ -48,8 +48,9 @@ class AtomicCheckpoint(ModelCheckpoint):
 class LastCheckpoint(AtomicCheckpoint):
     """Saves ``last.ckpt``, the state from which an interrupted training is resumed.
 
-    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. With several
-    processes an exception saves nothing: the other processes may be anywhere, and saving waits for them.
+    Saved every `every_s` seconds between two steps, after every validation, at the end of the training, and when an
+    exception or Ctrl-C stops it. With several processes an exception saves nothing: the other processes may be
+    anywhere, and saving waits for them.
     """
 
     def __init__(self, dirpath: str, every_s: NotNegative = 60.0) -> None:
@@ -61,6 +62,20 @@ class LastCheckpoint(AtomicCheckpoint):
             enable_version_counter=False,  # overwritten, never last-v1.ckpt
             save_on_exception=True,
         )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves if the interval is over, at the end of a step behind which there is no validation."""
+        done = batch_idx + 1
+        validated = trainer.enable_validation and done % trainer.val_check_batch == 0
+        if done % trainer.accumulate_grad_batches == 0 and not validated:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what came of the validation: a resumed training doesn't repeat it."""
+        if trainer.state.fn == "fit" and not (trainer.fast_dev_run or trainer.sanity_checking):
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the final state, unless an interval ended there."""
@@ -116,14 +131,26 @@ class BestCheckpoint(AtomicCheckpoint):
 
 
 class Signature(Callback):
-    """Writes the run's identity into every checkpoint, and a list of the tensors that a resumed training needs."""
+    """Writes the run's identity into every checkpoint, and a list of the tensors that a resumed training needs.
+
+    `metrics` are the latest of the training, those before a resume included, which Lightning forgets.
+    """
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
-        self.identity = dict(identity)
+        self.identity, self.metrics = dict(identity), dict[str, float]()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Adds the identity and the list."""
-        checkpoint |= {"identity": self.identity, "tensors": _list_tensors(checkpoint)}
+        """Adds the identity and the list; a step that has begun is begun again."""
+        self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint |= {"identity": self.identity, "tensors": _list_tensors(checkpoint), "metrics": self.metrics}
+        done = trainer.global_step * trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            counts |= {name: min(count, done) for name, count in counts.items()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
+        """Restores the metrics."""
+        self.metrics = checkpoint["metrics"]
 
 
 def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:

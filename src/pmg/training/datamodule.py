@@ -75,11 +75,7 @@ class RowsDataModule(pl.LightningDataModule):
     """Endless training batches and fixed validation batches over rows held in memory.
 
     Each process takes its rows of a training batch; each validates on all batches, so that the result is that of one
-    process.
-
-    Args:
-        train: training batches; the trainer's step and rank are set when an epoch starts.
-        validation: validation batches.
+    process. The trainer's step and rank are set in the training batches when an epoch starts.
     """
 
     def __init__(self, train: ShuffledRows, validation: list[Batch]) -> None:

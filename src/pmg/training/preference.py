@@ -132,13 +132,7 @@ class FrozenModels:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The encoded texts of a training.
-
-    Attributes:
-        targets: target keywords, one row a concept.
-        keywords: preference keywords, one row a user.
-        empty: the empty text, one row.
-    """
+    """The encoded texts of a training: of targets one row a concept, keywords one a user, and the empty text."""
 
     targets: TextBlock
     keywords: TextBlock | LazyTextEncodings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,14 +36,16 @@ class TrainingSamples:
 
     Attributes:
         truths: the different items whose images are denoised.
-        pairs: for each profile pairs of an item's place in `truths` and of its target's row in the target texts.
+        train_pairs: for each profile pairs of an item's place in `truths` and of its target's row in the target texts.
+        validation_pairs: those of the examples that validate: with ``data.split_by=item`` a profile may have both.
         tastes: for each profile the name of its taste.
         train: rows of the profiles that train, sorted, int64 `(U,)`.
         validation: rows of the profiles that validate, sorted, int64 `(V,)`.
     """
 
     truths: list[Item]
-    pairs: list[list[tuple[int, int]]]
+    train_pairs: list[list[tuple[int, int]]]
+    validation_pairs: list[list[tuple[int, int]]]
     tastes: list[str]
     train: Tensor
     validation: Tensor
@@ -52,7 +55,7 @@ def list_samples(
     train: Sequence[Example], validation: Sequence[Example], extracted: ExtractedPreferences, concepts: Sequence[str],
     taste_label: str | None = None,
 ) -> TrainingSamples:  # fmt: skip
-    """Returns the samples of all users; no validation example is of a training user.
+    """Returns the samples of all users.
 
     `concepts` are those of the targets, in the order of the target texts. `taste_label` names the label that holds a
     user's taste; without it each user has a taste of their own.
@@ -61,14 +64,17 @@ def list_samples(
     truths = list({item.id: item for example in examples for item in example.truth}.values())
     place = {item.id: number for number, item in enumerate(truths)}
     concept = {name: row for row, name in enumerate(concepts)}
-    pairs: list[list[tuple[int, int]]] = [[] for _ in extracted.profiles]
-    tastes = [""] * len(pairs)
-    for row, example in zip(extracted.rows([example.profile for example in examples]), examples, strict=True):
-        pairs[row] += [(place[item.id], concept[example.target.concept]) for item in example.truth]
-        tastes[row] = example.labels[taste_label] if taste_label else example.user
-    profiles = ([example.profile for example in split] for split in (train, validation))
-    rows = [torch.tensor(sorted(set(extracted.rows(names)))) for names in profiles]
-    return TrainingSamples(truths, pairs, tastes, *rows)
+    tastes = [""] * len(extracted.profiles)
+    pairs, rows = [], []
+    for split in (train, validation):
+        own: list[list[tuple[int, int]]] = [[] for _ in tastes]
+        profiles = extracted.rows([example.profile for example in split])
+        for row, example in zip(profiles, split, strict=True):
+            own[row] += [(place[item.id], concept[example.target.concept]) for item in example.truth]
+            tastes[row] = example.labels[taste_label] if taste_label else example.user
+        pairs.append(own)
+        rows.append(torch.tensor(sorted(set(profiles))))
+    return TrainingSamples(truths, pairs[0], pairs[1], tastes, rows[0], rows[1])
 
 
 def encode_texts(
@@ -101,11 +107,11 @@ def build_batches(
     Of the truths' images `latents` are what the generator denoises, `accepted` its tokens, see `see_accepted`, and
     `described` what captions say of them, see `describe_accepted`; None: no term needs them.
     """
-    batches = collate(
-        samples=samples.pairs, tastes=samples.tastes,
-        latents=latents, generator=generator, accepted=accepted, described=described,
-    )  # fmt: skip
-    fixed = batches.fixed(samples.validation, users_per_step, seed)
+    of = partial(
+        collate, tastes=samples.tastes, latents=latents, generator=generator, accepted=accepted, described=described
+    )
+    batches = of(samples=samples.train_pairs)
+    fixed = of(samples=samples.validation_pairs).fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
         samples.train, users_per_step, seed, batches, batches.read, lambda batch: inputs.prefetch(batch["users"])
     )

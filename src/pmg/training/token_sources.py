@@ -96,7 +96,7 @@ class TrainedKeywords(TrainedSource, KeywordSource):
         attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
         own = {name: list(attribute.options) for name, attribute in attributes.items() if attribute.options}
         trained = {name: list(words) for name, words in encoder.config.get("answered", ())}
-        if trained != own:
+        if trained != own or not own:
             found = ", ".join(trained) or "none"
             raise PmgError(
                 f"{self.run}: its encoder scores the options of {found}, and the scenario '"

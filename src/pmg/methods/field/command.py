@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> str:
     added = [gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])]
     for result in added:
         before = known.get(result.method)
-        other = before and (before.settings != result.settings or set(before.cells) > set(result.cells))
+        other = before and (before.settings != result.settings or not set(before.cells) <= set(result.cells))
         if other and not options.replace:
             raise PmgError(
                 f"{folder} has a '{result.method}' of other settings or more channels: rename, or --replace it"

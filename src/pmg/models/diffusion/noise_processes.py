@@ -25,10 +25,7 @@ from pmg.configuration.ranges import Positive
 class NoisySample:
     """Noisy latents, and what a denoiser is trained to predict from them.
 
-    Attributes:
-        noisy: `(B, C, h, w)`.
-        target: what the denoiser's output is compared with, `(B, C, h, w)`.
-        weight: of each sample's error, `(B,)`.
+    Noisy latents and the denoiser's target `(B, C, h, w)`, and the weight of each sample's error, `(B,)`.
     """
 
     noisy: Tensor
@@ -106,10 +103,8 @@ class FlowMatching:
 class VariancePreserving:
     """The discrete diffusion of Ho et al. 2020, as a diffusers scheduler describes it.
 
-    Args:
-        scheduler: its betas and what the denoiser predicts.
-        snr_gamma: ceiling of min-SNR weights (Hang et al. 2023, equations 5 and 6); None: all weights 1.
-        sampler: scheduler that solves the reverse process; None: DPM-Solver++ on the same betas.
+    `snr_gamma` is the ceiling of min-SNR weights (Hang et al. 2023, equations 5 and 6); None: all weights 1. `sampler`
+    solves the reverse process; None: DPM-Solver++ on the same betas.
     """
 
     def __init__(

@@ -19,9 +19,8 @@ from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 class ReferenceImages:
     """Reference images of one user, encoded once.
 
-    Attributes:
-        latents: what the denoiser sees, `(R, C, h, w)`.
-        features: what the text encoder reads in front of a prompt, `(R, P, D)`; None: it reads the prompt alone.
+    The denoiser sees latents `(R, C, h, w)`; the text encoder reads features `(R, P, D)` in front of a prompt, or
+    None.
     """
 
     latents: Tensor
@@ -36,12 +35,7 @@ class PicturePromptEncoder(PromptEncoder, Protocol):
         ...
 
     def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
-        """Returns what `encode` does of texts behind pictures.
-
-        Args:
-            texts: B of them.
-            pictures: features of each text's pictures, `(R, P, D)`.
-        """
+        """Returns what `encode` does of texts behind pictures."""
         ...
 
 

@@ -59,10 +59,6 @@ class ReadingLayer(nn.Module):
 
     Tokens of a text don't attend to each other in trained layers: that overfits to the phrases of training, at four
     times the cost. Keys come from all layers that are read, values from the first alone.
-
-    Args:
-        width: of all states.
-        dropout: in training.
     """
 
     def __init__(self, width: int, dropout: float) -> None:

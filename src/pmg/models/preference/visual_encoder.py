@@ -30,9 +30,7 @@ CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: a
 def weigh_pictures(scores: Tensor, counted: Tensor) -> Tensor:
     """Returns weights `(B, n, 1 + H)`, which sum to 1: first that of no picture, then those of pictures by `scores`.
 
-    Args:
-        scores: `(B, n, H)`.
-        counted: bool `(B, H)`; other pictures have the weight 0.
+    Scores are `(B, n, H)`; pictures that bool `counted` `(B, H)` leaves out have the weight 0.
     """
     scores = scores.masked_fill(~counted[:, None], float("-inf"))
     none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
@@ -103,12 +101,9 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     is added that differs between liked and disliked pictures. The cached text comes first, then the visual tokens,
     then the end of a chat template's turn.
 
-    Further arguments are those of `PreferenceEncoder`; the prefix is a late one, since the text is cached.
-
-    Args:
-        feature_width: F.
-        sees: ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
-        copies: whether soft tokens are added to a `PictureMean` of the vectors of liked pictures.
+    Further arguments are those of `PreferenceEncoder`; the prefix is a late one, since the text is cached. Pictures'
+    vectors have the width F; `sees` ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
+    `copies`: soft tokens are added to a `PictureMean` of the vectors of liked pictures.
     """
 
     @register_to_config

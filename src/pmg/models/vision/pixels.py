@@ -24,12 +24,7 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 class ChannelNormalization(nn.Module):
-    """Normalises each channel by the statistics of the images that an encoder was trained on.
-
-    Args:
-        mean: of each channel in [0, 1], 3 values.
-        std: standard deviation of each channel, 3 values.
-    """
+    """Normalises each channel by the statistics of the images that an encoder was trained on."""
 
     mean: Tensor
     std: Tensor

@@ -22,12 +22,8 @@ from pmg.models.loading.weight_sources import load_frozen
 class UNetConditionAdapter:
     """Conditions for UNets of Stable Diffusion 1, 2 and XL, and of pmg's embedded generator.
 
-    PmgError if the UNet takes other inputs than a text-to-image request has.
-
-    Args:
-        model: the UNet, with a `WeightedAttention`.
-        image_size: side of the images in pixels, which SDXL takes as an input.
-        distilled_from: see `Capabilities`.
+    The model has a `WeightedAttention`; SDXL takes `image_size`, in pixels, as an input; `distilled_from`: see
+    `Capabilities`. PmgError if the UNet takes other inputs than a text-to-image request has.
     """
 
     def __init__(self, model: UNet2DConditionModel, image_size: int, distilled_from: str = "") -> None:
