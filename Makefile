@@ -186,8 +186,9 @@ starts: channel-encoders ## pictures drawn from another artist's drawing of the 
 	$(BIN)/pmg-study experiment=starts $(ARGS)
 	$(BIN)/python experiments/report.py starts
 
-field: channel-encoders ## the benchmark of methods: all of them in one table (an hour and a half of two cores after the readers)
+field: channel-encoders ## the benchmark of methods: all of them in one table (two hours of two cores after the readers)
 	$(BIN)/pmg-study experiment=field $(ARGS)
+	$(BIN)/pmg-study experiment=field_words $(ARGS)
 	$(BIN)/pmg-report field --add outputs/studies/field
 	$(BIN)/python experiments/field.py sheet outputs/studies/field
 

@@ -27,10 +27,8 @@ from pmg.preferences.stated import embed_texts, own_messages, split_sentences
 class WeightedHistory(TokenSource):
     """The weighted mean of the encoded prompts of a history, token by token.
 
-    Attributes:
-        temperature: of the weights: small ones keep the most typical prompts alone, large ones weight all equally.
-        pictures: most liked items a user.
-        tokens: n, tokens of the result; longer prompts are cut.
+    Weights of a small `temperature` keep the most typical prompts alone, of a large one all equally. At most
+    `pictures` liked items of a user are read, the latest; longer prompts than `tokens` are cut.
     """
 
     temperature: Positive = 0.05

@@ -27,10 +27,7 @@ from pmg.progress import track
 class SeenKeywords(KeywordSource):
     """Of each attribute the option that a user's liked pictures show most, by a dual encoder of images and texts.
 
-    Attributes:
-        scorer: the dual encoder.
-        pictures: most pictures a user.
-        prior: share of the cosine with the mean picture of all users that is subtracted.
+    `pictures` is the most of a user; the share `prior` of the cosine with the mean picture of all users is subtracted.
     """
 
     scorer: Scorer

@@ -27,9 +27,7 @@ from pmg.preferences.sources import SourceContext, TokenSource
 class LikedMinusDisliked(TokenSource):
     """A token of each liked attribute, less a share of the mean disliked one.
 
-    Attributes:
-        degree: that share; 0 subtracts nothing.
-        words: most attributes a user; those of a user with fewer are repeated.
+    `degree` is that share; 0 subtracts nothing. `words` is the most attributes a user; those of fewer are repeated.
     """
 
     degree: NotNegative = 0.4

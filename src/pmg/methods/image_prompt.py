@@ -16,12 +16,8 @@ from pmg.models.preference.token_encoder import TokenEncoder, UserFeatures
 class ImagePromptEncoder(TokenEncoder):
     """One trained map from image features to tokens beside the text, as IP-Adapter's projection (Ye et al. 2023).
 
-    It is trained by the same objective as `PreferenceEncoder`, so that the two differ in their inputs alone.
-
-    Args:
-        feature_width: F, width of the features.
-        text_width: D, width of the generator's text encoder.
-        soft_tokens: n, tokens a user.
+    It is trained by the same objective as `PreferenceEncoder`, so that the two differ in their inputs alone. Features
+    have the width F, tokens of the text encoder D.
     """
 
     @register_to_config

@@ -133,7 +133,8 @@ def execute(
         try:
             allow_plugins(cfg)
             run.stated = take_out(cfg, command, run.overrides)
-            if command == "train" and (completed := completed_metrics(cfg, command)):
+            limited = OmegaConf.select(cfg, "trainer.max_time")  # given again, it goes on
+            if command == "train" and not limited and (completed := completed_metrics(cfg, command)):
                 print(display_path(run.folder), flush=True)
                 return completed["result"]  # a training that stopped early would go on
             record = _open_record(cfg, run, locks)

@@ -99,9 +99,7 @@ class Ranked:
 class Catalogue:
     """Users and items in cornac's numbering, from which recommenders learn.
 
-    Args:
-        behaviour: of the users.
-        features: of every item, `(F,)` by id, for recommenders that take pictures; None: none.
+    `features` are `(F,)` of every item by id, for recommenders that take pictures; None: none.
     """
 
     def __init__(self, behaviour: Behaviour, features: Mapping[str, np.ndarray] | None = None) -> None:
@@ -149,10 +147,8 @@ class Catalogue:
 def measure(orders: Mapping[str, Sequence[str]], later: Likes, known: set[str]) -> pd.DataFrame:
     """Returns the metrics of each user, by user: how well an order of items foresees what they liked later.
 
-    Args:
-        orders: ids of items, best first, by user; relevant items that it lacks count as not found.
-        later: the relevant items.
-        known: items that recommenders learned from; recall of new items is that of the others, NaN without any.
+    `orders` has ids of items, best first, by user; relevant items (`later`) that it lacks count as not found. Recall
+    of new items is that of all but `known`, which recommenders learned from; NaN without any.
     """
     names = ("recall_at_10", "recall_at_20", CHOSEN_BY, "mrr")
     asked = (cornac_metrics.Recall(10), cornac_metrics.Recall(20), cornac_metrics.NDCG(10), cornac_metrics.MRR())
@@ -177,9 +173,8 @@ FOLDS = 5
 def fit_choice(features: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the weights `(F,)` of a conditional logit (McFadden 1974), with a penalty of their squares.
 
-    Args:
-        features: of each user's candidates, `(N, F)`; N may differ.
-        chosen: of each user, which candidates they took, bool `(N,)`; users who took none say nothing.
+    Of each user there are features `(N, F)` of the candidates, N of any number, and bool `chosen` `(N,)`, which of
+    them they took; users who took none say nothing.
     """
     pairs = [(x, y / y.sum()) for x, y in zip(features, chosen, strict=True) if y.any()]
 

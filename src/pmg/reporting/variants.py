@@ -20,10 +20,8 @@ LONGEST = 48  # characters of a value in tables and figures
 class Factors:
     """Keys of the config that vary.
 
-    Attributes:
-        varied: all of them.
-        chosen: those that runs are grouped by: of keys that say the same one.
-        same: for each chosen key those that always change with it.
+    Of the `varied` ones, `chosen` has those that runs are grouped by: one of keys that say the same; `same` for each
+    of these the keys that always change with it.
     """
 
     varied: tuple[str, ...]

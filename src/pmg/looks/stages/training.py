@@ -83,12 +83,8 @@ def reference_rows(count: int) -> Tensor:
 def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
     """Returns the cross-entropy with several positives a row (Khosla et al. 2020, ``L_out``).
 
-    Args:
-        logits: `(B, K)`; minus infinity: not compared with.
-        positive: bool `(B, K)`, at least one true a row.
-
-    Returns:
-        `(B,)`: minus the mean log-probability of the row's positives.
+    Logits `(B, K)` of minus infinity are not compared with; `positive`, bool `(B, K)`, has at least one true a row.
+    Returns `(B,)`: minus the mean log-probability of a row's positives.
     """
     log_probability = logits.log_softmax(-1).masked_fill(~positive, 0.0)
     return -log_probability.sum(-1) / positive.sum(-1)

@@ -17,9 +17,7 @@ from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncod
 class Taste:
     """The embedded pictures of one user's history, which a scorer compares images with.
 
-    Attributes:
-        vectors: of the pictures, `(H, D)`, as the scorer's style vectors.
-        liked: which of them the user liked, bool `(H,)`; the others were disliked.
+    Vectors `(H, D)` are as the scorer's style vectors; bool `liked` `(H,)`: the others were disliked.
     """
 
     vectors: Tensor

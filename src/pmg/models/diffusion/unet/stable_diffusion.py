@@ -45,9 +45,8 @@ PIPELINES = {
 class ClipTextEncoder(FrozenTextEncoder):
     """Tokens of one or several text models, concatenated along their width; the last model pools.
 
-    Args:
-        towers: text models, padded to the same length (Podell et al. 2023, section 2.1).
-        zero_empty: whether the empty text is zeros (SDXL base) instead of the models' states.
+    Texts are padded to the same length in all (Podell et al. 2023, section 2.1). `zero_empty`: the empty text is zeros
+    (SDXL base) instead of the models' states.
     """
 
     def __init__(self, towers: Sequence[TextTower], zero_empty: bool = False) -> None:
