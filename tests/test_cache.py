@@ -144,9 +144,13 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
     left, fresh = (tmp_path / "00" / f".00other.safetensors.{name}" for name in ("left", "fresh"))
     for path in (left, fresh):
         path.write_bytes(b"half an ent")
-    os.utime(left, (0, 0))
+    foreign = tmp_path / "00" / ".ipynb_checkpoints"
+    foreign.mkdir()
+    for path in (left, foreign):
+        os.utime(path, (0, 0))
     cache.save("00key", {"a": torch.ones(1)})
-    assert sorted(path.name for path in (tmp_path / "00").iterdir()) == [fresh.name, "00key.safetensors"]
+    there = sorted(path.name for path in (tmp_path / "00").iterdir())
+    assert there == [fresh.name, foreign.name, "00key.safetensors"]
 
 
 def test_an_object_store_keeps_entries_too():

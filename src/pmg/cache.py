@@ -80,7 +80,7 @@ def find_replaced(target: Path) -> Path | None:
 def remove_abandoned(folder: Path) -> None:
     """Removes temporary files of killed writers in `folder` that are older than an hour."""
     for path in folder.glob(".*"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
+        with contextlib.suppress(OSError):  # another process removed it, or it is none of ours
             if time.time() - path.stat().st_mtime > 3600:
                 path.unlink()
 

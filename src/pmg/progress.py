@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.progress import Progress, TimeElapsedColumn
@@ -12,6 +14,17 @@ from rich.progress import Progress, TimeElapsedColumn
 log = logging.getLogger(__name__)
 Element = TypeVar("Element")
 EVERY = 60.0  # seconds between two lines
+_BARS = ContextVar("bars", default=True)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Hides the bars of `track` within a block."""
+    before = _BARS.set(False)
+    try:
+        yield
+    finally:
+        _BARS.reset(before)
 
 
 def track(
@@ -32,7 +45,7 @@ def track(
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     begin = logged = time.monotonic()
     done = 0
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=not _BARS.get()) as progress:
         task = progress.add_task(description, total=total)
         for element in elements:
             yield element

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import pmg
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
-from pmg.generation.call_arguments import CallReader
+from pmg.generation.call_arguments import CallReader, read_scales
 from pmg.generation.condition_weighting import ScaleWeighting
+from pmg.generation.guidance import Scales
 from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.user_preference import GivenPictures, read_starts
 from pmg.models.vision.pictures import to_picture
+from pmg.progress import no_bars, track
 
 COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
 DRAWN = {"pack": "Stencil", "colour": "black and white", "outline": "thick black outline", "shading": "soft gradients"}
@@ -102,6 +105,12 @@ def test_steps_and_guidance_of_a_call_hold_for_it_alone(pipe):
     assert not any(np.array_equal(before, other) for other in (longer, *changed))
     assert not np.array_equal(*changed)
     assert np.array_equal(before, pixels(pipe(ONE, "rocket", generator=rng())))
+    assert read_scales(Scales(3, 3, 3, 1.5), 1) == Scales(1, 1, 1, 0)  # no guidance at all
+    assert read_scales(Scales(3, 3, 3, 1.5), 2).negative == 1.5
+
+
+def test_records_are_json_whatever_number_was_given(pipe):
+    assert json.loads(json.dumps(pipe(ONE, "rocket", alpha=np.float32(0.5)).records[0]))["alpha"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -193,12 +202,25 @@ def test_an_encoder_that_reads_pictures(tmp_path):
     assert not torch.allclose(one.soft_tokens, other.soft_tokens, atol=1e-3)
     disliked = pipe.read(pictured(9), "rocket", pictured(9))
     assert not torch.allclose(one.soft_tokens, disliked.soft_tokens, atol=1e-3)
+    many = pipe.read(
+        pictured(9, 250), "rocket", pictured(*range(20, 33))
+    )  # of twelve pictures both liked ones are read
+    assert not torch.allclose(
+        many.soft_tokens, pipe.read(pictured(9, 9), "rocket", pictured(*range(20, 33))).soft_tokens
+    )
     with pytest.raises(PmgError, match="item 'cat' has no image, and the captioner requires images"):
         pipe.read([*pictured(9), "cat"], "rocket")
     pipe.save_pretrained(tmp_path / "copy")
     again = PersonalizedPipeline.from_pretrained(tmp_path / "copy", "cpu")
     again.set_progress_bar_config(disable=True)
     assert torch.equal(again.read(pictured(9, 250), "rocket").soft_tokens, other.soft_tokens)
+
+
+def test_pictures_that_are_no_squares_keep_their_shapes():
+    picture = Image.new("RGB", (200, 100), "white")
+    ImageDraw.Draw(picture).ellipse((50, 0, 150, 100), fill="black")
+    disc = GivenPictures([(Item("disc", "disc", "disc"), picture)]).pixels(torch.tensor([0]))[0, 0] < 0
+    assert disc.any(0).sum() == pytest.approx(int(disc.any(1).sum()), abs=2)
 
 
 def test_pictures_of_a_data_set_keep_their_pixels(shop):
@@ -247,6 +269,8 @@ def test_progress_bar_is_switched_off(pipe, capsys):
     assert "Users: 100%" in capsys.readouterr().err
     pipe.set_progress_bar_config(disable=True)
     pipe(ONE, "rocket")
+    with no_bars():
+        assert list(track(range(3), "Counting")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 

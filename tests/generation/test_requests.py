@@ -54,9 +54,9 @@ def test_methods_ask_for_their_blocks(build, example, preference):
     methods = {name: method for name, method in METHODS.items() if set(method.sources) <= set(preference.rows)}
     requests = {name: build()(example, method, preference) for name, method in methods.items()}
     shown = {name for name, made in requests.items() if made.show_keywords}
-    assert shown == {"counting", "keywords", "pmg", "pmg_read", "read", "stated"}
+    assert shown == {"counting", "keywords", "keywords_read", "pmg", "pmg_read", "read", "stated"}
     with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
-    assert with_tokens == {"soft", "pmg", "pmg_read", "inversion", "image_prompt"}
+    assert with_tokens == {"soft", "soft_read", "pmg", "pmg_read", "inversion", "image_prompt"}
     assert {name for name, made in requests.items() if made.references is not None} == {"references"}
     with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
     assert with_dislikes == {"counting", "keywords", "pmg"}

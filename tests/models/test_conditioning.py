@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pmg.models.diffusion.conditioning import Block, drop_target, join, stack
+from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target, join, stack
 
 
 def block(batch, length, seed=0):
@@ -56,6 +56,12 @@ def test_bias_goes_where_its_tokens_go():
     both = stack([join(block(1, 6)), join(weighed.expand(2)[:1])])
     assert torch.equal(both.bias, torch.zeros(2, 6))
     assert torch.allclose(weighed.padded(4).bias[1], torch.tensor([4.0, 4, 1, 1]).log())
+
+
+def test_soft_tokens_of_weight_zero_are_in_no_mean():
+    soft = SoftBlock.of(torch.ones(2, 3, 8)).with_attention_bias(torch.tensor([0.0, 0.5]))
+    assert soft.mean()[:, 0].tolist() == [0, 1]
+    assert soft.mask.any(1).tolist() == [False, True]
 
 
 def test_weight_of_zero_has_a_finite_bias():

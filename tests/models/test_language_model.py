@@ -152,6 +152,15 @@ def test_drawn_texts_depend_on_the_seed_and_not_on_the_batch(build):
     assert lm.generate(context, " It is", 8, temperature=1.0, seed=2) != drawn
 
 
+def test_a_text_longer_than_the_model_reads_is_refused_before_it_is_written():
+    language_model = tiny_language_model()
+    context = language_model.prefill(["apple, flat\n"])
+    language_model.limit = int(context.lengths.max()) + len(language_model.token_ids("They like")) + 3
+    assert language_model.generate(context, "They like", 4)
+    with pytest.raises(PmgError, match=r"lower scenario\.max_items"):
+        language_model.generate(context, "They like", 5)
+
+
 def test_nothing_is_written_behind_an_empty_prompt():
     lm = tiny_language_model()
     with pytest.raises(PmgError, match="text generation needs a prompt"):

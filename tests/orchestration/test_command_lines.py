@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.trees import leaves
-from pmg.orchestration.command_lines import next_command, resume_command
+from pmg.orchestration.command_lines import next_command, override, resume_command
 from runs import write_run
 
 
@@ -64,6 +66,20 @@ def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
         next_command("train", dict(leaves(to_plain(cfg))), ["seed=1"])
         == f"pmg-generate {kept} train_run={cfg.run_dir}"
     )
+
+
+@pytest.mark.parametrize("folder", ["out/sees=both,seed=0", "run (2)", "it's", "a\\'b", "plain/run-1", "end\\", "{x}"])
+def test_folders_of_any_name_can_be_given_again(folder):
+    (given,) = OverridesParser.create().parse_overrides([override("run_dir", folder)])
+    assert given.value() == folder
+    assert shlex.split(resume_command("train", Path(folder), []))[1:] == [override("run_dir", Path(folder))]
+
+
+def test_a_job_of_a_sweep_is_resumed_as_one_run(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pmg-study", "hydra.mode=RUN"])
+    assert resume_command("study", Path("run"), ["seed=1"]) == "pmg-study hydra.mode=RUN seed=1 run_dir=run"
+    monkeypatch.setattr("sys.argv", ["pmg-study"])
+    assert resume_command("study", Path("run"), ["seed=1"]) == "pmg-study seed=1 run_dir=run"
 
 
 def test_an_exported_pipeline_is_tried_out_on_its_own_data(tmp_path):

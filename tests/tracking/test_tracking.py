@@ -159,6 +159,15 @@ def test_config_is_logged_without_secrets():
     }  # fmt: skip
 
 
+def test_all_kinds_of_secrets_are_hidden():
+    names = ("secret_key", "private_key", "passwd", "credentials", "authorization", "AccessKey")
+    assert set(public_config(dict.fromkeys(names, "x")).values()) == {HIDDEN}
+    assert public_config({"a": "s3://u:p@ss@bucket/x@y", "tokens": 4}) == {
+        "a": f"s3://{HIDDEN}@bucket/x@y",
+        "tokens": 4,
+    }
+
+
 def test_labels(tmp_path):
     assert run_name(tmp_path / "outputs" / "demo" / "train", tmp_path / "outputs") == "demo/train"
     assert run_name(tmp_path / "elsewhere" / "x" / "y", tmp_path / "outputs") == "x/y"

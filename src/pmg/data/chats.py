@@ -36,10 +36,8 @@ def name_speaker(role: str, name: str | None = None) -> str:
 class Message(BaseModel):
     """One message of a row.
 
-    Attributes:
-        role: ``user`` is the person for whom images are generated; any other name is allowed, e.g. ``assistant``.
-        content: the text.
-        name: the writer's name; None: the role.
+    `role` ``user`` is the person for whom images are generated; any other is allowed, e.g. ``assistant``. `name` is
+    the writer's; None: the role.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -141,11 +139,9 @@ class ChatDataset(Dataset):
 def load_chats(file: str | Path) -> list[Example]:
     """Returns the conversations of a file as examples without a truth.
 
-    PmgError if the file is missing, or one of its rows can't be used; names file and row.
-
-    Args:
-        file: one JSON object a line, ``{"id", "messages": [{"role", "content"}, …]}``, and optionally ``"target"``,
-            ``"user"``, ``"history"`` and ``"labels"``, see `Chat`.
+    A line is a JSON object ``{"id", "messages": [{"role", "content"}, …]}``, and optionally ``"target"``, ``"user"``,
+    ``"history"`` and ``"labels"``, see `Chat`. PmgError if the file is missing, or one of its rows can't be used;
+    names file and row.
     """
     path = Path(file)
     if not path.is_file():

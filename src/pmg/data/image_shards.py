@@ -73,11 +73,8 @@ class PackingReport:
 class PackingState:
     """The progress of a packing, saved in the folder of the prepared data.
 
-    Attributes:
-        folder: of the prepared data.
-        identity: a hash of everything that determines the shards.
-        packed: the report about the first `items`.
-        items: number of items in complete shards, or left out.
+    `identity` is a hash of everything that determines the shards. The first `items`, which `packed` is about, are in
+    complete shards, or left out.
     """
 
     folder: Path
@@ -155,13 +152,8 @@ class Packing:
         """Reads, validates and packs the images of `items`; all shards are replaced at once, or none.
 
         An interrupted packing resumes behind its last complete shard, unless items, files or `Packing` changed.
-        PmgError if more items are without an image, or the package ImageHash is missing.
-
-        Args:
-            items: ids, in the order of their rows.
-            paths: the published images by id; a file may be missing.
-            folder: of the prepared data.
-            max_missing: the largest share of items that may be without an image.
+        `items` are ids in the order of their rows, `paths` their published images; a file may be missing, of the share
+        `max_missing` at most. PmgError if more items are without an image, or the package ImageHash is missing.
         """
         absent = [item for item in items if not is_file(paths.get(item))]
         early = PackingReport()

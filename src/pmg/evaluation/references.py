@@ -90,10 +90,8 @@ class ReferenceArms:
 class ReferenceReader:
     """Reads what metrics compare images with, from the data set and from the records of a generation.
 
-    Args:
-        images: of all items.
-        inputs: what the metrics declare; nothing else is read.
-        comparison: the proposed method's keywords are the user's preference in words, the oracle's never.
+    Nothing is read but the `inputs` that metrics declare. The user's preference in words is the keywords of the
+    proposed method of the `comparison`, the oracle's never.
     """
 
     def __init__(self, images: ImageStore, inputs: Collection[Input], comparison: Comparison) -> None:

@@ -39,9 +39,7 @@ class ConfidentAlpha(FixedAlpha):
     """
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Returns alpha times the mean probability, 0 without keywords."""
-        if not keywords.words:
-            return 0.0
+        """Returns alpha times the mean probability; without keywords, where a taste may be compared with, alpha."""
         return self.alpha * fmean(math.exp(min(score, 0.0)) for score in keywords.scores or [0.0])
 
 

@@ -33,13 +33,8 @@ class NormalCalibration:
     """Normal distribution functions: a score is the share of images, drawn for other users, with a lower cosine.
 
     A scorer's cosines with preference words and with targets have means and deviations of their own, and may be
-    negative, where their logarithm is clamped.
-
-    Attributes:
-        preference_mean: of the cosines of images and preference keywords, over validation users.
-        preference_deviation: their standard deviation.
-        accuracy_mean: of the cosines of images and target keywords, over validation users.
-        accuracy_deviation: their standard deviation.
+    negative, where their logarithm is clamped. Both means and standard deviations are of cosines of validation users'
+    images, with preference keywords and with target keywords.
     """
 
     preference_mean: Cosine

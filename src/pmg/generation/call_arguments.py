@@ -286,7 +286,9 @@ def read_scales(scales: Scales, guidance_scale: float | Mapping[str, float] | No
     """
     if guidance_scale is None:
         return scales
-    together = dict.fromkeys(("target", "keywords", "soft"), guidance_scale)
+    together = dict.fromkeys(("target", "keywords", "soft"), guidance_scale) | (
+        {"negative": 0} if guidance_scale == 1 else {}
+    )
     changes: Mapping[str, Any] = guidance_scale if isinstance(guidance_scale, Mapping) else together
     names = asdict(scales)
     for name, value in changes.items():

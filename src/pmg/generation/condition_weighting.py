@@ -12,8 +12,7 @@ from pmg.models.diffusion.conditioning import Block
 class Weighting(Protocol):
     """Gives each row of a block its weight; 1 leaves the row as it is.
 
-    Attributes:
-        attention_bias: whether it needs a generator that adds a bias to attention logits.
+    `attention_bias`: it needs a generator that adds a bias to attention logits.
     """
 
     attention_bias: ClassVar[bool]

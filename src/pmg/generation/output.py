@@ -30,10 +30,9 @@ Images = list[Image.Image] | Tensor | np.ndarray
 class PersonalizedPipelineOutput(BaseOutput):
     """Images and their records; `output[0]` and `output["images"]` are the images, as in diffusers.
 
-    Attributes:
-        images: N images, those of a target together: pictures of 8 bits a channel, a tensor `(N, 3, H, W)` in [0, 1],
-            or an array `(N, H, W, 3)` in [0, 1].
-        records: a mapping for each image: keywords, candidates with weights and scores, the selected one, seed, alpha.
+    The N images, those of a target together, are pictures of 8 bits a channel, a tensor `(N, 3, H, W)` in [0, 1], or
+    an array `(N, H, W, 3)` in [0, 1]. A record has keywords, candidates with weights and scores, the selected one,
+    seed and alpha.
     """
 
     images: Images
@@ -54,10 +53,8 @@ class PersonalizedPipelineOutput(BaseOutput):
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:
     """Returns the function from a generator's images `(N, 3, H, W)` in [-1, 1] to those of an output.
 
-    PmgError if there is no such type.
-
-    Args:
-        output_type: as in diffusers: ``pil`` (pictures), ``pt`` (a tensor) or ``np`` (an array).
+    Types are those of diffusers: ``pil`` (pictures), ``pt`` (a tensor) and ``np`` (an array). PmgError if there is no
+    such type.
     """
     if output_type not in CONVERTERS:
         raise PmgError(f"output_type is {output_type!r:.80}. Use one of {', '.join(CONVERTERS)}.")

@@ -25,6 +25,7 @@ from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import NO_WORDS, join_words
+from pmg.progress import no_bars
 from pmg.training.encoder_inputs import EncoderInputs
 
 
@@ -54,14 +55,15 @@ def extract_preference(
     inputs: EncoderInputs, encoder: TokenEncoder,
 ) -> UserPreference:  # fmt: skip
     """Returns the preference of a user, which doesn't depend on the target: it completes the example."""
-    interactions = [Interaction(item) for item, _ in user.liked]
-    interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
+    interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
+    interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
     images = GivenPictures([*user.liked, *user.disliked])
     pixels = images.of_items if images.items else None
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
-    extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
-    (tokens,) = encoder.encode(extractor.language_model, inputs(extracted, [example], images))
+    with no_bars():
+        extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
+        (tokens,) = encoder.encode(extractor.language_model, inputs(extracted, [example], images))
     (against,), (keywords,) = extracted.negative(decoding), extracted.keywords(decoding)
     avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)
     return UserPreference(
@@ -81,7 +83,7 @@ def build_request(
     `alpha` is the share of the preference score, in [0, 1]; where it is None the rule computes it.
     """
     (words,) = extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
-    share = alpha_rule(preference.keywords, preference.history) if alpha is None else alpha
+    share = alpha_rule(preference.keywords, preference.history) if alpha is None else float(alpha)
     return Request(
         words, preference.keywords, True, preference.soft_tokens, 0, negative=preference.negative, alpha=share
     )
@@ -113,7 +115,7 @@ def read_starts(
         raise PmgError(f"image must be a picture of PIL, or a list of one for each of the {count} targets")
     if not (isinstance(strength, Real) and WEAKEST <= strength <= 1):
         raise PmgError(f"strength must be in [{WEAKEST}, 1], got {strength!r:.80}")
-    return [_read_picture("image", picture, generator.size, square=True) for picture in images]
+    return [_read_picture("image", picture, generator.size) for picture in images]
 
 
 class GivenPictures(ItemRows):
@@ -142,10 +144,9 @@ class GivenPictures(ItemRows):
         return self.pixels(self.rows(items))
 
 
-def _read_picture(name: str, picture: Image.Image, size: int, square: bool = False) -> Tensor:
-    """Returns a picture as an image `(3, size, size)` in [-1, 1], padded to a `square` first; PmgError names it."""
+def _read_picture(name: str, picture: Image.Image, size: int) -> Tensor:
+    """Returns a picture as an image `(3, size, size)` in [-1, 1], padded with white to a square; PmgError names it."""
     try:
-        padded = ImageOps.pad(to_rgb(picture), (size, size), color="white") if square else picture
-        return from_picture(padded, size)
+        return from_picture(ImageOps.pad(to_rgb(picture), (size, size), color="white"), size)
     except OSError as error:  # Pillow reads a file when its pixels are needed
         raise PmgError(f"{name} can't be read ({' '.join(str(error).split())[:160]}). Give another one.") from error

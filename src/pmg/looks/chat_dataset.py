@@ -132,9 +132,9 @@ class LookChatDataset(Dataset):
             finishes = [self.looks.space.vary(before, rng, self.looks.users.spread) for _ in drawn]
         items = [self.images.item(Picture(one.row, finish)) for one, finish in zip(drawn, finishes, strict=True)]
         own = [item for item, picture in zip(items, drawn, strict=True) if self._artist(picture) == artist]
-        shown = self.words(own) if channel == "conflict" else {}
+        shown = self.words(own) if channel == "conflict" and own else {}
         earlier = {name: shown[name] for name, word in words.items() if shown.get(name, word) != word}
-        if rng.random() >= self.mixed:
+        if rng.random() >= self.mixed or not own:
             return Behaviour(channel, _click(items, clicks[0].action), Wishes(words, earlier))
         own = own[: (len(items) + 1) // 2]
         used = {one.item.concept for one in clicks} | {one.target.concept for one in examples}

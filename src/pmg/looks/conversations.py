@@ -41,10 +41,7 @@ class Wishes:
 class Said:
     """A conversation, and which measured words its statements are about.
 
-    Attributes:
-        turns: oldest first.
-        likes: measured words that the user likes now.
-        dislikes: measured words that the user dislikes, or likes no longer.
+    Oldest turns first; `dislikes` has the words that the user likes no longer, too.
     """
 
     turns: tuple[Turn, ...]

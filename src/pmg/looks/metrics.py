@@ -86,14 +86,9 @@ class LookJudging:
 class LookAccuracy:
     """Whether the judge picks the user's look among ten and finds the concept; distance of the finish to the look's.
 
-    Users of several looks have several truths: the best value counts.
-
-    Args:
-        judge: never the model that selects.
-        data: the drawings; examples are of this data set, of all topics or of some.
-        spread: of the finishes of the pictures that show a candidate look.
-        cache_dir: folder or URL of what the judge read of these pictures, which are the same for each method; None:
-            they are read anew.
+    Users of several looks have several truths: the best value counts. The judge is never the model that selects;
+    `spread` is that of the finishes of pictures that show a candidate look. What the judge read of these, which are
+    the same for each method, is in `cache_dir`; None: they are read anew.
     """
 
     outputs = (

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -49,11 +51,11 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
     following = _kept(overrides, reader, key)
     folder = display_path(values["run_dir"])
     if not is_same_folder(values.get(key), values["run_dir"]):  # an experiment may name the run
-        following.append(f"{key}={folder}")
+        following.append(override(key, folder))
         if folder.name == command and "run_dir" in map(override_root, overrides):  # beside it, as experiments have it
-            following.append(f"run_dir={folder.parent / reader}")
-            following += [f"results_dir={folder.parent / 'results'}"] if reader == "evaluate" else []
-    return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
+            following.append(override("run_dir", folder.parent / reader))
+            following += [override("results_dir", folder.parent / "results")] if reader == "evaluate" else []
+    return shlex.join([f"pmg-{reader}", *_config_folder(), *_single_run(), *following])
 
 
 def _try_out(values: Values) -> str:
@@ -64,11 +66,11 @@ def _try_out(values: Values) -> str:
     with contextlib.suppress(OSError, OmegaConfBaseException):  # data in a folder of their own
         config = OmegaConf.load(run / CONFIG_FILE) if given else OmegaConf.create()
         folder = OmegaConf.select(config, "data.folder")
-        given += [f"data.folder={display_path(folder)}"] if folder else []
+        given += [override("data.folder", display_path(folder))] if folder else []
         for sign in ("positive", "negative"):
             actions = OmegaConf.select(config, f"data.feedback.{sign}")
             given += [f"data.feedback.{sign}=[{','.join(actions)}]"] if actions else []
-    return shlex.join(["pmg-app", *_config_folder(), f"pipeline={display_path(values['folder'])}", *given])
+    return shlex.join(["pmg-app", *_config_folder(), override("pipeline", display_path(values["folder"])), *given])
 
 
 def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
@@ -90,7 +92,22 @@ def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
 def resume_command(command: str, folder: Path, overrides: Sequence[str]) -> str:
     """Returns the command line that resumes a run in its folder."""
     kept = [override for override in overrides if not override.startswith("run_dir=")]
-    return shlex.join([f"pmg-{command}", *_config_folder(), *kept, f"run_dir={folder}"])
+    return shlex.join([f"pmg-{command}", *_config_folder(), *_single_run(), *kept, override("run_dir", folder)])
+
+
+def override(key: str, value: object) -> str:
+    """Returns an override of the command line, its value in quotes where it has characters of Hydra's grammar."""
+    text = str(value)
+    if re.fullmatch(r"[\w./+@%:~-]+", text):
+        return f"{key}={text}"
+    quoted = re.sub(r"\\*(?='|$)", lambda found: found[0] * 2, text).replace("'", "\\'")
+    return f"{key}='{quoted}'"
+
+
+def _single_run() -> list[str]:
+    """Returns what makes a run of a job of a sweep, or of an experiment that sweeps by itself: no override either."""
+    swept = HydraConfig.initialized() and OmegaConf.select(HydraConfig.get(), "mode") == RunMode.MULTIRUN
+    return ["hydra.mode=RUN"] if swept or "hydra.mode=RUN" in sys.argv else []
 
 
 def _config_folder() -> list[str]:

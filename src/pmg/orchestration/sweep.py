@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
+from pmg.orchestration.command_lines import override
 from pmg.paths import natural_key
 from pmg.runs.owned_folders import refuse_sweep
 from pmg.runs.run_folder import METRICS_FILE, read_json
@@ -192,7 +193,7 @@ def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = 
     `folder` is the value of `run_dir`; None: the sweep's folder is the same each time.
     """
     if folder is not None:
-        arguments = [*(text for text in arguments if not text.startswith("run_dir=")), f"run_dir={folder}"]
+        arguments = [*(text for text in arguments if not text.startswith("run_dir=")), override("run_dir", folder)]
     return shlex.join([f"pmg-{command}", *arguments])
 
 

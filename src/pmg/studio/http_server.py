@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCAL = ("127.0.0.1", "localhost", "::1")
-HEADERS_WITHIN = 10  # seconds; a connection that doesn't send a request's headers by then is closed
+HOST = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+WITHIN, STOP_WITHIN = 10, 5  # seconds for a request's headers, and for each part behind them; to end open connections
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -61,8 +63,9 @@ def _error(status: int, text: str) -> Response:
 
 def _refuse(request: Request, host: str, largest: int) -> tuple[int, str] | None:
     """Returns status and reason for a request that is not allowed; else None."""
-    if host in LOCAL and (request.url.hostname or "") not in LOCAL:
-        return 403, f"the host {request.url.hostname} is not this server"
+    asked = request.headers.get("host", "")  # `request.url` has the server's own address where this is no name
+    if host in LOCAL and not ((name := HOST.fullmatch(asked)) and (name[1] or name[2]).lower() in LOCAL):
+        return 403, f"the host {asked.rpartition(':')[0] or asked} is not this server"
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         return 403, f"a page of {origin[:60]} can't use this server"
@@ -73,7 +76,7 @@ def _refuse(request: Request, host: str, largest: int) -> tuple[int, str] | None
         if kind not in ("application/json", "application/octet-stream"):
             return 415, f"the content type '{kind[:60]}' is not supported"
         length = request.headers.get("content-length", "")
-        if not length.isdigit() or int(length) > largest:
+        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > largest:
             return 413, f"the request is too large: at most {largest} bytes are allowed"
     return None
 
@@ -125,12 +128,15 @@ def serve(app: Any, listener: socket.socket) -> None:
     import uvicorn
 
     protocol = _limited_protocol()
-    config = uvicorn.Config(app, http=protocol, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app, http=protocol, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=STOP_WITHIN,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
 
 
 def _limited_protocol() -> type[asyncio.Protocol]:
-    """Returns uvicorn's HTTP protocol, which closes connections whose headers take too long."""
+    """Returns uvicorn's HTTP protocol, which closes connections that stop within a request."""
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -142,16 +148,16 @@ def _limited_protocol() -> type[asyncio.Protocol]:
         def connection_made(self, transport: Any) -> None:
             """Expects the headers of a first request."""
             super().connection_made(transport)
-            self._expect_headers()
+            self._expect_more()
 
         def data_received(self, data: bytes) -> None:
-            """Reads a part of a request; whole headers end the waiting."""
+            """Reads a part of a request; the rest of its body may take as long again, a whole one ends the waiting."""
             super().data_received(data)
-            if self.conn.their_state is h11.IDLE:
-                self._expect_headers()
-            elif self.waiting is not None:
+            if self.conn.their_state is not h11.IDLE and self.waiting is not None:
                 self.waiting.cancel()
                 self.waiting = None
+            if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+                self._expect_more()
 
         def connection_lost(self, exc: Exception | None) -> None:
             """Expects nothing any more."""
@@ -159,9 +165,9 @@ def _limited_protocol() -> type[asyncio.Protocol]:
                 self.waiting.cancel()
             super().connection_lost(exc)
 
-        def _expect_headers(self) -> None:
+        def _expect_more(self) -> None:
             if self.waiting is None:
-                self.waiting = self.loop.call_later(HEADERS_WITHIN, self.transport.close)
+                self.waiting = self.loop.call_later(WITHIN, self.transport.close)
 
     return LimitedProtocol
 

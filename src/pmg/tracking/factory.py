@@ -14,8 +14,10 @@ from pmg.configuration.trees import replace_texts, replace_values
 from pmg.runs.exit_codes import exit_code
 from pmg.tracking.tracker import Label, Tracking
 
-_SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET = re.compile(
+    r"(?i)(^|_)((api|access|secret|private)_?key|token|passw(or)?d|secret|credentials?|authorization)$"
+)
+_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 HIDDEN = "<hidden>"
 
 

@@ -51,10 +51,7 @@ class EncoderInputs(Protocol):
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
         """Returns the inputs of all users, one row a profile of `extracted`.
 
-        Args:
-            extracted: of U profiles.
-            examples: at least one of each profile, with its history.
-            images: the images of the data set's items.
+        `examples` has at least one of each profile, with its history; `images` those of the data set's items.
         """
         ...
 

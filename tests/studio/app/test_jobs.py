@@ -55,6 +55,7 @@ def test_cancelled_jobs_leave_their_place(gate):
     wait(jobs, running.id, "running")
     for _ in range(5):
         jobs.cancel(jobs.add(lambda job: None).id)
+    assert not any(job.work for job in jobs.jobs.values())  # nor keep what they would have shown
     last = jobs.add(lambda job: job.results.update(made=True))
     gate.set()
     assert wait(jobs, last.id, "done")["results"] == {"made": True}

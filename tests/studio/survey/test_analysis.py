@@ -54,9 +54,8 @@ def test_the_preferred_method_wins(results):
     for name in ("win_rate", "utility", "preference_rating"):
         means = {arm: values[name]["mean"] for arm, values in results["arms"].items()}
         assert max(means, key=means.get) == BEST
-        assert all(
-            values[name]["low"] < values[name]["mean"] < values[name]["high"] for values in results["arms"].values()
-        )
+        for found in (values[name] for values in results["arms"].values()):
+            assert found["low"] < found["mean"] < found["high"] or np.isnan(found["low"])  # where all say the same
     assert results["paired"][f"{BEST}-{METHODS[0]}"]["win_rate"]["p"] < 0.01
 
 

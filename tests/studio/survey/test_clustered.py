@@ -88,6 +88,14 @@ def test_one_rater_has_no_interval():
     assert np.isnan(found["low"])
 
 
+@pytest.mark.parametrize(("value", "p"), [(0.5, 1.0), (0.5 + 1e-15, 1.0), (1.0, None)])
+def test_what_all_say_alike_has_no_interval_and_rounding_no_effect(value, p):
+    raters, items = np.repeat(np.arange(5), 4), np.tile(np.arange(4), 5)
+    arms = np.tile([0, 1], 10)
+    found = clustered_means(np.where(arms == 0, value, 0.5), arms, raters, items, 2).contrast(np.array([1.0, -1.0]))
+    assert (found["p"], found["low"]) == (p, 0) if p else (np.isnan(found["p"]) and np.isnan(found["low"]))
+
+
 def test_larger_effects_need_fewer_raters():
     sizes = [SampleSize(rate, simulations=200).find()[0] for rate in (0.6, 0.65, 0.8)]
     assert sizes == sorted(sizes, reverse=True)

@@ -101,7 +101,19 @@ def test_forms_of_other_pages_are_refused(client, survey):
     text = json.dumps({"survey": survey[1]["survey"], "consent": True})
     assert client.post("/api/join", content=text, headers={"content-type": "text/plain"}).status_code == 415
     assert client.post("/api/join", content="{", headers={"content-type": "application/json"}).status_code == 422
-    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+    names = (
+        "evil.example",
+        "evil.example:8000",
+        "a{b.evil.example",
+        "[::1",
+        "127.0.0.1:8000@evil.example",
+        "x:99999",
+        "",
+    )
+    assert {client.get("/", headers={"host": name}).status_code for name in names} == {403}
+    assert client.get("/", headers={"host": "[::1]:8000"}).status_code == 200
+    parts = {"content-type": "application/json", "transfer-encoding": "chunked", "content-length": "10"}
+    assert client.post("/api/join", content=iter([text.encode()]), headers=parts).status_code == 413
     assert client.delete("/api/join").status_code == 405
 
 
@@ -123,12 +135,15 @@ def test_all_errors_have_one_form_and_the_page_has_a_head(client):
 
 @pytest.mark.slow
 def test_a_connection_without_whole_headers_is_closed(survey, monkeypatch):
-    monkeypatch.setattr("pmg.studio.http_server.HEADERS_WITHIN", 0.3)
+    monkeypatch.setattr("pmg.studio.http_server.WITHIN", 0.3)
     listener = bind("127.0.0.1", 0)
     server = threading.Thread(target=serve, args=(build_server(survey[0]), listener), daemon=True)
     server.start()
     page = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    for slow in (b"", b"GET / HTTP/1.1\r\nHost: 127"):
+    half = (
+        b"POST /api/join HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
+    for slow in (b"", b"GET / HTTP/1.1\r\nHost: 127", half):
         with socket.create_connection(listener.getsockname(), timeout=10) as connection:
             connection.sendall(page)  # a whole request is answered, and the connection stays
             assert connection.recv(12) == b"HTTP/1.1 200"

@@ -25,10 +25,8 @@ COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 class LookReading:
     """Outputs of the judge.
 
-    Attributes:
-        style: unit vectors `(B, E)`; those of one look are similar.
-        finish: values of the finish, `(B, P)`, see `pmg.looks.finish_targets`.
-        concept: logits `(B, K)`.
+    Unit vectors `style` `(B, E)`, similar for one look; values of the `finish`, `(B, P)`, see
+    `pmg.looks.finish_targets`; logits of the `concept`, `(B, K)`.
     """
 
     style: Tensor

@@ -112,10 +112,8 @@ class ResidualConvolutions(nn.Module):
 class StyleTower:
     """A vision tower: the style tokens of single pictures, side by side.
 
-    Attributes:
-        folder: of the style encoder.
-        codec: of the generator whose latents it reads.
-        size: pixels a side that it was trained on.
+    `folder` is the style encoder's; `codec` that of the generator whose latents it reads; `size` its training's, in
+    pixels.
     """
 
     folder: str

@@ -20,11 +20,9 @@ from pmg.configuration.ranges import Count, Decay, NotNegative
 class Quantized:
     """Latents in place of which entries of a codebook are decoded.
 
-    Attributes:
-        latents: the entries, `(B, C, h, w)`; their gradients are those of the latents.
-        codes: numbers of the entries, int64 `(P,)`.
-        codebook: squared distance of the entries to the latents, a scalar; it moves the entries alone.
-        commitment: the same number; it moves the latents alone.
+    Gradients of the entries `(B, C, h, w)` are those of the latents; `codes` are their numbers, int64 `(P,)`. The
+    squared distance to the latents stands twice: as `codebook` it moves the entries, as `commitment` the latents
+    alone.
     """
 
     latents: Tensor
@@ -52,13 +50,8 @@ def quantize(latents: Tensor, codebook: Tensor) -> Quantized:
 class CodeUse(nn.Module):
     """Counts how often the entries of a codebook are used, and replaces those that aren't by latents.
 
-    An entry that no latent is near gets no gradient: it would be lost for the whole training.
-
-    Args:
-        codes: entries `N` of the codebook.
-        every: steps between replacements.
-        decay: of the moving average of the counts.
-        least: share of the mean count below which an entry is replaced.
+    An entry that no latent is near gets no gradient: it would be lost for the whole training. An entry is replaced,
+    `every` so many steps, if its count, a moving average, is below the share `least` of the mean.
     """
 
     uses: Tensor

@@ -92,7 +92,7 @@ def build_pool(
     for start in track(range(0, looks, at_once), "Making looks"):
         numbers = range(start, min(start + at_once, looks))
         groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
-        flips = [look_rng(seed, f"{split} mirrored", number).random() < mirrored for number in numbers]
+        flips = [is_mirrored(seed, split, number, mirrored) for number in numbers]
         pictures = torch.cat([seen.flip(-1) if flip else seen for (_, seen), flip in zip(groups, flips, strict=True)])
         latents.append(encode(pictures).half().unflatten(0, (-1, ITEMS)))
         rows.append(torch.tensor([chosen for chosen, _ in groups]))
@@ -105,6 +105,11 @@ def build_pool(
 def look_rng(seed: int, split: str, number: int) -> random.Random:
     """Returns the source of randomness of one look."""
     return random.Random(stable_number(seed, "look", split, number))
+
+
+def is_mirrored(seed: int, split: str, number: int, share: float) -> bool:
+    """Returns whether the pictures of a look are mirrored."""
+    return look_rng(seed, f"{split} mirrored", number).random() < share
 
 
 def say(words: dict[str, str], rng: random.Random, keep: float) -> str:
@@ -149,17 +154,17 @@ class Pool:
             build(self.looks[split]).save(folder)
             return LookPool.load(folder)
         pool = LookPool.load(folder)
-        if len(pool.remarks) != self.looks[split] or not _begins_with(pool, build(1)):
+        flips = [is_mirrored(seed, split, number, self.mirrored[split]) for number in range(self.looks[split])]
+        remarks = [self.remark if flip else "" for flip in flips]
+        if pool.remarks != remarks or not _begins_with(pool, build(1)):
             raise PmgError(
-                f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, or another number. "
-                "Remove it, or name another stage.pool.folder"
+                f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, another number, or "
+                "mirrored ones. Remove it, or name another stage.pool.folder"
             )
         return pool
 
 
 def _begins_with(pool: LookPool, first: LookPool) -> bool:
     """Returns whether the first look of a pool is a given one; latents may differ by the rounding of other batches."""
-    same = (
-        torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words and pool.remarks[:1] == first.remarks
-    )
+    same = torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
     return same and (pool.latents[:1] - first.latents).float().abs().mean().item() < ROUNDING

@@ -26,13 +26,8 @@ class LookTokenizerTraining(pl.LightningModule):
     """L1 + LPIPS on pictures, and the distances between latents and codebook (van den Oord et al. 2017).
 
     Latents and entries of the codebook have length 1 (Yu et al. 2022). At first nothing is quantised; then the
-    codebook starts from latents, and entries that stay unused are replaced by latents again.
-
-    Args:
-        use: counts codes.
-        perceptual_weight: weight of LPIPS beside L1.
-        commitment_weight: weight of the distance that moves latents, beside the one that moves the codebook.
-        continuous_steps: steps before anything is quantised.
+    codebook starts from latents, and entries that stay unused are replaced by latents again. Both weights are beside
+    L1's: of LPIPS, and of the distance that moves latents. Nothing is quantised for `continuous_steps`.
     """
 
     def __init__(

@@ -22,10 +22,8 @@ from pmg.models.loading.memory_tracker import checkpoint_contexts
 class InputSequence:
     """A batch of sequences.
 
-    Attributes:
-        embeds: `(B, L, D)`, zero where hidden.
-        visible: bool `(B, L)`; the first token of each row is.
-        bias: added to the attention logits of the tokens, `(B, L)`, the lowest number where hidden.
+    Embeddings `(B, L, D)` are zero where hidden; bool `visible` `(B, L)` is true for a row's first token; `bias` `(B,
+    L)` is added to attention logits of the tokens, the lowest number where hidden.
     """
 
     embeds: Tensor
@@ -68,9 +66,7 @@ class InputSequence:
 class ImageTransformer(nn.Module):
     """The parts of `JanusModel` that generate; its vision encoder, which reads images, is left out.
 
-    Args:
-        model: of transformers.
-        gradient_checkpointing: whether activations are computed again in the backward pass.
+    With `gradient_checkpointing` activations are computed again in the backward pass.
     """
 
     def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:
@@ -132,8 +128,7 @@ class ImageTransformer(nn.Module):
 class TokenDecoding:
     """Predicts the tokens of images one after another; keys and values of earlier ones are cached.
 
-    Attributes:
-        logits: of the next token, `(B, N)`, float32.
+    `logits` are those of the next token, `(B, N)`, float32.
     """
 
     def __init__(self, transformer: ImageTransformer, sequence: InputSequence) -> None:

@@ -92,6 +92,10 @@ class SoftBlock(Block):
         """Returns tokens `(B, L, D)` that all count."""
         return cls(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
 
+    def with_attention_bias(self, weight: Tensor) -> Self:
+        """Returns what `Block` does; rows of weight 0 are hidden, from `mean`, too."""
+        return super().with_attention_bias(weight).masked((weight > 0).to(self.mask.device))
+
     def mean(self) -> Tensor:
         """Returns the mean of the tokens that count, `(B, D)`; zero where none does."""
         counts = self.mask[..., None]
@@ -102,9 +106,8 @@ class SoftBlock(Block):
 class References:
     """Reference images that a generator sees beside the text.
 
-    Attributes:
-        latents: `(B, R, C, h, w)`, zero where there are fewer than R.
-        mask: bool `(B, R)`, true where there is one; these come first.
+    Latents `(B, R, C, h, w)` are zero where there are fewer than R; bool `mask` `(B, R)` is true where there is one;
+    these come first.
     """
 
     latents: Tensor

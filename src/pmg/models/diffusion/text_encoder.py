@@ -118,7 +118,7 @@ class TextEncoder(FrozenTextEncoder):
         """Loads model and tokenizer from a hub id, folder or package; PmgError if they are missing or damaged."""
         path = resolve_source(source)
         with loading("a text encoder", path):
-            return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",)), max_length)
+            return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",), dtype=torch.float32), max_length)
 
     @property
     def width(self) -> int:

@@ -52,11 +52,8 @@ class TextTower(nn.Module):
     def forward(self, texts: Sequence[str], padded: bool | None = None) -> Block:
         """Returns hidden states `(B, L, width)`, their mask, and pooled vectors or None, in float32.
 
-        PmgError if a text is longer than `max_length`.
-
-        Args:
-            texts: B of them.
-            padded: whether texts are padded to `max_length`; None: as in the constructor.
+        Texts are padded to `max_length` if `padded`; None: as in the constructor. PmgError if a text is longer than
+        `max_length`.
         """
         padded = self.padded if padded is None else padded
         padding = {"padding": "max_length", "max_length": self.max_length} if padded else {"padding": True}

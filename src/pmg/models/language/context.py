@@ -117,10 +117,8 @@ class Context:
 class HistoryInputs:
     """What a decoder takes of B padded histories.
 
-    Attributes:
-        seen: bool `(B, L, L)`, which token attends to which.
-        arguments: tokens or embeddings, and what else the decoder needs, by its own names.
-        ends: see `Context`, int64 `(B,)`.
+    Bool `seen` `(B, L, L)` says which token attends to which; `arguments` has tokens or embeddings, and what else the
+    decoder needs, by its own names; `ends`, int64 `(B,)`: see `Context`.
     """
 
     seen: Tensor

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
-from pmg.models.language.compatibility import logits_of
+from pmg.models.language.compatibility import check_length, logits_of
 from pmg.models.language.context import Context
 from pmg.models.language.context_decoder import ContextDecoder
 from pmg.models.language.option_scoring import BatchedOptionTree, Question, pack_options
@@ -42,13 +42,9 @@ class LanguageModel(ContextDecoder):
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the states `(B, n, state_width)`, at `read_layers`, of multimodal tokens behind each history.
 
-        With a chat template they take the place of the answer: the end of the user's turn precedes them.
-
-        Args:
-            context: B histories.
-            embeds: `(B, n, width)` or `(n, width)`, shared by all histories. Differentiable.
-            prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that only
-                the multimodal tokens and the end of the turn attend to, not rotated. Differentiable.
+        With a chat template they take the place of the answer: the end of the user's turn precedes them. The tokens,
+        `(B, n, width)` or `(n, width)` for all histories, are differentiable; so is the late `prefix` `(layers, 2,
+        kv_heads, m, head_dim)`: keys and values, not rotated, that only they and the end of the turn attend to.
         """
         tokens = self.end_turn(embeds.expand(len(context), -1, -1))
         count = tokens.shape[1]
@@ -121,6 +117,7 @@ class LanguageModel(ContextDecoder):
         tokens = torch.tensor(self.token_ids(prompt + self.chat_template.assistant_prefix), dtype=torch.long)
         if not prompt:
             raise PmgError("text generation needs a prompt that isn't empty")
+        check_length(int(context.lengths.max()) + len(tokens) + max_new_tokens - 1, self.limit)
         config = self.model.generation_config
         ends = collect_end_tokens(None if config is None else config.eos_token_id, self.tokenizer.eos_token_id)
         rows: list[list[int]] = []

@@ -15,9 +15,8 @@ from pmg.domain import PmgError
 class Question:
     """A closed question behind a history, and its possible answers.
 
-    Attributes:
-        prompt: text between history and option, at least one token.
-        options: possible answers, each at least one token (most tokenizers want a leading space).
+    Each has at least one token: the prompt between history and option, and the options (most tokenizers want a leading
+    space).
     """
 
     prompt: str
@@ -120,10 +119,8 @@ class BatchedOptionTree:
     def score(self, states: Tensor, head: Callable[[Tensor], Tensor], rows_at_once: int = 1024) -> Tensor:
         """Returns the log-probability of each option, float32 `(B, most options)`; 0 where a tree has fewer.
 
-        Args:
-            states: last hidden states `(B, N, width)`.
-            head: gives logits over the vocabulary, `(S, width)` to `(S, V)`.
-            rows_at_once: S, states in one call of `head`, whose output is large.
+        States are the last hidden ones `(B, N, width)`; `head` turns `(S, width)` into logits `(S, V)`, at most
+        `rows_at_once` of them, since its output is large.
         """
         row, option, position, token = self.targets
         # each state once, also where several options begin at it

@@ -53,9 +53,8 @@ class TokenEncoder(ModelMixin, ConfigMixin):
     def forward(self, language_model: LanguageModel, inputs: Any) -> Tensor:
         """Returns the soft tokens `(B, n, D)` of B users, differentiable in the encoder's parameters.
 
-        Args:
-            language_model: frozen; an argument, so that checkpoints hold trained weights alone.
-            inputs: of B users, as the `pmg.training.encoder_inputs.EncoderInputs` of the same config selects them.
+        The language model is frozen, and an argument, so that checkpoints hold trained weights alone; inputs are those
+        that the `pmg.training.encoder_inputs.EncoderInputs` of the same config selects.
         """
         raise NotImplementedError
 

@@ -44,14 +44,7 @@ class ClipTexts(TextEncoder):
 
 
 class ClipScorer(nn.Module):
-    """Frozen dual encoder (Radford et al. 2021).
-
-    Args:
-        model: CLIP or SigLIP.
-        tokenizer: its tokenizer.
-        mean: mean of each channel in [0, 1], for normalisation.
-        std: standard deviation of each channel.
-    """
+    """Frozen dual encoder (Radford et al. 2021): CLIP or SigLIP, with the normalisation of its images' channels."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mean: list[float], std: list[float]

@@ -32,6 +32,8 @@ class Job:
         progress: share that is done, in [0, 1].
         results: so far, by name.
         error: one line, of a failed job.
+        stopped: set once it was cancelled.
+        work: what it does; None once it ended, with the pictures that it held.
     """
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -41,6 +43,7 @@ class Job:
     results: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
+    work: Callable[[Job], None] | None = None
 
     def report(self, step: str, progress: float) -> None:
         """Sets step and progress; CancelledError if the job was cancelled."""
@@ -58,14 +61,14 @@ class JobQueue:
 
     def __init__(self, largest: int = 8) -> None:
         self.largest = largest
-        self.waiting: queue.Queue[tuple[Job, Callable[[Job], None]]] = queue.Queue()  # cancelled ones, too
+        self.waiting: queue.Queue[Job] = queue.Queue()  # cancelled ones, too
         self.jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True, name="jobs").start()
 
     def add(self, work: Callable[[Job], None]) -> Job:
         """Adds a job at the end; PmgError if too many wait."""
-        job = Job()
+        job = Job(work=work)
         with self._lock:
             if sum(one.status == "waiting" for one in self.jobs.values()) >= self.largest:
                 raise PmgError(f"{self.largest} jobs are waiting already. Try again in a minute.")
@@ -73,7 +76,7 @@ class JobQueue:
             finished = [one.id for one in self.jobs.values() if one.status not in ("waiting", "running")]
             for old in finished[: max(0, len(finished) - KEPT)]:
                 del self.jobs[old]
-        self.waiting.put((job, work))
+        self.waiting.put(job)
         return job
 
     def find(self, code: str) -> Job:
@@ -97,12 +100,13 @@ class JobQueue:
         job = self.find(code)
         job.stopped.set()
         if job.status == "waiting":
-            job.status = "cancelled"
+            job.status, job.work = "cancelled", None
 
     def _run(self) -> None:
         while True:
-            job, work = self.waiting.get()
-            if job.stopped.is_set():
+            job = self.waiting.get()
+            work, job.work = job.work, None
+            if work is None or job.stopped.is_set():
                 continue
             job.status = "running"
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,7 +149,7 @@ class Studio:
 
     def nearest(self, target: str) -> list[str]:
         """Returns the titles that a target may mean: those with this keyword, then the nearest ones in meaning."""
-        own = normalize(self.pipe.pipeline.generator.text_encoder.encode([target]).pooled, dim=1)
+        own = normalize(self._texts.encode([target]).pooled, dim=1)
         near = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
         same = [title for title in self.titles if target.strip().lower() in self.keywords[title]]
         return list(dict.fromkeys([*same, *(self.titles[place] for place in near)]))[:NEAREST]
@@ -156,7 +157,14 @@ class Studio:
     @cached_property
     def _title_vectors(self) -> Tensor:
         """Unit vectors of the titles, `(N, D)`."""
-        return normalize(self.pipe.pipeline.generator.text_encoder.encode(self.titles).pooled, dim=1)
+        return normalize(self._texts.encode(self.titles).pooled, dim=1)
+
+    @cached_property
+    def _texts(self) -> Any:
+        """The generator's text encoder with a tokenizer of its own: a job may use the other at the same time."""
+        texts: Any = copy.copy(self.pipe.pipeline.generator.text_encoder)
+        texts.tokenizer = copy.deepcopy(texts.tokenizer)
+        return texts
 
     def generate(self, wish: Wish, job: Job) -> None:
         """Generates images for the user, without a preference, and for another user; each is shown once it is done.

@@ -214,9 +214,11 @@ def _read_file(path: Path) -> RaterAnswers:
 
 
 def _read_database(path: Path) -> list[RaterAnswers]:
+    # a journal is of a write that was killed, which only a writer can undo
+    mode = "rw" if path.with_name(f"{path.name}-journal").exists() else "ro"
     with (
         explain_database(path),
-        closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", BUSY_S, uri=True)) as connection,
+        closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", BUSY_S, uri=True)) as connection,
     ):
         raters = connection.execute("SELECT rater, survey, slot FROM raters").fetchall()
         rows = connection.execute("SELECT rater, task, value, seconds FROM answers").fetchall()

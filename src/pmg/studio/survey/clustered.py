@@ -14,15 +14,15 @@ from scipy.stats import t
 
 from pmg.evaluation.statistics import LEVEL
 
+ROUNDING = 1e-12  # what is smaller is no effect
+
 
 @dataclass(frozen=True)
 class Estimates:
     """Values of K methods with their uncertainty.
 
-    Attributes:
-        values: `(K,)`.
-        covariances: by rater and item, by rater, by item; `(3, K, K)`.
-        freedom: degrees of freedom of Student's distribution: the smaller number of clusters less one; 0: no interval.
+    Values `(K,)`; covariances by rater and item, by rater, by item, `(3, K, K)`; `freedom` of Student's distribution:
+    the smaller number of clusters less one; 0: no interval.
     """
 
     values: np.ndarray
@@ -33,13 +33,14 @@ class Estimates:
         """Returns mean, 95 % interval and two-sided p-value of a sum of the values with weights `(K,)`.
 
         The variance is the largest of the three: the two-way estimate may be smaller than one-way ones by chance.
+        Where all clusters say the same, what they say has no interval; rounding errors are no effect.
         """
-        mean = float(weights @ self.values)
         error = float(np.sqrt(max(0.0, *(weights @ one @ weights for one in self.covariances))))
-        if not self.freedom:
+        mean, error = (0.0 if abs(one) < ROUNDING else one for one in (float(weights @ self.values), error))
+        if not self.freedom or (mean and not error):
             return {"mean": mean, "low": np.nan, "high": np.nan, "p": np.nan}
         half = float(t.ppf((1 + LEVEL) / 2, self.freedom)) * error
-        p = float(2 * t.sf(abs(mean) / error, self.freedom)) if error else float(mean == 0)
+        p = float(2 * t.sf(abs(mean) / error, self.freedom)) if error else 1.0
         return {"mean": mean, "low": mean - half, "high": mean + half, "p": p}
 
     def value(self, method: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from functools import partial
 from math import comb
@@ -16,6 +17,7 @@ from pmg.configuration.portable import named_folders
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.builders import select_examples
+from pmg.orchestration.command_lines import override
 from pmg.orchestration.launcher import launch
 from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.run_folder import read_portable, replace_folders
@@ -76,7 +78,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
     from pmg.generation.records import RECORDS, read_images, read_records
     from pmg.studio.survey.design import Design
-    from pmg.studio.survey.materials import PAGE, build_content, choose_records, write_survey
+    from pmg.studio.survey.materials import KEY, PAGE, build_content, choose_records, read_survey, write_survey
 
     folder = str(settings.generate_run)
     plain, metrics = read_portable(folder, "generate")
@@ -93,9 +95,11 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     content, key = build_content(
         chosen, examples, data.images, images, whole, settings.texts, made=metrics["made"][RECORDS]
     )
+    if (run.folder / KEY).is_file() and read_survey(run.folder)["survey"] != key["survey"]:
+        raise PmgError(f"{run.folder} has a survey of other pictures, whose answers would be lost: name a new run_dir")
     run.begin()
     write_survey(run.folder, content, key)
-    print(f"page: {run.folder / PAGE}\nserve it: pmg-survey serve={run.folder}")
+    print(f"page: {run.folder / PAGE}\nserve it: {shlex.join(['pmg-survey', override('serve', run.folder)])}")
 
 
 def _serve(settings: SurveyConfig, run: Run) -> None:
@@ -103,6 +107,8 @@ def _serve(settings: SurveyConfig, run: Run) -> None:
     from pmg.studio import http_server
     from pmg.studio.survey.materials import build_server
 
+    if settings.delete or settings.export:
+        raise PmgError("export and delete need analyse=FOLDER, and no serve")
     app = build_server(Path(str(settings.serve)), settings.host)
     listener = http_server.bind(settings.host, settings.port)
     run.begin()
@@ -119,6 +125,8 @@ def _analyse(settings: SurveyConfig, run: Run) -> None:
     paths = [Path(str(path)) for path in listed]
     if missing := [path for path in paths if not path.exists()]:
         raise PmgError(f"analyse: {missing[0]} is neither a file nor a folder")
+    if settings.delete and settings.export:
+        raise PmgError("export and delete are two commands: the answers are exported first")
     if settings.delete:
         check_code(settings.delete)
         run.begin()
