@@ -126,18 +126,18 @@ def test_a_value_out_of_its_range_is_refused_as_such_by_a_finished_run(tmp_path,
 
 @pytest.mark.parametrize("error", [PmgError("there is no such file"), ValueError("a fault"), KeyboardInterrupt()])
 def test_a_finished_run_stays_finished_when_the_same_command_fails(tmp_path, error):
-    execute(config(tmp_path), "train", lambda cfg, run: 0.5)
+    execute(config(tmp_path), "pretrain", lambda cfg, run: 0.5)
     before = snapshot(tmp_path)
 
     def body(cfg, run):
         raise error
 
     with pytest.raises(RunFailedError):
-        execute(config(tmp_path, device="cuda:9"), "train", body)
+        execute(config(tmp_path, device="cuda:9"), "pretrain", body)
     after = snapshot(tmp_path)
     changed = {path.name for path in after if after[path] != before.get(path)}
-    assert changed <= ({"train.log"} if isinstance(error, ValueError) else set())
-    assert completed_metrics(config(tmp_path), "train")
+    assert changed <= ({"pretrain.log"} if isinstance(error, ValueError) else set())
+    assert completed_metrics(config(tmp_path), "pretrain")
 
 
 def test_an_unfinished_run_is_left_as_it_was_until_its_body_begins(tmp_path):
@@ -296,16 +296,17 @@ def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, comp
         types.append((cfg.language_model.dtype, cfg.trainer.precision))
 
     types: list = []
+    limited = "trainer.max_time=00:00:10:00"  # a completed run goes on
     for has in (True, False):
         monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda has=has: has)
-        execute(compose("train", "logger=none"), "train", body)
+        execute(compose("train", "logger=none", limited), "train", body)
     assert types == [("bfloat16", "bf16-mixed")] * 2
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["dtype"] == "bfloat16"
     with pytest.raises(RunFailedError):
-        execute(compose("train", "logger=none", "dtype=float32"), "train", body)
+        execute(compose("train", "logger=none", limited, "dtype=float32"), "train", body)
     assert 'dtype: "bfloat16" -> "float32"' in capsys.readouterr().err
-    assert completed_metrics(compose("train", "logger=none"), "train")
-    assert not completed_metrics(compose("train", "logger=none", "dtype=float32"), "train")
+    assert completed_metrics(compose("train", "logger=none", limited), "train")
+    assert not completed_metrics(compose("train", "logger=none", limited, "dtype=float32"), "train")
 
 
 def test_roles_are_all_used():
