@@ -68,7 +68,7 @@ class LastCheckpoint(AtomicCheckpoint):
     ) -> None:
         """Saves if the interval is over, at the end of a step behind which there is no validation."""
         done = batch_idx + 1
-        validated = trainer.enable_validation and done % trainer.val_check_batch == 0
+        validated = trainer.enable_validation and done % (trainer.val_check_batch or done + 1) == 0  # None: by time
         if done % trainer.accumulate_grad_batches == 0 and not validated:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
