@@ -101,7 +101,6 @@ def test_clicks_are_as_drawn_where_the_finish_is_said_but_for_a_share(data, conf
         assert abs(sum(same) / len(same) - shown) < 0.2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channel", ["split", "conflict"])
 def test_users_whose_history_lacks_the_artist_click_all_the_same(data, config, channel, monkeypatch):
     chats = changed(data, config, channel, mixed=1.0)
@@ -113,6 +112,7 @@ def test_users_whose_history_lacks_the_artist_click_all_the_same(data, config, c
     assert example.labels["mixed"] == "no"
 
 
+@pytest.mark.slow
 def test_an_earlier_wish_comes_before_the_one_that_counts(data, config):
     """In messages of their own or in one; words of the pictures are said only as what was liked before."""
     talk, found = changed(data, config, "conflict", likes=6, dislikes=0, distractors=0), 0

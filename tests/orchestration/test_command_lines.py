@@ -68,7 +68,10 @@ def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
     )
 
 
-@pytest.mark.parametrize("folder", ["out/sees=both,seed=0", "run (2)", "it's", "a\\'b", "plain/run-1", "end\\", "{x}"])
+@pytest.mark.parametrize(
+    "folder",
+    ["out/sees=both,seed=0", "run (2)", "it's", "a\\'b", "plain/run-1", "end\\", "{x}", "café", "~/x", "2024", "null"],
+)
 def test_folders_of_any_name_can_be_given_again(folder):
     (given,) = OverridesParser.create().parse_overrides([override("run_dir", folder)])
     assert given.value() == folder

@@ -80,8 +80,8 @@ def _signs(count: int, seed: int) -> np.ndarray:
     if 2**count <= RESAMPLES:
         swapped = np.arange(2**count)[:, None] >> np.arange(count) & 1
     else:
-        swapped = np.random.default_rng(seed).integers(2, size=(RESAMPLES, count))
-    return (1 - 2 * swapped).astype(np.int8)
+        swapped = np.random.default_rng(seed).integers(2, size=(RESAMPLES, count), dtype=np.int8)
+    return 1 - 2 * swapped.astype(np.int8)
 
 
 def limits(samples: np.ndarray) -> tuple[float, float]:
@@ -140,7 +140,8 @@ def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     if len(a) > MANY:
         return float(np.nan_to_num(ttest_rel(a, b).pvalue, nan=1.0))  # not a number where all are equal
     differences, signs = a - b, _signs(len(a), seed)
-    sums, observed, rounding = signs @ differences, differences.sum(), 1e-12 * np.abs(differences).sum()
+    sums = np.concatenate([signs[start : start + CHUNK] @ differences for start in range(0, len(signs), CHUNK)])
+    observed, rounding = differences.sum(), 1e-12 * np.abs(differences).sum()
     rarer = min((sums >= observed - rounding).sum(), (sums <= observed + rounding).sum())
     drawn = 2 ** len(a) > RESAMPLES  # then what is observed counts as one more, see Phipson & Smyth (2010)
     return float(min(1.0, 2 * (rarer + drawn) / (len(signs) + drawn)))

@@ -27,6 +27,8 @@ DEFAULT_DATA = "looks"
 """The option of ``data`` that ``pmg-app`` has by itself."""
 REAL_USERS = "real_users"
 """The experiment that trains on data of real users."""
+KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
+"""What Hydra reads as a value of another kind than a text."""
 OVERLAYS = {"experiment", "debug"}
 """Groups that are no keys of a config."""
 
@@ -98,7 +100,7 @@ def resume_command(command: str, folder: Path, overrides: Sequence[str]) -> str:
 def override(key: str, value: object) -> str:
     """Returns an override of the command line, its value in quotes where it has characters of Hydra's grammar."""
     text = str(value)
-    if re.fullmatch(r"[\w./+@%:~-]+", text):
+    if re.fullmatch(r"[A-Za-z0-9_./+@%:-]+", text) and not KINDS.fullmatch(text):
         return f"{key}={text}"
     quoted = re.sub(r"\\*(?='|$)", lambda found: found[0] * 2, text).replace("'", "\\'")
     return f"{key}='{quoted}'"

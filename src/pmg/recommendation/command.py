@@ -11,7 +11,7 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
-from pmg.orchestration.command_lines import override_root
+from pmg.orchestration.command_lines import override, override_root
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
@@ -115,8 +115,11 @@ def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], m
     whole = ["split_sizes.test=null", "targets.test=null", "balance/weights=one"]
     here = display_path(folder)
     pictures = here.with_name(f"{here.name}_pictures")
-    made = ["data=pairs", *inner, f"data.file={here}/{CANDIDATES}", f"method={method}", *whole, f"run_dir={pictures}"]
-    read = [*kept, f"pictures.run={pictures}", f"pictures.candidates={here}", f"run_dir={here}_with_pictures"]
+    named = override("data.file", here / CANDIDATES), override("run_dir", pictures)
+    made = ["data=pairs", *inner, named[0], f"method={method}", *whole, named[1]]
+    again = here.with_name(f"{here.name}_with_pictures")
+    folders = {"pictures.run": pictures, "pictures.candidates": here, "run_dir": again}
+    read = [*kept, *(override(key, folder) for key, folder in folders.items())]
     return [shlex.join(["pmg-generate", *made]), shlex.join(["pmg-recommend", *read])]
 
 

@@ -44,7 +44,7 @@ def read_candidates(file: str | Path) -> dict[str, Candidates]:
     try:
         return {user: Candidates(**values) for user, values in json.loads(Path(file).read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        what = f"name the {CANDIDATES} of a run of pmg-recommend"
+        what = f"data.file names the {CANDIDATES} of a run of pmg-recommend, pictures.candidates its folder"
         raise PmgError(f"{file} can't be read ({type(error).__name__}): {what}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from collections.abc import Mapping
 from datetime import timedelta
@@ -76,6 +77,7 @@ class LastCheckpoint(AtomicCheckpoint):
         """Saves what came of the validation: a resumed training doesn't repeat it."""
         if trainer.state.fn == "fit" and not (trainer.fast_dev_run or trainer.sanity_checking):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+            self._last_time_checked = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the final state, unless an interval ended there."""

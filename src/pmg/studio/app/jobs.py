@@ -33,7 +33,7 @@ class Job:
         results: so far, by name.
         error: one line, of a failed job.
         stopped: set once it was cancelled.
-        work: what it does; None once it ended, with the pictures that it held.
+        work: what it will do, with the pictures that it holds; None once it began or was cancelled.
     """
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -120,3 +120,4 @@ class JobQueue:
                 log.exception("a job failed")
                 job.error = f"the generation failed ({type(error).__name__}). The log has the reason."
                 job.status = "failed"
+            del work  # with the pictures that it holds

@@ -96,7 +96,9 @@ def _make(settings: SurveyConfig, run: Run) -> None:
         chosen, examples, data.images, images, whole, settings.texts, made=metrics["made"][RECORDS]
     )
     if (run.folder / KEY).is_file() and read_survey(run.folder)["survey"] != key["survey"]:
-        raise PmgError(f"{run.folder} has a survey of other pictures, whose answers would be lost: name a new run_dir")
+        raise PmgError(
+            f"{run.folder} has another survey (pictures, texts, design), whose answers would be lost: name a new run_dir"
+        )
     run.begin()
     write_survey(run.folder, content, key)
     print(f"page: {run.folder / PAGE}\nserve it: {shlex.join(['pmg-survey', override('serve', run.folder)])}")
