@@ -97,7 +97,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     )
     if (run.folder / KEY).is_file() and read_survey(run.folder)["survey"] != key["survey"]:
         raise PmgError(
-            f"{run.folder} has another survey (pictures, texts, design), whose answers would be lost: name a new run_dir"
+            f"{run.folder} has another survey (its pictures or texts), whose answers would be lost: name a new run_dir"
         )
     run.begin()
     write_survey(run.folder, content, key)
