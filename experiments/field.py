@@ -176,7 +176,11 @@ def figure() -> None:
         values = {name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in results.items()}
         for name in rank_methods(values, lower_is_better=True):
             arms.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
-        taken = {name: costs.methods[name] for name, one in results.items() if costs and not one.bound}
+        taken = {
+            name: costs.methods[name]
+            for name, one in results.items()
+            if costs and name in costs.methods and not one.bound
+        }
         draw_costs(axis, {name: (one["read"] + one["draw"], values[name].mean()) for name, one in taken.items()})
         axis.set(
             title=channel, xlabel="seconds a user, alone on one thread", ylabel="LPIPS to truth (lower is better)"
