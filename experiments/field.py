@@ -28,6 +28,7 @@ from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
 from pmg.generation.records import Record, read_images, read_records
+from pmg.generation.selection import pareto_front
 from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
 from pmg.reporting.figures import draw_arms, panels, save
@@ -197,10 +198,8 @@ def draw_costs(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
     if "pmg" in points:
         axis.scatter(*points["pmg"], color="C1", zorder=3, label="pmg")
         axis.legend(fontsize=7)
-    front: dict[str, tuple[float, float]] = {}
-    for name, point in sorted(points.items(), key=lambda one: one[1]):
-        if not front or point[1] < min(lpips for _, lpips in front.values()):
-            front[name] = point
+    names = [list(points)[place] for place in pareto_front([(-seconds, -lpips) for seconds, lpips in points.values()])]
+    front = {name: points[name] for name in sorted(names, key=points.__getitem__)}
     axis.step(*zip(*front.values(), strict=True), where="post", color="C0", linewidth=1)
     named: list[float] = []
     for name, point in front.items():  # those that differ, above and below the line by turns

@@ -88,9 +88,9 @@ def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder):
         tiny_language_model(), scenario, NoCache(), "tiny", budget, text_encoder=text_encoder
     )
     example = Example("e", "u", (), Item("a", "a", "dog"), (), {}, chat)
-    assert extractor.extract([example], {}, [choose], progress=iter).keywords(choose)[0].words == ("pixel art",)
+    assert extractor.extract([example], {}, [choose]).keywords(choose)[0].words == ("pixel art",)
     both = replace(example, history=(Interaction(Item("b", "b", "cat")),))
-    words = extractor.extract([both], {"b": "a caption"}, [choose], progress=iter).keywords(choose)[0].words
+    words = extractor.extract([both], {"b": "a caption"}, [choose]).keywords(choose)[0].words
     assert words[0] == "pixel art"
     assert len(words) == len(scenario.attributes)  # the others are decoded from what was clicked
 

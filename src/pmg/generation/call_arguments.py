@@ -286,9 +286,9 @@ def read_scales(scales: Scales, guidance_scale: float | Mapping[str, float] | No
     """
     if guidance_scale is None:
         return scales
-    together = dict.fromkeys(("target", "keywords", "soft"), guidance_scale) | (
-        {"negative": 0} if isinstance(guidance_scale, Real) and guidance_scale == 1 else {}
-    )
+    together = dict.fromkeys(("target", "keywords", "soft"), guidance_scale)
+    if isinstance(guidance_scale, Real) and guidance_scale == 1:
+        together["negative"] = 0.0
     changes: Mapping[str, Any] = guidance_scale if isinstance(guidance_scale, Mapping) else together
     names = asdict(scales)
     for name, value in changes.items():

@@ -96,7 +96,7 @@ def describe_image(
         **lists,
         "seed": request.seed,
         "candidates": [asdict(candidate) for candidate in candidates],
-        "strength": None if request.start is None else request.strength,
+        "strength": None if request.start is None else float(request.strength),
     }
 
 

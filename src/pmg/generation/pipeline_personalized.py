@@ -247,7 +247,7 @@ class PersonalizedPipeline:
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
         rows = range(len(targets)) if len(users) > 1 else [0] * len(targets)
         requests = [
-            replace(self._request(preferences[row], item, alpha), start=start, strength=float(strength))
+            replace(self._request(preferences[row], item, alpha), start=start, strength=strength)
             for row, item, start in zip(rows, targets, starts, strict=True)
         ]
         repeated = [request for request in requests for _ in range(num_images_per_prompt)]
@@ -296,7 +296,7 @@ class PersonalizedPipeline:
         else:
             request = self._request(preference, item, None)
         (start,) = read_starts(image, strength, 1, self.pipeline.generator)
-        request = replace(request, seed=seed, start=start, strength=float(strength))
+        request = replace(request, seed=seed, start=start, strength=strength)
         pipeline = self.pipeline.with_pairs(pairs)
         with torch.no_grad():
             images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))

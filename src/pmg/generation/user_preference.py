@@ -62,7 +62,7 @@ def extract_preference(
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     with no_bars():
-        extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
+        extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels)
         (tokens,) = encoder.encode(extractor.language_model, inputs(extracted, [example], images))
     (against,), (keywords,) = extracted.negative(decoding), extracted.keywords(decoding)
     avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)

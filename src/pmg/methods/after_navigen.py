@@ -18,7 +18,7 @@ from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
 
 @dataclass(frozen=True)
 class WrittenPrompt(KeywordSource):
-    """What the language model writes behind a history; `question` stands between history and answer."""
+    """What the language model writes behind a history; `question` is the text between the two."""
 
     question: str
     max_new_tokens: Count = 24

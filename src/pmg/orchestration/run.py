@@ -133,10 +133,10 @@ def execute(
         try:
             allow_plugins(cfg)
             run.stated = take_out(cfg, command, run.overrides)
-            limited = OmegaConf.select(cfg, "trainer.max_time")  # given again, it goes on
+            limited = OmegaConf.select(cfg, "trainer.max_time")  # the same command continues it
             if command == "train" and not limited and (completed := completed_metrics(cfg, command)):
                 print(display_path(run.folder), flush=True)
-                return completed["result"]  # a training that stopped early would go on
+                return completed["result"]  # a training that stopped early would continue
             record = _open_record(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)

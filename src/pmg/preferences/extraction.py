@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from pmg.cache import Cache
@@ -35,8 +35,6 @@ from pmg.progress import track
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
 
 log = logging.getLogger(__name__)
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
-SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
 
 
 class HistoryWriter:
@@ -144,7 +142,7 @@ class PreferenceExtractor(TargetExtractor):
     def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
         decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, pixels: Pixels | None = None,
-        progress: Progress = SHOW_PROGRESS, prefill: bool = True,
+        prefill: bool = True,
     ) -> ExtractedPreferences:  # fmt: skip
         """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
@@ -154,7 +152,6 @@ class PreferenceExtractor(TargetExtractor):
             decodings: decode the keywords of the likes, each distinct one once.
             dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
             pixels: returns the images of items whose captions are pictures, for language models that see.
-            progress: iterates over chunks of profiles and displays how many are read; ``iter`` displays nothing.
             prefill: whether contexts are computed now, for who reads them more than once; else when they are read.
 
         Returns:
@@ -170,7 +167,7 @@ class PreferenceExtractor(TargetExtractor):
         disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
         pictures, writer = self._pictures(firsts, captions, pixels), HistoryWriter(self.language_model, self.scenario)
         chunks = [firsts[start : start + ENTRY] for start in range(0, len(firsts), ENTRY)]
-        for chunk in progress(chunks):
+        for chunk in track(chunks, "Reading histories"):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts

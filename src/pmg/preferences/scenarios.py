@@ -21,9 +21,9 @@ TURN_PLACES = ("speaker", "text")
 class Attribute:
     """A question to the language model with its possible answers.
 
-    `question` stands between history and answer, without a space at its end. `options`, which become keywords of the
-    prompt, are empty for an open attribute, which needs a decoding that generates text; `example` is a typical answer
-    in free text, e.g. ``"warm brown, cream"``.
+    `question` is the text between history and answer, without a space at its end. `options`, which become keywords of
+    the prompt, are empty for an open attribute, which needs a decoding that generates text; `example` is a typical
+    answer in free text, e.g. ``"warm brown, cream"``.
     """
 
     question: str

@@ -110,13 +110,13 @@ def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], m
     """
     from pmg.recommendation.pairs import CANDIDATES
 
-    kept = [override for override in overrides if override_root(override) != "run_dir"]
-    inner = [*data, *(override for override in kept if override_root(override) in ("paths", "plugins"))]
+    kept = [text for text in overrides if override_root(text) != "run_dir"]
+    inner = [*data, *(text for text in kept if override_root(text) in ("paths", "plugins"))]
     whole = ["split_sizes.test=null", "targets.test=null", "balance/weights=one"]
     here = display_path(folder)
     pictures = here.with_name(f"{here.name}_pictures")
-    named = override("data.file", here / CANDIDATES), override("run_dir", pictures)
-    made = ["data=pairs", *inner, named[0], f"method={method}", *whole, named[1]]
+    candidates, into = override("data.file", here / CANDIDATES), override("run_dir", pictures)
+    made = ["data=pairs", *inner, candidates, f"method={method}", *whole, into]
     again = here.with_name(f"{here.name}_with_pictures")
     folders = {"pictures.run": pictures, "pictures.candidates": here, "run_dir": again}
     read = [*kept, *(override(key, folder) for key, folder in folders.items())]

@@ -21,7 +21,7 @@ class Quantized:
     """Latents in place of which entries of a codebook are decoded.
 
     Gradients of the entries `(B, C, h, w)` are those of the latents; `codes` are their numbers, int64 `(P,)`. The
-    squared distance to the latents stands twice: as `codebook` it moves the entries, as `commitment` the latents
+    squared distance to the latents is given twice: as `codebook` it moves the entries, as `commitment` the latents
     alone.
     """
 
