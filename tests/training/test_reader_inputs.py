@@ -87,6 +87,17 @@ def test_a_reader_reads_sentences_beside_the_language_model_s_states(shop, text_
     assert moved[0] > 1e-5 > moved[1]
 
 
+def test_a_reader_of_no_picture_reads_text_alone(shop, tmp_path):
+    examples, language_model = shop.examples("train", 2, 1), tiny_language_model()
+    written = WrittenHistories(["likes dots", "likes rain"], language_model, Cache(tmp_path), "tiny", no_pictures)
+    extracted = ExtractedPreferences([example.profile for example in examples], None, {}, {}, written)
+    readings = ReadHistories(Colours(), (0, 1), 0)(extracted, examples, shop.images).select([0, 1])
+    assert readings.present.shape == (2, 0)
+    model = build_reader(language_model, torch.randn(50, 12), readings, width=32, layers=1)
+    first, second = model(None, readings)
+    assert (first - second).abs().max() > 1e-5
+
+
 def test_where_nobody_wrote_anything_sentences_keep_their_width(shop, text_encoder):
     _, readings = read(shop, text_encoder, [], [])
     assert readings.select([0, 1]).sentences.shape == (2, 0, 32)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pmg.configuration.instantiate import built_class
-from pmg.configuration.ranges import Count, CountOrZero
+from pmg.configuration.ranges import CountOrZero
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.models.diffusion.interfaces import PromptEncoder
@@ -72,13 +72,13 @@ class ReadHistories:
         layers: of the language model, whose states are read; 0: its word embeddings, which name things in words that
             training didn't have, where those behind layers say what is wanted of them. None of them: sentences alone
             are read, a control without a language model.
-        pictures: most pictures a user, the latest.
+        pictures: most pictures a user, the latest; 0: none, so that text alone is read, captions among it.
         text_encoder: whose vectors of users' sentences are read, too; None: none are.
     """
 
     tower: PictureTower
     layers: Sequence[CountOrZero] = (0, 16)
-    pictures: Count = 12
+    pictures: CountOrZero = 12
     text_encoder: PromptEncoder | None = None
     needs_contexts: ClassVar[bool] = False
 
@@ -104,7 +104,8 @@ class ReadHistories:
         PmgError if there are items, and none of them has a picture; the language model has no such layer; or neither a
         layer nor a text encoder is named.
         """
-        histories = latest_pictures(extracted, examples, images, self.pictures)
+        most, none = self.pictures, [[] for _ in extracted.profiles]
+        histories = latest_pictures(extracted, examples, images, most) if most else none
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         encoder, profiles, written, sentences = self.text_encoder, extracted.profiles, extracted.written, None
