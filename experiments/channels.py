@@ -3,6 +3,7 @@
 python experiments/channels.py outputs/channels --split validation
 python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=*
 python experiments/channels.py outputs/channels --untrained  # outputs/channels/untrained, a language model
+python experiments/channels.py outputs/channels --captions --split test  # a ridge regression from captions' words, no more
 
 First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
 soft tokens are kept in files that `method=stored` draws. What a ridge is made of is chosen on validation users.
@@ -50,6 +51,7 @@ from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+CAPTION_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 MESSAGES = HERE / "reader" / "messages.jsonl"
 WRITERS = ("data.looks.users.seed=1", "data.mixed=0", "split_sizes.test=330",
            f"data.conversations.file={MESSAGES}")  # fmt: skip
@@ -70,6 +72,8 @@ class World:
         """The command's config."""
         chosen = {"all": [], "messages": ["data.channel=conflict", *WRITERS]}
         chosen |= {said_by: ["data.channel=split", f"data.said_by={said_by}"] for said_by in NOT_OWN}
+        if self.channel == "captions":
+            return pmg.compose("train", ["experiment=channel_encoders_captions"])
         own = chosen.get(self.channel, [f"data.channel={self.channel}"])
         return pmg.compose("train", ["experiment=channel_encoders", *own])
 
@@ -127,6 +131,17 @@ class World:
     def options(self) -> list[list[str]]:
         """Returns the options of each attribute of the scenario."""
         return [list(one["options"]) for one in self.config.scenario.attributes.values()]
+
+    def captions(self) -> list[list[str]]:
+        """Returns the captions of each user's liked pictures, oldest first; each picture is described once."""
+        captioner = pmg.instantiate(self.config.captioner)
+        items = list({item.id: item for user in self.users for item in user[0].liked}.values())
+        captions: dict[str, str] = {}
+        for start in track(range(0, len(items), 64), f"{self.split}: captions"):
+            part = items[start : start + 64]
+            pixels = self.data.images.pixels(self.data.images.rows(part))
+            captions.update(zip((item.id for item in part), captioner(part, pixels), strict=True))
+        return [[captions[item.id] for item in user[0].liked] for user in self.users]
 
     def described(self) -> Tensor:
         """Returns one-hot the option of each attribute that describes a true image, `(U, options)`: as training."""
@@ -332,6 +347,44 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
             explained = {name: round(1 - float(np.mean(values)), 3) for name, values in left.items()}
             print(world.channel, explained, chosen[1:])
     return found
+
+
+def fit_captions(into: Path, split: str) -> None:
+    """Fits style tokens on words of captions by a ridge regression; writes soft tokens of a split's users.
+
+    It reads in what share of the captions of a user's liked pictures each part and each word is. The penalty is chosen
+    on validation users.
+    """
+    train, validation, asked = (World(name, "captions") for name in ("train", "validation", split))
+    said = train.captions()
+    known = sorted({gram for own in said for caption in own for gram in _caption_grams(caption)})
+
+    def shares(captions: Sequence[Sequence[str]]) -> Tensor:
+        """Returns the share of each user's captions that have each part or word, `(U, K)`; 0 for who has none."""
+        place, found = {gram: number for number, gram in enumerate(known)}, torch.zeros(len(captions), len(known))
+        for row, own in enumerate(captions):
+            for gram in (gram for caption in own for gram in _caption_grams(caption) if gram in place):
+                found[row, place[gram]] += 1 / len(own)
+        return found
+
+    outputs = train.accepted()
+    variance = (outputs - outputs.mean(0)).square().sum(1).mean()
+    ridges, seen = fit_ridges(shares(said), outputs, CAPTION_PENALTIES), shares(validation.captions())
+    errors = [float((ridge(seen) - validation.exact).square().sum(1).mean() / variance) for ridge in ridges]
+    best = errors.index(min(errors))
+    tokens = ridges[best](shares(asked.captions()))
+    left = float((tokens - asked.exact).square().sum(1).mean() / variance)
+    print(
+        f"penalty {CAPTION_PENALTIES[best]}: explained {1 - errors[best]:.3f} (validation), {1 - left:.3f} ({split})"
+    )
+    firsts = [user[0] for user in asked.users]
+    stored = {one.profile: row.view(4, -1).contiguous() for one, row in zip(firsts, tokens, strict=True)}
+    save_file(stored, into / f"ridge-{split}-captions.safetensors")
+
+
+def _caption_grams(caption: str) -> set[str]:
+    """Returns the parts of a caption and its words."""
+    return {*caption_parts(caption), *_words(caption)}
 
 
 @lru_cache
@@ -685,9 +738,13 @@ if __name__ == "__main__":
         "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED/evaluate"
     )
     parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
+    parser.add_argument("--captions", action="store_true", help="fit the ridge regression from captions, no more")
     options = parser.parse_args()
     if options.untrained:
         write_untrained(options.into / "untrained")
+        parser.exit()
+    if options.captions:
+        fit_captions(options.into, options.split)
         parser.exit()
     main(options.into, options.split, options.runs)
     if options.record:
