@@ -3,7 +3,7 @@
 python experiments/channels.py outputs/channels --split validation
 python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=*
 python experiments/channels.py outputs/channels --untrained  # outputs/channels/untrained, a language model
-python experiments/channels.py outputs/channels --captions --split test  # a ridge regression from captions' words, no more
+python experiments/channels.py outputs/channels --captions --split test  # a ridge from captions' words
 
 First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
 soft tokens are kept in files that `method=stored` draws. What a ridge is made of is chosen on validation users.
@@ -375,7 +375,7 @@ def fit_captions(into: Path, split: str) -> None:
     tokens = ridges[best](shares(asked.captions()))
     left = float((tokens - asked.exact).square().sum(1).mean() / variance)
     print(
-        f"penalty {CAPTION_PENALTIES[best]}: explained {1 - errors[best]:.3f} (validation), {1 - left:.3f} ({split})"
+        f"penalty {CAPTION_PENALTIES[best]}: explained {1 - errors[best]:.3f} of validation, {1 - left:.3f} of {split}"
     )
     firsts = [user[0] for user in asked.users]
     stored = {one.profile: row.view(4, -1).contiguous() for one, row in zip(firsts, tokens, strict=True)}

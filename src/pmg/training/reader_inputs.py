@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pmg.configuration.instantiate import built_class
 from pmg.configuration.ranges import CountOrZero
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example
+from pmg.domain import Example, Interaction
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
@@ -104,8 +104,9 @@ class ReadHistories:
         PmgError if there are items, and none of them has a picture; the language model has no such layer; or neither a
         layer nor a text encoder is named.
         """
-        most, none = self.pictures, [[] for _ in extracted.profiles]
-        histories = latest_pictures(extracted, examples, images, most) if most else none
+        histories: list[list[Interaction]] = [[] for _ in extracted.profiles]
+        if self.pictures:
+            histories = latest_pictures(extracted, examples, images, self.pictures)
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         encoder, profiles, written, sentences = self.text_encoder, extracted.profiles, extracted.written, None
