@@ -17,7 +17,7 @@ from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.families.flux2_klein import Flux2Klein
 from pmg.families.qwen_image_edit import QwenImageEdit
 from pmg.methods.references import LikedPictures
-from pmg.models.diffusion.conditioning import References, join
+from pmg.models.diffusion.conditioning import ReferenceLatents, join
 from pmg.models.diffusion.reference_images import encode_prompts, encode_references
 from pmg.models.diffusion.sequences import pack
 from pmg.models.tiny_models import tiny_generator, tiny_text_encoder
@@ -74,7 +74,7 @@ def noise(generator, count):
 
 
 def branches(generator, *users):
-    references = References.of([user.latents for user in users])
+    references = ReferenceLatents.of([user.latents for user in users])
     texts = (encode_prompts(generator, [text] * len(users), users) for text in ("", PROMPT))
     return [replace(join(text), references=references) for text in texts]
 

@@ -19,7 +19,7 @@ from pmg.preferences.stated import own_messages
 TILE = 128  # pixels a side of an image
 MARGIN, GAP = 28, 10  # pixels
 LABEL_WIDTH = 190
-THUMB, THUMB_GAP, THUMB_COLUMNS = 40, 4, 4
+THUMB, THUMB_GAP, THUMB_COLUMNS, THUMB_LINES = 40, 4, 4, 3  # of the history: twelve pictures
 STRIP = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP  # pixels, width of the history
 SAID_WIDTH, SAID_LINES = 230, 9  # of a conversation
 HEADER = 34
@@ -133,7 +133,7 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
     pen.text((MARGIN, y + 4), _fit(row.target, 17, LABEL_WIDTH), INK, _font(17))
     for number, text in enumerate(_wrap(row.text, 13, LABEL_WIDTH)[:4]):
         pen.text((MARGIN, y + 32 + 18 * number), text, GREY, _font(13))
-    shown = row.history[-3 * THUMB_COLUMNS :]
+    shown = row.history[-THUMB_LINES * THUMB_COLUMNS :]
     for number, picture in enumerate(_pictures(shown, THUMB) if len(shown) else ()):
         line, column = divmod(number, THUMB_COLUMNS)
         x = MARGIN + LABEL_WIDTH + GAP + column * (THUMB + THUMB_GAP)

@@ -32,7 +32,7 @@ class FixedAlpha:
 
 @dataclass(frozen=True)
 class ConfidentAlpha(FixedAlpha):
-    """Alpha times the mean probability of the keywords, so that uncertain keywords have a small weight.
+    """Alpha times the mean probability of the keywords, so that uncertain ones count little in the selection.
 
     Scores are log-probabilities; keywords without scores (counted, or the true taste) have probability 1. `alpha` is
     the value for probability 1, in [0, 1].

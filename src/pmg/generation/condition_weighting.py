@@ -1,4 +1,4 @@
-"""How a weight acts on a block of the condition."""
+"""How a weight acts on a block of the condition; `Pipeline.weigh` gives it, a candidate's (w_p, w_t)."""
 
 from __future__ import annotations
 

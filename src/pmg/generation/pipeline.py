@@ -19,7 +19,7 @@ from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Method, Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
-from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
+from pmg.models.diffusion.conditioning import Block, Condition, ReferenceLatents, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
@@ -211,7 +211,7 @@ class Pipeline:
         if not images:
             return joined
         # all branches see them, as in diffusers' pipelines
-        references = References.of([each.latents for each in images]).repeat(len(self.pairs))
+        references = ReferenceLatents.of([each.latents for each in images]).repeat(len(self.pairs))
         return [replace(condition, references=references) for condition in joined]
 
     def _negative(self, requests: Sequence[Request]) -> Condition:

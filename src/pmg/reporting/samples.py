@@ -45,7 +45,7 @@ class Reference:
     titles: str = ""
 
 
-class References:
+class ReferenceReader:
     """Reads references of runs; runs with equal data and counts share what is read."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts, factors: Factor
     images = max(1, len(artifacts.records) * (methods + 2))  # of a user of each run: history and truth, too
     users = max(1, min(MOST_USERS, BUDGET // images))
     found = progress(list(artifacts.records.items()), "Collecting samples")
-    references = References()
+    references = ReferenceReader()
     return [
         build_grid(_title(runs[number], factors), folder, records, users, references)
         for number, (folder, records) in found
@@ -160,7 +160,7 @@ def _title(run: RunFolder, factors: Factors) -> str:
     return ": ".join(filter(None, (run.name, ", ".join(f"{short(key)} = {value}" for key, value in pairs))))
 
 
-def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, references: References) -> Grid:
+def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, references: ReferenceReader) -> Grid:
     """The first examples of a run, one a user; the choice looks at no result."""
     own = [record for record in records if record.control == "own"]
     first: dict[str, str] = {}

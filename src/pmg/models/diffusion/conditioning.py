@@ -103,7 +103,7 @@ class SoftBlock(Block):
 
 
 @dataclass(frozen=True)
-class References:
+class ReferenceLatents:
     """Reference images that a generator sees beside the text.
 
     Latents `(B, R, C, h, w)` are zero where there are fewer than R; bool `mask` `(B, R)` is true where there is one;
@@ -114,14 +114,14 @@ class References:
     mask: Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[Tensor]) -> References:
+    def of(cls, rows: Sequence[Tensor]) -> ReferenceLatents:
         """Returns B rows of latents `(R_i, C, h, w)`, padded to the longest."""
         counts = torch.tensor([len(row) for row in rows])
         return cls(pad_sequence(list(rows), batch_first=True), torch.arange(int(counts.max())) < counts[:, None])
 
-    def repeat(self, times: int) -> References:
+    def repeat(self, times: int) -> ReferenceLatents:
         """Returns each row `times` times in succession."""
-        return References(self.latents.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
+        return ReferenceLatents(self.latents.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Condition:
     bias: Tensor | None = None
     soft_mean: Tensor | None = None
     target_length: Tensor | None = None
-    references: References | None = None
+    references: ReferenceLatents | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -156,7 +156,7 @@ class Condition:
         )
         length = None if self.target_length is None else self.target_length.to(device)
         images = self.references
-        moved = None if images is None else References(images.latents.to(device, dtype), images.mask.to(device))
+        moved = None if images is None else ReferenceLatents(images.latents.to(device, dtype), images.mask.to(device))
         return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean, length, moved)
 
     def pooled_with_soft_mean(self) -> Tensor:
@@ -199,10 +199,10 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     )  # fmt: skip
 
 
-def _stack_references(parts: Sequence[References]) -> References | None:
+def _stack_references(parts: Sequence[ReferenceLatents]) -> ReferenceLatents | None:
     if not parts:
         return None
-    return References(torch.cat([part.latents for part in parts]), torch.cat([part.mask for part in parts]))
+    return ReferenceLatents(torch.cat([part.latents for part in parts]), torch.cat([part.mask for part in parts]))
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:

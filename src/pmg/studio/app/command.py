@@ -35,9 +35,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         scenario = instantiate(cfg.scenario) if cfg.scenario else None
         pipe = PersonalizedPipeline.from_pretrained(folder, cfg.device, f"{cfg.paths.cache_dir}", scenario=scenario)
         pipe.set_progress_bar_config(disable=True)
-        studio = Studio(
-            pipe, instantiate(cfg.data), cfg.users, cfg.pictures, list(cfg.preference_weights), cfg.seed or 0
-        )
+        weights, seed = list(cfg.preference_weights), cfg.seed or 0
+        studio = Studio(pipe, instantiate(cfg.data), cfg.users, cfg.pictures, weights, seed, alpha=cfg.alpha)
         app = build_app(studio, cfg.host, cfg.waiting)
     print(f"app: {http_server.address(listener)} (Ctrl-C ends it)", flush=True)
     http_server.serve(app, listener)

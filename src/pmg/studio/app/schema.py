@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from pmg.configuration.keys import RunConfig, execution, key
-from pmg.configuration.ranges import Count, CountOrZero, NotNegative
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
 
 
 @dataclass
@@ -26,6 +26,7 @@ class AppConfig(RunConfig):
         users: number of users to choose from.
         pictures: number of pictures to choose from, beside those of the users.
         preference_weights: preference weights of the candidates.
+        alpha: where the slider between target and taste begins.
     """
 
     device: str = execution("auto")
@@ -38,3 +39,4 @@ class AppConfig(RunConfig):
     users: int = key(8, Count)
     pictures: int = key(48, CountOrZero)
     preference_weights: Any = key(None, list[NotNegative])
+    alpha: float = key(0.5, Fraction)

@@ -80,9 +80,10 @@ class Studio:
     """
 
     def __init__(
-        self, pipe: PersonalizedPipeline, data: Dataset, users: int, pictures: int, weights: Sequence[float], seed: int
-    ) -> None:
-        self.pipe, self.store = pipe, data.images
+        self, pipe: PersonalizedPipeline, data: Dataset, users: int, pictures: int, weights: Sequence[float],
+        seed: int, *, alpha: float = 0.5,
+    ) -> None:  # fmt: skip
+        self.pipe, self.store, self.alpha = pipe, data.images, alpha
         self.weights = [(weight, 1.0) for weight in weights]
         examples = data.examples("test", None, 1)
         people = [(example.user, liked_with_image(self.store, example)[-12:]) for example in examples]
@@ -122,7 +123,7 @@ class Studio:
             "titles": self.titles,
             "facts": facts,
             "chats": self.chats,
-            "alpha": 0.5,
+            "alpha": self.alpha,
             "steps": self.pipe.pipeline.steps,
             "starts": self.pipe.pipeline.generator.supports.fixed_steps is None,
         }
