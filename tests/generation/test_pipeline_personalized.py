@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -214,6 +215,32 @@ def test_an_encoder_that_reads_pictures(tmp_path):
     again = PersonalizedPipeline.from_pretrained(tmp_path / "copy", "cpu")
     again.set_progress_bar_config(disable=True)
     assert torch.equal(again.read(pictured(9, 250), "rocket").soft_tokens, other.soft_tokens)
+
+
+def test_a_reader_names_the_keywords_itself(tmp_path):
+    pipe = PersonalizedPipeline.from_pretrained(write_pipeline(tmp_path / "reading", reading=True), "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.decoding = None  # the language model's options aren't scored
+    items = [{**item, **picture} for item, picture in zip(ONE, pictured(9, 250), strict=True)]
+    request = pipe.read(items, "rocket", items[:1])
+    options = [list(one.options) for one in pipe.extractor.scenario.attributes.values()]
+    words = request.keywords.words
+    assert sorted(next(n for n, some in enumerate(options) if word in some) for word in words) == [0, 1]
+    assert all(math.log(0.5) <= score <= 0 for score in request.keywords.scores)  # the likelier of two
+    assert list(request.keywords.scores) == sorted(request.keywords.scores, reverse=True)
+    assert not request.negative.words
+    assert pipe(items, "rocket", generator=rng()).images[0].size == (64, 64)
+
+
+def test_a_reader_of_another_scenario_leaves_keywords_to_the_language_model(tmp_path):
+    folder = write_pipeline(tmp_path / "reading", reading=True)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scenario"]["attributes"]["shading"]["options"] = ["flat", "none"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    words = pipe.read([{**ONE[0], **pictured(9)[0]}], "rocket").keywords.words
+    assert {"flat", "none"} & set(words)
 
 
 def test_pictures_that_are_no_squares_keep_their_shapes():

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from pipelines import write_pipeline
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.generation.exported_tokens import ExportedTokens
 from pmg.generation.records import read_images, read_records
@@ -99,3 +100,14 @@ def test_an_export_takes_the_sampling_that_its_trainings_generator_brings(compos
     assert named.sampling == compose("export", "generator=tiny").sampling
     with pytest.raises(PmgError, match="is not a run folder"):
         adopt(compose("export", f"train_run={tmp_path / 'none'}"), "export", [])
+
+
+def test_words_of_an_exported_reader_are_its_own(tmp_path, compose):
+    folder = write_pipeline(tmp_path, reading=True)
+    cfg = compose("generate", f"pipeline={folder}", "preference.read.least=0.3")
+    adopt(cfg, "generate", [])
+    for name in ("soft", "read"):
+        source = instantiate(cfg.preference[name])
+        assert source.pipeline == str(folder)
+        assert not source.requires.contexts
+    assert source.least == 0.3

@@ -8,6 +8,7 @@ import torch
 
 from pmg.generation.serialization import INDEX
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.reader import PreferenceReader
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.models.tiny_models import tiny_scorer
 
@@ -56,24 +57,39 @@ SEEING = {
     },
     "preference_encoder": {"_class_name": "VisualPreferenceEncoder"},
 }  # fmt: skip
+READING = {
+    "inputs": {
+        "_class_name": "ReadHistories",
+        "tower": {"_class_name": "ScorerTower", "scorer": SCORER},
+        "layers": [0, 1],
+        "text_encoder": {"_class_name": "TinyTextEncoder"},
+    },
+    "preference_encoder": {"_class_name": "PreferenceReader"},
+}  # fmt: skip
 SIZES = {"llm_width": 32, "llm_layers": 2, "kv_heads": 2, "head_dim": 8, "text_width": 32}
 
 
-def write_pipeline(folder, seeing=False):
+def write_pipeline(folder, seeing=False, reading=False):
     """Writes a pipeline with random weights, with a scorer of its own; returns its folder.
 
     Args:
         folder: of the pipeline.
         seeing: whether items are described by their pictures, which the encoder reads, too; else by facts.
+        reading: whether the encoder is a reader, which names the scenario's options.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).write_text(json.dumps({**TINY, **(SEEING if seeing else {})}))
+    (folder / INDEX).write_text(json.dumps({**TINY, **(SEEING if seeing else READING if reading else {})}))
     scorer = tiny_scorer()
     scorer.save_pretrained(folder / "frozen" / "0-scorer")
+    width = 2 * scorer.config.width  # content and style
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if seeing:
-            width = 2 * scorer.config.width  # content and style
+        if reading:
+            encoder = PreferenceReader(
+                llm_width=32, layers_read=2, feature_width=width, text_width=32, sentence_width=32, width=32, layers=1,
+                answered=[(name, one["options"]) for name, one in SCENARIO["attributes"].items()],
+            )  # fmt: skip
+        elif seeing:
             encoder = VisualPreferenceEncoder(feature_width=width, sees="both", **SIZES)
         else:
             encoder = PreferenceEncoder(**SIZES)

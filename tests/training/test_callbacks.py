@@ -258,6 +258,16 @@ def test_half_precision_may_leave_out_steps():
         FiniteGradients().on_before_optimizer_step(trainer, None, torch.optim.SGD([weight], 0.1))
 
 
+def test_the_norm_of_gradients_is_logged(tmp_path):
+    class Keeps(Rises):
+        def on_before_optimizer_step(self, optimizer):
+            self.norm = self.line.bias.grad.norm()
+
+    module = Keeps()
+    trainer = validated(tmp_path, module, FiniteGradients())
+    assert trainer.callback_metrics["train/gradient_norm"] == module.norm > 0
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_each_batch_has_a_seed_of_its_own(tmp_path, accumulate):
     drawn = []

@@ -59,7 +59,8 @@ class Hashes:
             return False
         if (hashes[one] ^ hashes[other]).bit_count() > self.limits.bits:
             return False
-        return colour_distance(self.colours[one], self.colours[other]) <= self.limits.colour
+        distances = (_lab(self.colours[one]) - _lab(self.colours[other])) ** 2  # CIE 1976, of each cell
+        return float(np.sqrt(distances.sum(1)).max()) <= self.limits.colour
 
     def image_key(self, item: Item) -> str:
         """Returns the hash of the item's image as text."""
@@ -70,12 +71,6 @@ def mean_colours(image: Image.Image) -> str:
     """Returns the mean colour of each cell of an RGB image, in CIELAB, as hexadecimal digits."""
     small = image.resize((CELLS, CELLS), Image.Resampling.BOX)
     return ImageCms.applyTransform(small, _to_lab()).tobytes().hex()
-
-
-def colour_distance(one: str, other: str) -> float:
-    """Returns the largest distance between two images' cells (CIE 1976), from results of `mean_colours`."""
-    difference = _lab(one) - _lab(other)
-    return float(np.sqrt((difference**2).sum(1)).max())
 
 
 def _lab(colours: str) -> np.ndarray:

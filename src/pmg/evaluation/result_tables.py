@@ -85,12 +85,9 @@ class ResultTables:
         return self.means(f"{title} (n = {users})", ("method",), [(arm,) for arm in arms], list(arms.values()))
 
     def means(
-        self,
-        title: str,
-        header: tuple[str, ...],
-        names: Sequence[tuple[str, ...]],
+        self, title: str, header: tuple[str, ...], names: Sequence[tuple[str, ...]],
         found: Sequence[Mapping[str, Mapping[str, float]]],
-    ) -> Table:
+    ) -> Table:  # fmt: skip
         """Returns a table of means with their intervals, the best of each metric marked.
 
         Args:

@@ -1,9 +1,9 @@
-"""An exported pipeline in ``pmg-generate``: its parts as config groups, and its encoder as a preference source."""
+"""An exported pipeline in ``pmg-generate``: its parts as config groups, and its encoder as preference sources."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.configuration.plugins import component_targets
+from pmg.configuration.ranges import Fraction
 from pmg.configuration.targets import allowed_plugins
 from pmg.configuration.trees import replace_texts
-from pmg.domain import PmgError
+from pmg.domain import Keywords, PmgError
 from pmg.generation.components import CLASS
 from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.preferences.sources import Requirements, SourceContext, TokenSource
+from pmg.models.preference.token_encoder import TokenEncoder
+from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
+from pmg.training.encoder_inputs import UserInputs
+from pmg.training.token_sources import LEAST, name_keywords
 
 FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
 """The folders of an index as a config of ``pmg-generate`` names them."""
@@ -54,15 +58,15 @@ def _name_folder(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class ExportedTokens(TokenSource):
-    """Soft tokens of the encoder of an exported pipeline, in a folder of ``pmg-export``."""
+class ExportedSource(PreferenceSource):
+    """Base of sources of the encoder of an exported pipeline, in a folder of ``pmg-export``."""
 
     pipeline: str
 
     @property
     def requires(self) -> Requirements:
-        """The prefilled histories."""
-        return Requirements(contexts=True)
+        """The prefilled histories, where the encoder takes them."""
+        return Requirements(contexts=getattr(self._parts()["inputs"].build, "needs_contexts", True))
 
     @property
     def identity(self) -> str:
@@ -73,10 +77,32 @@ class ExportedTokens(TokenSource):
         index = json.loads(Path(self.pipeline, INDEX).read_text())
         return Cache.key(weights=digest_path(path), inputs=index["inputs"])
 
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Loads the encoder and encodes all users, `(U, n, D)`."""
-        parts = read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
+    def load(self, context: SourceContext) -> tuple[TokenEncoder, UserInputs]:
+        """Returns the encoder and all users' inputs."""
+        parts = self._parts()
         encoder = load_frozen(parts[EXPORTED_ENCODER], Path(self.pipeline, EXPORTED_ENCODER))
-        inputs = parts["inputs"].create()(context.extracted, context.examples, context.images)
-        tokens: Tensor = encoder.encode(context.extractor.language_model, inputs)
-        return tokens
+        return encoder, parts["inputs"].create()(context.extracted, context.examples, context.images)
+
+    def _parts(self) -> dict[str, Any]:
+        return read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
+
+
+@dataclass(frozen=True)
+class ExportedTokens(ExportedSource, TokenSource):
+    """Soft tokens of an exported pipeline."""
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Encodes all users, `(U, n, D)`."""
+        encoder, inputs = self.load(context)
+        return encoder.encode(context.extractor.language_model, inputs)
+
+
+@dataclass(frozen=True)
+class ExportedKeywords(ExportedSource, KeywordSource):
+    """Keywords that the encoder of an exported pipeline names, from a probability of `least` on."""
+
+    least: Fraction = LEAST
+
+    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
+        """Returns the options of each user; PmgError if the encoder scores none, or those of other attributes."""
+        return name_keywords(*self.load(context), context.extractor, self.least, self.pipeline)

@@ -61,7 +61,6 @@ class Method:
                 f"a method has a start with its strength, e.g. start: retrieve, strength: 0.5, and then no image; or "
                 f"neither: start={self.start!r}, strength={self.strength}, image={self.image!r}"
             )
-
         if self.start_denoiser and not self.start:
             raise PmgError("a method with a start_denoiser has a start, e.g. start: retrieve, strength: 0.5")
 

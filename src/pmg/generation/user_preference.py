@@ -27,6 +27,7 @@ from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import NO_WORDS, join_words
 from pmg.progress import no_bars
 from pmg.training.encoder_inputs import EncoderInputs
+from pmg.training.token_sources import name_keywords, scores_options
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,24 @@ def extract_preference(
     user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, *,
     inputs: EncoderInputs, encoder: TokenEncoder,
 ) -> UserPreference:  # fmt: skip
-    """Returns the preference of a user, which doesn't depend on the target: it completes the example."""
+    """Returns the preference of a user, which doesn't depend on the target: it completes the example.
+
+    An encoder that scores the scenario's options names the keywords; else the language model's are decoded.
+    """
     interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
     images = GivenPictures([*user.liked, *user.disliked])
     pixels = images.of_items if images.items else None
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
+    named = scores_options(encoder, extractor.scenario)
+    decodings, prefill = [] if named else [decoding], getattr(inputs, "needs_contexts", True)
     with no_bars():
-        extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels)
-        (tokens,) = encoder.encode(extractor.language_model, inputs(extracted, [example], images))
-    (against,), (keywords,) = extracted.negative(decoding), extracted.keywords(decoding)
+        extracted = extractor.extract([example], captions, decodings, decodings, pixels=pixels, prefill=prefill)
+        given = inputs(extracted, [example], images)
+        (tokens,) = encoder.encode(extractor.language_model, given)
+        words = name_keywords(encoder, given, extractor) if named else extracted.keywords(decoding)
+    (keywords,), (against,) = words, [NO_WORDS] if named else extracted.negative(decoding)
     avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)
     return UserPreference(
         keywords, tokens, extractor.budget.fit(avoided), len(interactions), user.conversation, captions
@@ -72,12 +80,9 @@ def extract_preference(
 
 
 def build_request(
-    preference: UserPreference,
-    target: Item,
-    extractor: PreferenceExtractor,
-    alpha_rule: AlphaRule,
+    preference: UserPreference, target: Item, extractor: PreferenceExtractor, alpha_rule: AlphaRule,
     alpha: float | None,
-) -> Request:
+) -> Request:  # fmt: skip
     """Returns the request for an image of `target` under a preference, with the seed 0.
 
     `alpha` is the share of the preference score, in [0, 1]; where it is None the rule computes it.

@@ -164,10 +164,14 @@ class LookData:
 
     def split_of(self, row: int) -> str:
         """Returns the split that the drawing of a row belongs to."""
-        concept, artist = self.drawings.items[row].concept, self.drawings.artists[row]
-        if artist in self.unseen_artists:
-            return "unseen_artists"
-        return self.cells.split(concept) if self.cells.artist(concept) == artist else "train"
+        return self._splits[row]
+
+    @cached_property
+    def _splits(self) -> list[str]:
+        cells, unseen = self.cells, self.unseen_artists
+        rows = zip((item.concept for item in self.drawings.items), self.drawings.artists, strict=True)
+        own = [cells.split(concept) if cells.artist(concept) == artist else "train" for concept, artist in rows]
+        return ["unseen_artists" if by in unseen else one for by, one in zip(self.drawings.artists, own, strict=True)]
 
     def picture_source(self, split: str) -> FinishedDrawings:
         """Returns the drawings of a split under finishes that training may see."""

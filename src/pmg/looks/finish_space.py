@@ -56,7 +56,9 @@ class FinishSpace:
     ) -> None:  # fmt: skip
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         for (name, weights), kinds in zip(self.shares.items(), (PALETTES, GROUNDS, OUTLINES, SURFACES), strict=True):
-            _check_weights(name, weights, kinds)
+            _check_names(name, weights, kinds)
+            if not any(weights.values()):
+                raise PmgError(f"data.space.{name}: all weights are 0. Give one of them a weight above 0")
         for pair in unseen_pairs:
             _check_names("unseen_pairs", pair, TRAITS)
         self.unseen_hues = [_read_arc(arc) for arc in unseen_hues]
@@ -127,12 +129,6 @@ def _read_arc(arc: Sequence[float]) -> tuple[float, float]:
         raise PmgError(f"data.space.unseen_hues: an arc has two ends, in degrees, got {list(arc)}")
     low, high = map(float, arc)
     return low, high if high > low else high + 360
-
-
-def _check_weights(name: str, weights: Mapping[str, float], kinds: Sequence[str]) -> None:
-    _check_names(name, weights, kinds)
-    if not any(weights.values()):
-        raise PmgError(f"data.space.{name}: all weights are 0. Give one of them a weight above 0")
 
 
 def _check_names(key: str, names: Iterable[str], allowed: Sequence[str]) -> None:

@@ -129,16 +129,12 @@ def measure_blocks(pictures: Tensor) -> Tensor:
     size = pictures.shape[-1]
     inside = []
     for blocks in BLOCKS:
-        middles = block_middles(size, round(blocks * size / 64))
-        again = pictures[..., middles[:, None], middles]
+        count = round(blocks * size / 64)
+        block = ((torch.arange(size) + 0.5) * count / size).long()
+        middles = ((block + 0.5) * size / count).long()  # the middle pixel of each pixel's block
+        again = pictures.index_select(-2, middles).index_select(-1, middles)
         inside.append((pictures - again).abs().mean((1, 2, 3)) / change)
     return torch.stack(inside, 1).amin(1)
-
-
-def block_middles(size: int, blocks: int) -> Tensor:
-    """Returns the middle pixel of each pixel's block, int64 `(size,)`, along a side of `blocks` blocks."""
-    block = ((torch.arange(size) + 0.5) * blocks / size).long()
-    return ((block + 0.5) * size / blocks).long()
 
 
 def measure_dots(pictures: Tensor, interior: Tensor) -> Tensor:

@@ -168,10 +168,11 @@ class DrawingIndex:
         self.data = data
         splits = ("train", "validation", "test", "unseen_artists")
         self.rows = {split: data.rows_by_artist(split) for split in splits}
+        self.concepts = [item.concept for item in data.drawings.items]
 
     def concept(self, row: int) -> str:
         """Returns the concept of a drawing."""
-        return self.data.drawings.items[row].concept
+        return self.concepts[row]
 
     def sample_look(self, group: str, rng: random.Random) -> tuple[str, Finish]:
         """Returns an artist and a finish of a group."""
@@ -216,7 +217,7 @@ class DrawingIndex:
         PmgError if `used` holds all that the artist drew.
         """
         split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
-        rows = [row for row in self.rows[split][artist] if self.concept(row) not in used]
+        rows = [row for row in self.rows[split][artist] if self.concepts[row] not in used]
         if not rows:
             raise PmgError(
                 f"data.topics leaves no drawing by {artist} for a history beside {len(used)} others: add topics, or "

@@ -24,10 +24,9 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     """Replaces what a command takes from its pipeline or training, if anything.
 
     An export takes the defaults of the training's generator. Another command takes the parts of ``cfg.pipeline`` in
-    place of groups, and its encoder as ``preference.soft``. Scenario, captioner, decoding and scorer stay as they are
-    where the command line names them: another catalogue has other facts. Methods, balance and sampling stay those of
-    the config. PmgError if there is no such training or pipeline, the command line names another part or a training
-    run, or the command trains an encoder.
+    place of groups, and its encoder as ``preference.soft`` and ``preference.read``. Scenario, captioner, decoding and
+    scorer stay where the command line names them (another catalogue has other facts), methods, balance and sampling
+    always. PmgError if there is no such training or pipeline, the command line names another part, or it trains.
     """
     named = {override_root(override): override for override in overrides}
     if command == "export":
@@ -53,9 +52,10 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
         for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
             if not named.keys() & set(keeping):
                 cfg[group] = parts[group]
-        if "soft" in (cfg.preference or {}):
-            target = "pmg.generation.exported_tokens.ExportedTokens"
-            cfg.preference.soft = {"_target_": target, "pipeline": "${pipeline}"}
+        for name in {"soft", "read"} & set(cfg.preference or ()):
+            kept = {"least": cfg.preference.read.least} if name == "read" else {}
+            target = f"pmg.generation.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
+            cfg.preference[name] = {"_target_": target, "pipeline": "${pipeline}", **kept}
 
 
 def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:

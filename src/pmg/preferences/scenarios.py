@@ -210,8 +210,10 @@ def lint(scenario: Scenario) -> list[str]:
         problems += check_template("dislike_template", scenario.dislike_template, "history")
     if scenario.chat_template:
         problems += check_template("chat_template", scenario.chat_template, "conversation")
-    if scenario.target_writing is not None:
-        problems += check_target_writing(scenario.target_writing)
+    if (writing := scenario.target_writing) is not None:
+        problems += check_question("target_writing.question", writing.question)
+        if not writing.probes or not all(writing.probes.values()):
+            problems.append("target_writing.probes needs messages, each with words of which an answer has one")
     if scenario.caption and "{caption}" not in scenario.line:
         problems.append("the caption is never used: line has no {caption}")
     problems += [f"{name} must be at least 1" for name in ("max_items", "max_turns") if getattr(scenario, name) < 1]
@@ -224,13 +226,6 @@ def _attributes(key: str, attributes: Mapping[str, Attribute]) -> Iterator[str]:
     for name, attribute in attributes.items():
         yield from check_question(f"{key}.{name}.question", attribute.question)
         yield from check_options(f"{key}.{name}", attribute.options)
-
-
-def check_target_writing(writing: TargetWriting) -> Iterator[str]:
-    """Checks the question, and that there is a probe."""
-    yield from check_question("target_writing.question", writing.question)
-    if not writing.probes or not all(writing.probes.values()):
-        yield "target_writing.probes needs messages, each with words of which an answer has one"
 
 
 def check_template(key: str, template: str, content: str) -> Iterator[str]:

@@ -123,21 +123,24 @@ class StepSeed(Callback):
 
 
 class FiniteGradients(Callback):
-    """Ends a training before an optimizer step with gradients that are not finite: the last checkpoint stays valid.
+    """Logs the norm of all gradients, and ends a training before an optimizer step where it isn't finite.
 
-    With ``trainer.precision=16-mixed`` torch's `GradScaler` leaves such steps out: the first ones find its scale.
+    The last checkpoint stays valid. With ``trainer.precision=16-mixed`` nothing is logged, and torch's `GradScaler`
+    leaves such steps out: the first ones find its scale.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Checks that the norm of all gradients is a finite number, else raises PmgError."""
+        """Logs the norm as ``train/gradient_norm``; PmgError if it is no finite number."""
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not norm.isfinite():
             raise PmgError(
                 f"the loss or its gradient is not finite at step {trainer.global_step}: lower the learning rate, "
                 "or try trainer.precision=32-true; debug=detect_anomaly names the operation"
             )
+        pl_module.log("train/gradient_norm", norm)
 
 
 class StepOperations(Callback):

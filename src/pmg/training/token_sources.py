@@ -14,11 +14,14 @@ from pmg.configuration.ranges import Fraction
 from pmg.domain import Keywords, PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
+from pmg.preferences.extraction import PreferenceExtractor
+from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.run_folder import ENCODER, replace_folders
 from pmg.training.encoder_inputs import UserInputs, needs_contexts
 
+LEAST = 0.15
 # the encoder itself may be any: it is read from its run
 SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")
 
@@ -84,28 +87,32 @@ class TrainedKeywords(TrainedSource, KeywordSource):
         least: probability from which an option is named.
     """
 
-    least: Fraction = 0.15
+    least: Fraction = LEAST
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the options of each user, with their log-probabilities, the likeliest first.
+        """Returns the options of each user, see `name_keywords`; errors as there, and as `load`."""
+        return name_keywords(*self.load(context), context.extractor, self.least, f"{self.run}")
 
-        Raises:
-            PmgError: as `load`, or the encoder scores no options, or those of other attributes.
-        """
-        encoder, inputs = self.load(context)
-        attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
-        own = {name: list(attribute.options) for name, attribute in attributes.items() if attribute.options}
-        trained = {name: list(words) for name, words in encoder.config.get("answered", ())}
-        if trained != own or not own:
-            found = ", ".join(trained) or "none"
-            raise PmgError(
-                f"{self.run}: its encoder scores the options of {found}, and the scenario '"
-                f"{context.extractor.scenario.name}' has those of {', '.join(own)}. Train with objective=align_answer "
-                "and this scenario"
-            )
-        scores = encoder.answer(context.extractor.language_model, inputs)
-        named = name_options([one.log_softmax(1) for one in scores], list(own.values()), self.least)
-        return [budget.fit(words) for words in named]
+
+def name_keywords(
+    encoder: TokenEncoder, inputs: UserInputs, extractor: PreferenceExtractor, least: float = LEAST, whose: str = ""
+) -> list[Keywords]:
+    """Returns what an encoder names of the scenario's options for each user; PmgError if it scores others, or none."""
+    answered = encoder.config.get("answered", ())
+    if not scores_options(encoder, extractor.scenario):
+        raise PmgError(
+            f"{whose}: its encoder scores the options of {', '.join(name for name, _ in answered) or 'none'}, and not "
+            f"those of the scenario '{extractor.scenario.name}'. Train with objective=align_answer and this scenario"
+        )
+    scores = [one.log_softmax(1) for one in encoder.answer(extractor.language_model, inputs)]
+    named = name_options(scores, [words for _, words in answered], least)
+    return [extractor.budget.fit(words) for words in named]
+
+
+def scores_options(encoder: TokenEncoder, scenario: Scenario) -> bool:
+    """Returns whether an encoder scores the options of all attributes of a scenario, and no others."""
+    own = {name: list(one.options) for name, one in scenario.attributes.items() if one.options}
+    return {name: list(words) for name, words in encoder.config.get("answered", ())} == own != {}
 
 
 def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], least: float) -> list[Keywords]:

@@ -124,7 +124,12 @@ def build_preference_encoder(
     two users the initial statistics, and `words` what the multimodal tokens start from. PmgError if there is no such
     placement, or the map doesn't fit the states' width.
     """
-    _check_width(language_model, text_embeddings.shape[-1], map_start)
+    if language_model.state_width != state_width(language_model.width, text_embeddings.shape[-1], map_start):
+        other = "scaled" if map_start == "identity" else "identity"
+        raise PmgError(
+            f"preference_encoder.map_start is {map_start}, and the language model's states are "
+            f"{language_model.state_width} wide, the text tokens {text_embeddings.shape[-1]}. Use map_start={other}"
+        )
     encoder = PreferenceEncoder.sized(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, prefix_length=prefix_length,
         prefix_hidden=prefix_hidden, placement=placement, map_start=map_start,
@@ -158,12 +163,3 @@ def start_encoder(
 def state_width(llm_width: int, text_width: int, map_start: str) -> int:
     """Returns the width of the states that an encoder maps: with the identity that of the text tokens."""
     return text_width if map_start == "identity" else llm_width
-
-
-def _check_width(language_model: LanguageModel, text_width: int, map_start: str) -> None:
-    if language_model.state_width != state_width(language_model.width, text_width, map_start):
-        other = "scaled" if map_start == "identity" else "identity"
-        raise PmgError(
-            f"preference_encoder.map_start is {map_start}, and the language model's states are "
-            f"{language_model.state_width} wide, the text tokens {text_width}. Use map_start={other}"
-        )
