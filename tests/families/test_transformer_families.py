@@ -137,6 +137,12 @@ def test_blocks_behind_the_target_are_unpadded(generator, name):
     assert plain[0] < plain[1] < CASES[name].length
 
 
+def test_a_single_step_begins_and_ends_with_noise_alone(generator):
+    """Qwen-Image stretches its times to a last one, which a single one can't be."""
+    condition = join(generator.text_encoder.encode(TEXTS))
+    assert generator.sample([condition], [1.0], [0, 1], 1).isfinite().all()
+
+
 def test_hidden_tokens_have_exactly_no_effect(generator):
     target = generator.text_encoder.encode(TEXTS)
     words = generator.text_encoder.encode(["flat", "soft gradients, no outline"], padded=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -20,6 +21,8 @@ from pmg.generation.call_arguments import CallReader, read_scales
 from pmg.generation.condition_weighting import ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.output import PersonalizedPipelineOutput
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.selection import WeightGrid
 from pmg.generation.user_preference import GivenPictures, read_starts
 from pmg.models.vision.pictures import to_picture
 from pmg.progress import no_bars, track
@@ -405,3 +408,32 @@ def test_a_pair_of_the_user_is_the_users_message(pipe):
         for said in ([("user", "I hate neon")], [{"role": "user", "content": "I hate neon"}])
     )
     assert pairs == mappings
+
+
+@pytest.mark.parametrize("damage", ["closed", "exif"])
+def test_pictures_that_cant_be_read_are_named(tmp_path, damage):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG", exif=b"garbage!" if damage == "exif" else None)
+    picture = Image.open(io.BytesIO(file.getvalue()))
+    if damage == "closed":
+        picture.load()
+        picture.close()
+    store = GivenPictures([(Item("disc", "disc", "disc"), picture)])
+    with pytest.raises(PmgError, match="the image of item 'disc' can't be read"):
+        store.pixels(torch.tensor([0]))
+
+
+def test_titles_without_pictures_are_named_where_pictures_are_needed(tmp_path):
+    pipe = PersonalizedPipeline.from_pretrained(write_pipeline(tmp_path / "seeing", seeing=True), "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    with pytest.raises(PmgError, match="item 'dog' has no image, and the captioner requires images"):
+        pipe.read(["dog"], "rocket")
+
+
+def test_a_generator_of_half_precision_is_not_mixed_with_bfloat16(pipe):
+    given = (pipe.pipeline.scorer, WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0))
+    generator = pipe.pipeline.generator
+    assert Pipeline(generator, *given, steps=2, bfloat16=True).bfloat16
+    half = copy.deepcopy(generator)
+    half.denoiser.half()
+    assert not Pipeline(half, *given, steps=2, bfloat16=True).bfloat16

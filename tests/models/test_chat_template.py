@@ -31,6 +31,22 @@ def test_a_template_writes_what_transformers_has_it_write(thinking):
     assert split_chat_template(tokenizer, thinking=thinking).wrap("größe\n{{ 7 * 6 }}") == said
 
 
+@pytest.mark.parametrize(("between", "space"), [(": ", " "), ("\n", ""), (">", "")])
+def test_an_answer_has_the_space_that_the_template_puts_before_it(between, space):
+    """As SmolVLM's: `Assistant:` begins an answer, and `Assistant: …` is one."""
+    turns = "{% for m in messages %}{{ m.role }}BETWEEN{{ m.content }}\n{% endfor %}".replace("BETWEEN", between)
+    end = f"{{% if add_generation_prompt %}}assistant{between.rstrip(' ')}{{% endif %}}"
+    template = split_chat_template(tokenizer_with(turns + end))
+    assert template.format_answer(" yes") == f"{space}yes"
+    if space:
+        assert template.wrap("a") + template.format_answer("yes") == "user: a\nassistant: yes"
+
+
+def test_a_template_writes_the_same_day_on_all_days():
+    template = split_chat_template(tokenizer_with("Today: {{ strftime_now('%d %b %Y') }}\n" + TURNS))
+    assert template.user_prefix.startswith("Today: 26 Jul 2024\n")
+
+
 @pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize(

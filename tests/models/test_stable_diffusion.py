@@ -122,6 +122,33 @@ def test_a_start_that_a_scheduler_has_no_times_for_is_refused(scheduler, steps, 
         sample_latents(lambda latents, time: latents, scheduler, noise, [0], steps, Start(noise, strength))
 
 
+def test_more_steps_than_a_scheduler_has_are_refused():
+    with pytest.raises(PmgError, match="60 steps needs a solver of 60, and a LCMScheduler has 50"):
+        sample_latents(lambda one, _: one, df.LCMScheduler(**SCHEDULE), torch.zeros(1, 4, 8, 8), [0], 60)
+
+
+def test_latent_statistics_of_xl_come_beside_the_scaling_factor(tmp_path):
+    pipe = df.DiffusionPipeline.from_pretrained(write_sdxl(tmp_path))
+    pipe.vae.register_to_config(
+        latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[2.0, 3.0, 4.0, 5.0], scaling_factor=0.5
+    )
+    pipe.vae.save_pretrained(tmp_path / "vae")
+    generator = StableDiffusion.load(str(tmp_path))
+    start, encode = noise(generator), generator.text_encoder.encode
+    got = generator.decode(generator.sample_from(start, [join(encode(TEXTS))], [1.0], [0, 1], 3))
+    pipe.scheduler = generator.process.new_sampler()
+    torch.testing.assert_close(got, own_images(pipe, start, 1.0), atol=2e-4, rtol=1e-3)
+
+
+def test_noise_of_another_kind_is_refused(tmp_path):
+    df.EDMEulerScheduler().save_pretrained(Path(write_sd15(tmp_path)) / "scheduler")
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "EDMEulerScheduler"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(PmgError, match="has a EDMEulerScheduler, whose noise is none of"):
+        StableDiffusion.load(str(tmp_path))
+
+
 def test_distilled_guidance_is_an_input(tmp_path):
     generator = StableDiffusion.load(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
     assert generator.supports.guidance_input

@@ -7,7 +7,7 @@ import torch
 
 from pmg.domain import Item, Keywords
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.keywords import attribute_scores, merge_keywords, rank, scored, target_keywords, without
+from pmg.preferences.keywords import Budget, attribute_scores, merge_keywords, rank, scored, target_keywords, without
 from pmg.preferences.scenarios import Attribute, Scenario
 from scores import score_shared_options
 
@@ -126,3 +126,19 @@ def test_target_keywords_of_many_items_equal_those_of_each_alone(language_model)
         (alone,) = target_keywords(language_model, [item], SCENARIO)
         assert alone.words == keywords.words
         torch.testing.assert_close(torch.tensor(alone.scores), torch.tensor(keywords.scores), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("a red rocket on a hill", "a red rocket on"),
+        ("short", "short"),
+        ("红色的火箭在山上的小木屋旁边飞过去", "红色的火箭在山上的小木屋旁边飞"),
+    ],
+)
+def test_a_title_that_is_too_long_is_cut(title, shown, caplog):
+    """Whole words remain, or signs where a title has no spaces; the words beside it are left out first."""
+    fitted = Budget(len, 15).fit_target(Keywords((title, "space", "sticker"), (0.0, -1.0, 0.0)))
+    assert fitted.words[0] == shown
+    assert ("is cut" in caplog.text) == (shown != title)
+    assert Budget(len, 15).fit_target(Keywords(())) == Keywords(())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 import threading
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import FORMATS, is_deep, on_white, upright
+from pmg.models.vision.pictures import FORMATS, UNREADABLE, is_deep, on_white, upright
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
@@ -77,7 +76,7 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
         raise UnusableError(NO_IMAGE) from None
     except Image.DecompressionBombError:
         raise UnusableError(TOO_LARGE) from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except UNREADABLE:
         raise UnusableError(DAMAGED) from None
 
 

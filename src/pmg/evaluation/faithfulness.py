@@ -30,14 +30,9 @@ def with_words(examples: Sequence[Example], vocabulary: Sequence[str]) -> list[E
 
 
 def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]) -> dict[str, float]:
-    """Computes the agreement of ranked keywords with what a user liked later.
+    """Computes the agreement of keywords, best first, with the items that a user liked later.
 
-    PmgError if nothing that was liked later has a word of the vocabulary.
-
-    Args:
-        chosen: best first; words outside of the vocabulary count as wrong.
-        later: the items that they liked later.
-        vocabulary: V words.
+    Words outside of the vocabulary count as wrong. PmgError if no later item has a word of the vocabulary.
 
     Returns:
         ``precision_at_3``: share of the first three that are among the three most frequent words of `later`;

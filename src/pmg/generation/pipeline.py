@@ -25,6 +25,7 @@ from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompt
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
+from pmg.preferences.keywords import Budget
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Pipeline:
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
-        self.steps, self.bfloat16, self.calibration = steps, bfloat16, calibration or NoCalibration()
+        self.steps, self.calibration = steps, calibration or NoCalibration()
+        half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
+        self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
         self.evaluations, self.enough = 0, weights.enough
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
@@ -246,7 +249,8 @@ class Pipeline:
         encode, device = self.texts.encode, device_of(self.scorer)
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
-        targets = encode([str(request.target) for request in requests]).pooled.to(device)
+        budget = Budget(self.texts.count_tokens, self.texts.max_length)  # a scorer may read less than the generator
+        targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
         tastes = [request.taste for request in requests if request.taste is not None]
         if tastes:
@@ -254,7 +258,7 @@ class Pipeline:
         elif not any(request.keywords.words for request in requests):
             preference = torch.ones_like(accuracy)
         else:
-            words = encode([str(request.keywords) for request in requests]).pooled.to(device)
+            words = encode([str(budget.fit(request.keywords)) for request in requests]).pooled.to(device)
             preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
         d_p, d_t = self.calibration(preference, accuracy)
         return d_t, d_p

@@ -155,11 +155,7 @@ class RecordWriter:
             )
 
     def add(self, images: Tensor, records: Sequence[Record]) -> None:
-        """Writes images and records, except those that the folder already has.
-
-        Args:
-            images: the selected candidates, `(B, 3, H, W)` in [-1, 1].
-            records: B records, same order.
+        """Writes images `(B, 3, H, W)` in [-1, 1] and their B records, except those that the folder already has.
 
         Raises:
             PmgError: see `check`.

@@ -107,15 +107,12 @@ def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
-    """Weighted geometric mean of preference and accuracy, as a logarithm.
+    """Returns z = alpha log d_p + (1 - alpha) log d_t; cosines below `SMALLEST_COSINE` count as that.
 
     Args:
         d_p: preference score (cosine of image and preference keywords), any shape, e.g. `(B, C)`.
         d_t: accuracy score (cosine of image and target keywords), same shape.
         alpha: share of the preference, in [0, 1]; a number, or one a user in a shape that fits, e.g. `(B, 1)`.
-
-    Returns:
-        z = alpha log d_p + (1 - alpha) log d_t, same shape; cosines below `SMALLEST_COSINE` count as that.
 
     Raises:
         ValueError: `alpha` is out of range.

@@ -19,7 +19,7 @@ from pmg.generation.capability_checks import check_start
 from pmg.generation.requests import Request
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.models.vision.pictures import to_rgb
+from pmg.models.vision.pictures import UNREADABLE, to_rgb
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
@@ -62,7 +62,7 @@ def extract_preference(
     interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
     images = GivenPictures([*user.liked, *user.disliked])
-    pixels = images.of_items if images.items else None
+    pixels = images.of_items
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     named = scores_options(encoder, extractor.scenario)
@@ -153,5 +153,5 @@ def _read_picture(name: str, picture: Image.Image, size: int) -> Tensor:
     """Returns a picture as an image `(3, size, size)` in [-1, 1], padded with white to a square; PmgError names it."""
     try:
         return from_picture(ImageOps.pad(to_rgb(picture), (size, size), color="white"), size)
-    except OSError as error:  # Pillow reads a file when its pixels are needed
+    except UNREADABLE as error:  # Pillow reads a file when its pixels are needed
         raise PmgError(f"{name} can't be read ({' '.join(str(error).split())[:160]}). Give another one.") from error

@@ -112,18 +112,10 @@ def build_catalogue(
 ) -> dict[str, int]:  # fmt: skip
     """Builds the catalogue and its manifest, bit-identical for the same sources; returns counts.
 
-    Args:
-        folder: where the catalogue goes.
-        downloads: where package archives are kept.
-        size: pixels a side.
-        margin: pixels on each side, room for outlines.
-        min_packs: a concept is kept if so many packs draw it.
-        concepts: package and version of the Unicode data.
-        skip_groups: Unicode groups to leave out.
-        skip_titles: pattern of titles to leave out.
-        packs: of each style its package, version, author, license and url, and `read`: builds the `IconPack` of the
-            package's archive.
-        ground: colour behind the drawings; None: they keep their transparency.
+    It goes into `folder`, package archives into `downloads`. Drawings have `size` pixels a side, and a `margin` for
+    outlines. A concept is kept if `min_packs` draw it. `concepts` are package and version of the Unicode data, without
+    `skip_groups` and titles of the pattern `skip_titles`; `packs` of each style package, version, author, license and
+    url, and `read`, which builds the `IconPack` of an archive. `ground` is the colour behind drawings; None: none.
     """
     archives = Path(downloads)
     sources, sets = [], {}

@@ -25,15 +25,9 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
     PmgError if `users` is no multiple of the number of processes, a process failed, or the training spans several
     machines and no launcher started the ranks.
 
-    Args:
-        work: the training; a partial of a module's function, since it is pickled.
-        run: its record; receives the metrics, seconds and counts of rank 0.
-        trainer: its config node.
-        users: users a step, which the processes share.
-        seed: of each rank's random number generators.
-
-    Returns:
-        The value that `work` returned in rank 0.
+    `work` is a partial of a module's function, since it is pickled; what it returns in rank 0 is returned, and `run`
+    receives the metrics, seconds and counts of that rank. The processes share the `users` of a step. `seed` is of each
+    rank's random number generators.
     """
     count = world_size(trainer)
     if users % count:

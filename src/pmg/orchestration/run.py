@@ -111,17 +111,11 @@ Body = Callable[[DictConfig, Run], float | None]
 def execute(
     cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
 ) -> float | None:
-    """Runs `body` in the run folder and records status, metrics and costs there.
+    """Runs `body` in the folder `cfg.run_dir` and records status, metrics and costs there.
 
-    Args:
-        cfg: composed config; `cfg.run_dir` is the folder. The body gets the keys that the command reads, read-only.
-        command: the verb, e.g. ``"train"``.
-        body: the command's work; a returned float is the objective of a sweep.
-        overrides: of the command line, for the command that is printed after an interruption.
-        choices: option by config group, for the tags of trackers.
-
-    Returns:
-        The value that `body` returned.
+    The body gets the keys that `command` reads, read-only; what it returns, the objective of a sweep, is returned.
+    `overrides` are of the command line, for the command that is printed after an interruption; `choices`, the option
+    by config group, are for the tags of trackers.
 
     Raises:
         RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; the error was printed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,8 @@ from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.option_scoring import Question
 from pmg.preferences.scenarios import Attribute, Scenario
+
+log = logging.getLogger(__name__)
 
 LIMIT = 8  # merged keywords of a user, as in the paper
 RANKED, KEPT = 10, 5  # keywords of a target that are ranked, and that are kept
@@ -145,6 +148,19 @@ class Budget:
 
     count_tokens: Callable[[str], int]
     limit: int
+
+    def fit_target(self, keywords: Keywords) -> Keywords:
+        """Fits a target's keywords, see `fit`: its title, the first, is cut if it is too long, which the log says."""
+        title, *others = keywords.words or ("",)
+        joint = " " if " " in title else ""
+        whole = title.split(joint) if joint else list(title)
+        shown = list(whole)
+        while shown and self.count_tokens(joint.join(shown)) > self.limit:
+            shown.pop()
+        if len(shown) < len(whole):
+            log.warning("'%s' is longer than the %d tokens of a text encoder, and is cut", title, self.limit)
+            keywords = replace(keywords, words=(joint.join(shown), *others))
+        return self.fit(keywords)
 
     def fit(self, keywords: Keywords) -> Keywords:
         """Drops the keywords of least weight (their scores) until the rest can be read whole; PmgError if none fits.

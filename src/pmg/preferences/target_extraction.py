@@ -119,7 +119,7 @@ class TargetExtractor:
             found = written_keywords(model, conversations, scenario, writing)
         rest = [turns for turns, words in zip(conversations, found, strict=True) if words is None]
         ranked = iter(chat_keywords(model, rest, scenario) if rest else [])
-        return [self.budget.fit(next(ranked) if words is None else words) for words in found]
+        return [self.budget.fit_target(next(ranked) if words is None else words) for words in found]
 
     @cached_property
     def _probed(self) -> float:
@@ -146,7 +146,7 @@ class TargetExtractor:
             tensors = to_tensors([keywords])
             found[item.concept] = tensors
             self.cache.save(self._key(item), tensors)
-        return {concept: self.budget.fit(from_tensors(kept)[0]) for concept, kept in found.items() if kept}
+        return {concept: self.budget.fit_target(from_tensors(kept)[0]) for concept, kept in found.items() if kept}
 
     def _key(self, item: Item) -> str:
         scenario = self.scenario

@@ -64,12 +64,8 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
     Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them.
     PmgError if zarr is not installed, or `place` holds something else.
 
-    Args:
-        place: folder or URL of the array, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that
-            the latents depend on: latents that exist there are used.
-        count: N, number of images.
-        shape: of a latent, `(C, h, w)`.
-        encode: encodes consecutive images.
+    `place` is the array's folder or URL, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that the
+    latents depend on: latents that exist there are used. `count` images are encoded to the `shape` `(C, h, w)`.
     """
     with _one_process(place):  # of several that train together, the first encodes and the others find the rest
         return StoredLatents(_fill(_open(place, (count, *shape)), place, count, encode))

@@ -122,13 +122,7 @@ def build_batches(
 def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
     """Returns the generator's own tokens of the truths' images, `(N, n, D)`, for the term `Align`.
 
-    PmgError if the tower's vectors are no tokens of this width.
-
-    Args:
-        tower: sees them.
-        images: of the data set's items.
-        truths: N items.
-        width: D, of the generator's text encoder.
+    PmgError if the tower's vectors are no tokens of the width D of the generator's text encoder.
     """
     parts = images.rows(truths).split(BATCH)
     if not tower.are_tokens:

@@ -52,6 +52,10 @@ class PipelineEuler(FlowMatchEulerDiscreteScheduler):
         times = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
         super().set_timesteps(device=device, sigmas=times, mu=self.mu(num_inference_steps))
 
+    def stretch_shift_to_terminal(self, t: np.ndarray) -> np.ndarray:
+        """Stretches times, the last of several to the checkpoint's; a single one remains."""
+        return super().stretch_shift_to_terminal(t) if len(t) > 1 else t
+
 
 class PipelineFlow(FlowMatching):
     """A rectified flow whose times are shifted as in the family's pipeline.

@@ -34,12 +34,8 @@ def build_janus(
     The embeddings of image tokens start as the entries of the codebook. PmgError if the tokenizer is missing or
     damaged.
 
-    Args:
-        tokenizer: folder of a `JanusVQVAE`.
-        width: of the language model, that of the text encoder's states.
-        layers: of the language model.
-        heads: of its attention.
-        intermediate: width of its feed-forward layers.
+    `tokenizer` is the folder of a `JanusVQVAE`; sizes are of the language model, whose `width` is that of the text
+    encoder's states, and `intermediate` the width of its feed-forward layers.
     """
     trained: JanusVQVAE = load_frozen(JanusVQVAE, tokenizer)
     side = trained.config.num_patches

@@ -91,13 +91,8 @@ def build_tokenizer(
     Its layers have no shortcut past a change of size, and as transformers initialises them a picture's colours are
     a hundredth of what residual branches add. So these begin at zero, and changes of size as averages.
 
-    Args:
-        codes: entries of the codebook.
-        width: of an entry.
-        side: tokens a side.
-        channels: of the outermost level, a multiple of 32.
-        multipliers: of the channels, one a level, from the outermost; each further level halves the side.
-        blocks: residual blocks a level.
+    The codebook has `codes` entries of a `width`, a picture `side` tokens a side. `channels` are of the outermost
+    level, a multiple of 32, `multipliers` those of each level, which has so many `blocks` and halves the side.
     """
     config = JanusVQVAEConfig(
         num_embeddings=codes, embed_dim=width, num_patches=side, base_channels=channels,

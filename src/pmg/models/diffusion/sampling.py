@@ -41,9 +41,11 @@ def sample_latents(
         start: what the noise is mixed into; None: nothing.
 
     Raises:
-        PmgError: a scheduler of discrete times has fewer of them than a start's strength needs, or is PNDM.
+        PmgError: a scheduler of discrete times has fewer of them than are needed, or is PNDM with a start.
     """
-    total = _count_steps(scheduler, steps, start) if start else steps
+    total = _count_steps(scheduler, steps, start.strength if start else 1.0)
+    if start and hasattr(scheduler, "prk_timesteps"):
+        raise PmgError("PNDM can't start from an image. Leave out generator.sampler=checkpoint.")
     scheduler.set_timesteps(total, device=noise.device)
     times = scheduler.timesteps
     if start is None:
@@ -60,22 +62,20 @@ def sample_latents(
     return latents
 
 
-def _count_steps(scheduler: SchedulerMixin, steps: int, start: Start) -> int:
+def _count_steps(scheduler: SchedulerMixin, steps: int, strength: float) -> int:
     """Returns to how many steps a scheduler is set, of which the last `steps` lead from a start; see `sample_latents`.
 
     diffusers takes the last of `steps` themselves, at less cost. Below a strength of 1 the first one is left out.
     """
-    total = max(int(steps / start.strength + 0.5), steps + (start.strength < 1))
+    total = max(int(steps / strength + 0.5), steps + (strength < 1))
     config = scheduler.config
     continuous = hasattr(scheduler, "scale_noise") or config.get("use_flow_sigmas")
     most = config.get("original_inference_steps") or config.num_train_timesteps
     if total > most and not continuous:
         raise PmgError(
-            f"a strength of {start.strength} with {steps} steps needs a solver of {total}, and a "
+            f"a strength of {strength} with {steps} steps needs a solver of {total}, and a "
             f"{type(scheduler).__name__} has {most}. Set a larger strength, or fewer steps."
         )
-    if hasattr(scheduler, "prk_timesteps"):
-        raise PmgError("PNDM can't start from an image. Leave out generator.sampler=checkpoint.")
     return total
 
 

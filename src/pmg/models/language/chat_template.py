@@ -7,15 +7,26 @@ import os
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from pmg.domain import PmgError
 
-MARK = "@message@"
+MARK, ANSWER = "@message@", "@answer@"
 SECONDS, MEMORY, LONGEST = 5, 2**28, 2**20  # of processor time, bytes, and bytes of text that a template may take
+
+
+class OneDay(datetime):
+    """The day that templates write, each day the same: else results would change with it."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """Returns the day."""
+        return cls(2024, 7, 26, tzinfo=tz)
 
 
 @dataclass(frozen=True)
@@ -23,15 +34,17 @@ class ChatTemplate:
     """Text around a user's message.
 
     `user_prefix` precedes a history. `assistant_prefix`, between question and answer or between history and multimodal
-    tokens, ends the user's message and begins the model's. Either may be empty.
+    tokens, ends the user's message and begins the model's. Either may be empty. `answer_space` precedes an answer
+    there, in templates such as ``Assistant: …``.
     """
 
     user_prefix: str = ""
     assistant_prefix: str = ""
+    answer_space: str = ""
 
     def format_answer(self, text: str) -> str:
-        """Returns an answer as it follows `assistant_prefix`: a message doesn't begin with a space."""
-        return text.lstrip() if self.assistant_prefix else text
+        """Returns an answer as it follows `assistant_prefix`."""
+        return f"{self.answer_space}{text.lstrip()}" if self.assistant_prefix else text
 
     def wrap(self, text: str) -> str:
         """Returns a text as a user's message; PmgError if there is no template."""
@@ -54,12 +67,20 @@ def split_chat_template(
     """
     if not tokenizer.chat_template:
         return NO_TEMPLATE
-    content = [{"type": "text", "text": MARK}] if in_parts else MARK
-    text = render_chat_template(tokenizer, [{"role": "user", "content": content}], thinking)
+    turns = [
+        {"role": role, "content": [{"type": "text", "text": text}] if in_parts else text}
+        for role, text in (("user", MARK), ("assistant", ANSWER))
+    ]
+    text, answered = render_chat_template(tokenizer, turns[:1], thinking), ""
     before, mark, after = text.partition(MARK)
     if not mark:
         raise PmgError("the tokenizer's chat template changes the user's message. Set language_model.chat=false")
-    return ChatTemplate(before, after)
+    spaced = str(tokenizer.tokenize("a")[0]).startswith("\N{LOWER ONE EIGHTH BLOCK}")  # by the tokenizer itself
+    if not spaced:
+        with contextlib.suppress(PmgError):
+            answered = render_chat_template(tokenizer, turns, thinking)
+    gap = answered.removeprefix(text).partition(ANSWER)[0] if answered.startswith(text) else ""
+    return ChatTemplate(before, after, gap if gap.isspace() else "")
 
 
 def render_chat_template(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool = False) -> str:
@@ -91,6 +112,7 @@ def _render_and_exit(owner: Any, messages: Sequence[Mapping[str, Any]], thinking
             resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
         try:
             options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": thinking}
+            chat_template_utils.datetime = OneDay  # of this process alone
             said = "+" + str(owner.apply_chat_template(messages, **options))
         except Exception as error:  # templates raise what they like
             said = f"!{type(error).__name__}: {error}"

@@ -124,7 +124,7 @@ class ContextDecoder(nn.Module):
     def prefill(
         self, texts: Sequence[str], batch_size: int | None = None, pictures: Sequence[Pictures] | None = None
     ) -> Context:
-        """Computes the keys and values of texts, in batches of similar length.
+        """Returns keys and values of texts, in their order and the model's dtype; batches have similar lengths.
 
         PmgError if a text has no tokens, or more than the model's limit.
 
@@ -132,9 +132,6 @@ class ContextDecoder(nn.Module):
             texts: B texts, none empty.
             batch_size: texts in one forward pass; None: as many as suit the device.
             pictures: of each text the features of its pictures, in their order; None: texts without pictures.
-
-        Returns:
-            Their keys and values, in the order of `texts`, in the model's dtype.
         """
         rows = [self.tokenize(text) for text in texts]
         if not all(texts) or not all(map(len, rows)) or not rows:
@@ -273,7 +270,7 @@ class ContextDecoder(nn.Module):
         self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None,
         read_layers: Sequence[int] = (),
     ) -> Tensor:  # fmt: skip
-        """Computes the states of N new tokens behind each history.
+        """Returns states `(B, N, width)` of N new tokens behind each history; those of several layers are joined.
 
         Args:
             context: B histories.
@@ -282,9 +279,6 @@ class ContextDecoder(nn.Module):
             visible: bool `(N, N)` or `(B, N, N)`, which new token attends to which.
             prefix: `(layers, 2, kv_heads, m, head_dim)`, which all new tokens attend to; not rotated.
             read_layers: see the class.
-
-        Returns:
-            Hidden states `(B, N, width)`, or those of several layers, joined along their width.
         """
         batch, new = embeds.shape[:2]
         past, in_pieces = PastKeyValues(context, self.model.device, self.model.dtype), self.attention == PACKED

@@ -69,15 +69,8 @@ class LanguageModel(ContextDecoder):
     ) -> list[list[Tensor]]:
         """Returns the log-probability of every option of every question, all questions of a history in one pass.
 
-        PmgError if a history has no question, or a prompt or an option is empty.
-
-        Args:
-            context: B histories.
-            questions: for each history at least one.
-            batch_size: at most so many histories in one pass.
-
-        Returns:
-            For each history and question float32 `(n_options,)`, plain sums of token log-probabilities.
+        For each of B histories and its questions float32 `(n_options,)`, sums of token log-probabilities. PmgError if
+        there is no question, or a prompt or an option is empty.
         """
         packed = {
             some: pack_options(map(self._apply_chat_template, some), self.token_ids) for some in map(tuple, questions)
@@ -151,7 +144,7 @@ def load_language_model(
         dtype: name of a floating point type, e.g. ``bfloat16``.
         cache_dir: folder of unpacked files.
         chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
-        quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
+        quantization: of the weights, by bitsandbytes; None: none.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):

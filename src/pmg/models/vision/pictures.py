@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,8 @@ from pmg.models.vision.pixels import to_uint8
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Formats that are read, by their names in Pillow; decoders of others start programs, as that of EPS does."""
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, AssertionError)
+"""What Pillow raises of damaged files; ValueError and AssertionError of closed ones, too."""
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:

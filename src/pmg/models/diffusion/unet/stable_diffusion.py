@@ -96,6 +96,9 @@ class StableDiffusion:
         """
         pipe = _load(resolve_source(source), torch_type(dtype))
         text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
+        if pipe.vae.config.latents_mean is not None:  # of XL, beside the scaling factor
+            scaled = [one / pipe.vae.config.scaling_factor for one in pipe.vae.config.latents_std]
+            pipe.vae.register_to_config(latents_std=scaled)
         own = pipe.scheduler if sampler == "checkpoint" else None
         process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
         return cls.compose(pipe.vae, pipe.unet, process, text_encoder, size, distilled_from)
@@ -159,7 +162,10 @@ def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
     kind = getattr(diffusers, str(name), None)
     if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):
         raise PmgError(f"{path} has the scheduler {name!r}, which is none of diffusers'")
-    return cast("type[SchedulerMixin]", kind).from_pretrained(path, subfolder="scheduler")
+    scheduler: Any = cast("type[SchedulerMixin]", kind).from_pretrained(path, subfolder="scheduler")
+    if "beta_start" not in scheduler.config:
+        raise PmgError(f"{path} has a {name}, whose noise is none of Stable Diffusion's schedules")
+    return scheduler
 
 
 def _towers(pipe: Any) -> list[TextTower]:
