@@ -18,7 +18,8 @@ from pmg.models.diffusion.conditioning import Block, join
 
 
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
-    cfg = compose("study", "language_model.dtype=bfloat16", "sampling.bfloat16=true")
+    own = ["experiment=channels", "inputs.text_encoder=${text_encoder}", "language_model.dtype=bfloat16"]
+    cfg = compose("study", *own)
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
     nodes, copies = name_weights(nodes_of(cfg), places, copy_all=False)
     write_index(tmp_path, nodes)

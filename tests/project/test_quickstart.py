@@ -74,7 +74,7 @@ def test_images_of_its_batch_are_those_of_single_calls(told):
         assert images[0].images[0].tobytes() == images[1].images[0].tobytes()
         batched, record = names["batch"].images[row], names["batch"].records[row]
         difference = np.asarray(images[0].images[0]).astype(int) - np.asarray(batched)
-        assert abs(difference).mean() < 1  # of 255: sums in bfloat16 depend on the batch
+        assert abs(difference).mean() < 3  # of 255: sums in bfloat16 depend on the batch
         assert images[0].records[0]["preference_keywords"] == record["preference_keywords"]
 
 
@@ -109,7 +109,7 @@ def test_the_same_call_gives_the_same_images(told):
     ("change", "message"),
     [
         ({"history": []}, "empty history: nothing to read"),
-        ({"history": ["a title alone"]}, "MeasuringCaptioner needs images"),
+        ({"history": ["a title alone"]}, "item .a title alone. has no image"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"num_images_per_prompt": 0}, "must be at least 1"),
     ],
