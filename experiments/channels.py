@@ -1,7 +1,7 @@
 """How much of the generator's own tokens of a look each reader of clicks and words explains, by channel.
 
 python experiments/channels.py outputs/channels --split validation
-python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=*
+python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=reader,*
 python experiments/channels.py outputs/channels --untrained  # outputs/channels/untrained, a language model
 python experiments/channels.py outputs/channels --captions --split test  # a ridge from captions' words
 
