@@ -711,7 +711,8 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
         fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
     if judged:
         parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
-        rows = pd.concat(parts)
+        before, new = pd.read_parquet(study / f"rows-{split}.parquet"), pd.concat(parts)
+        rows = pd.concat([before[~before["channel"].isin(new["channel"])], new])  # other channels stay
         rows.to_parquet(study / f"rows-{split}.parquet")
         tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
         fill(study / "README.md", "drawn", "\n\n".join(tables))

@@ -197,6 +197,20 @@ def test_times_are_seconds_dates_or_the_order_of_rows(write):
     assert tables.drops.counts == {"repeats an earlier row": 1}
 
 
+def test_ratings_of_one_day_stay_in_the_order_of_the_file(write, tmp_path):
+    """Neither is a repetition of the other, and the last counts; half an emoji is no reason to stop."""
+    rows = [
+        {"user": "u", "item": item, "rating": rating, "timestamp": "2024-02-01"}
+        for item, rating in ((3, 5), (1, 5), (3, 1))
+    ]
+    items = [{"id": item["id"], "title": "mug \ud83d"} for item in ITEMS]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    prepare(read(str(tmp_path / "items.jsonl"), write(rows, "rows.csv")), str(tmp_path / "made"))
+    kept = pd.read_parquet(tmp_path / "made" / "interactions.parquet")
+    assert list(zip(kept["item"], kept["rating"], strict=True)) == [("3", 5), ("1", 5), ("3", 1)]
+    assert set(pd.read_parquet(tmp_path / "made" / "items.parquet")["title"]) == {"mug ?"}
+
+
 def test_bad_rows_are_counted_and_named(write, tmp_path):
     items = [*ITEMS, {"id": 1, "title": "again"}, {"id": None, "title": "x"}, {"id": 9, "title": " "}]
     rows = [
@@ -220,6 +234,7 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
     [
         ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/own_data.md"),
         ("items.csv", b"id,name\n1,mug\n", r"items.csv has no column title for title: name it"),
+        ("items.csv", b"id, id,title\n1,2,mug\n", r"items.csv has two columns id"),
         ("items.jsonl", b'{"id": 1}\n{"id": ', r"items.jsonl: line 2 is no JSON \(Expecting value, column 8\)"),
         ("items.jsonl", b"\n[1]\n", r"items.jsonl: line 2 is no JSON object"),
         ("items.jsonl", b'{"id": "\xff"}\n', r"items.jsonl is not UTF-8 \(byte 8, line 1\)"),

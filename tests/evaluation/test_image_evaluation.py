@@ -215,6 +215,8 @@ def test_disliked_images_are_no_history(shop, generator):
     nearest = ReferenceArms(shop.images, generator).nearest([example, disliked])
     assert nearest[0].isfinite().all()
     assert nearest[1].isnan().all()
+    long = replace(example, target=replace(example.target, title="a mug " * 100))
+    assert ReferenceArms(shop.images, generator).nearest([long]).isfinite().all()  # titles are cut
 
 
 class Brightness:

@@ -437,3 +437,12 @@ def test_a_generator_of_half_precision_is_not_mixed_with_bfloat16(pipe):
     half = copy.deepcopy(generator)
     half.denoiser.half()
     assert not Pipeline(half, *given, steps=2, bfloat16=True).bfloat16
+
+
+@pytest.mark.parametrize(
+    ("said", "message"), [("", "must be text that isn't empty"), ("x" * 4001, "a message 4000")], ids=["empty", "long"]
+)
+def test_messages_of_both_forms_are_checked(pipe, said, message):
+    for turn in (("user", said), {"role": "user", "content": said}):
+        with pytest.raises(PmgError, match=rf"conversation\[0\].*{message}"):
+            pipe.read(ONE, "rocket", conversation=[turn])

@@ -111,3 +111,11 @@ def test_words_of_an_exported_reader_are_its_own(tmp_path, compose):
         assert source.pipeline == str(folder)
         assert not source.requires.contexts
     assert source.least == 0.3
+
+
+def test_a_single_key_of_a_pipelines_scenario_leaves_the_others(tmp_path, compose):
+    given = ["scenario.max_items=3"]
+    cfg = compose("generate", f"pipeline={write_pipeline(tmp_path)}", *given)
+    adopt(cfg, "generate", given)
+    assert (cfg.scenario.name, cfg.scenario.max_items) == ("stickers", 3)
+    assert cfg.captioner.template.startswith("pack {pack}")

@@ -142,3 +142,8 @@ def test_a_title_that_is_too_long_is_cut(title, shown, caplog):
     assert fitted.words[0] == shown
     assert ("is cut" in caplog.text) == (shown != title)
     assert Budget(len, 15).fit_target(Keywords(())) == Keywords(())
+
+
+def test_a_cut_title_is_what_can_be_read():
+    budget = Budget(lambda text: len(text.split()) + 2, 5)
+    assert [budget.cut(title) for title in ("a b c", "a b c d", "", "one")] == ["a b c", "a b c", "", "one"]

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from pmg.cache import Cache
 from pmg.data.chats import USER
-from pmg.domain import PmgError, Turn
+from pmg.domain import Item, PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.preference.reader import build_reader
 from pmg.models.tiny_models import tiny_language_model
@@ -109,3 +109,14 @@ def test_a_reader_reads_something(shop, text_encoder, tmp_path):
     extracted = ExtractedPreferences([example.profile], None, {}, {}, written)
     with pytest.raises(PmgError, match=r"inputs\.layers=\[\]: name at least one"):
         ReadHistories(Colours(), (), 3)(extracted, [example], shop.images)
+
+
+def test_a_reader_needs_no_pictures(shop, text_encoder):
+    """As where somebody clicked things without one, and wrote."""
+    (example,) = shop.examples("train", 1, 1)
+    clicked = replace(
+        example, history=tuple(replace(one, item=Item("x", "x", "a mug")) for one in example.history[:1])
+    )
+    extracted = ExtractedPreferences([clicked.profile], None, {}, {}, None)
+    readings = ReadHistories(Colours(), (), 3, text_encoder)(extracted, [clicked], shop.images)
+    assert readings.select([0]).present.shape == (1, 0)

@@ -15,12 +15,12 @@ from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
 USER = "me"  # the user's name in prompts, as the shipped scenarios' questions expect it
 Text = Annotated[str, StringConstraints(strict=True, pattern=r"\S")]
-LONGEST_ID = 100  # characters; images are named by it
+LONGEST_ID, LONGEST = 100, 4_000  # characters of an id, by which images are named, and of a message
 EXPLANATIONS = {  # of pydantic's types of errors
     "missing": "is missing",
     "string_type": "must be text",
     "string_pattern_mismatch": "must be text that isn't empty",
-    "string_too_long": f"has more than {LONGEST_ID} characters",
+    "string_too_long": f"is too long: an id has at most {LONGEST_ID} characters, a message {LONGEST}",
     "list_type": "must be a list",
     "too_short": "must have at least one message",
     "model_type": "must be an object",
@@ -42,7 +42,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Text
-    content: Text
+    content: Annotated[Text, Field(max_length=LONGEST)]
     name: Text | None = None
 
     def as_turn(self) -> Turn:

@@ -6,6 +6,7 @@ docs/own_data.md has the schema. Missing facts of an item become "unknown".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _text(value: Any) -> str | None:
     """Returns a value as stripped text; whole floats as integers: ids beside missing values are read as floats."""
     if isinstance(value, float):
         value = None if np.isnan(value) else int(value) if value.is_integer() else value
-    return None if value is None else str(value).strip() or None
+    return None if value is None else str(value).encode("utf-8", "replace").decode().strip() or None
 
 
 def _items(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -170,7 +171,7 @@ def _words(value: Any) -> list[str]:
 def _seconds(values: pd.Series) -> pd.Series:
     """Returns seconds since 1970 from numbers, dates or ISO 8601 text; NaN where a value is none of these."""
     numbers = pd.to_numeric(
-        values.map(lambda value: value if isinstance(value, (int, float, str)) else None), errors="coerce"
+        values.map(lambda value: value if isinstance(value, (Number, str)) else None), errors="coerce"
     )
     rest = values[numbers.isna() & values.notna()].astype(str)
     dates = pd.to_datetime(rest, utc=True, errors="coerce", format="ISO8601")

@@ -164,8 +164,9 @@ def check(tables: Tables) -> Tables:
     rows = drops.take(rows, rows["timestamp"].isna(), "has no timestamp")
     rows = drops.take(rows, ~rows["timestamp"].between(*TIMES), "has a time outside of the years 1678 to 2261")
     rows = drops.take(rows, ~rows["item"].isin(items["id"]), "names an item that the items lack")
-    rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "repeats an earlier row")
-    rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp", "item"], kind="stable")
+    same = [name for name in ("user", "item", "action", "timestamp", "rating") if name in rows]
+    rows = drops.take(rows, rows.duplicated(same), "repeats an earlier row")
+    rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp"], kind="stable")
     used = items[items["id"].isin(rows["item"])]
     drops.unused = len(items) - len(used)
     return replace(tables, items=used.reset_index(drop=True), interactions=rows.reset_index(drop=True))

@@ -47,13 +47,8 @@ def _unzip(path: Path, names: Sequence[str], where: str) -> dict[str, bytes]:
 def read_table(content: bytes, path: str, columns: Sequence[str], where: str) -> pd.DataFrame:
     """Returns a CSV file as strings, indexed by the row number in the file (its header is row 1).
 
-    PmgError if it is not UTF-8, no table, or lacks a column.
-
-    Args:
-        content: of the file, UTF-8.
-        path: of the file, for errors.
-        columns: required columns, without spaces around their names. Others follow them.
-        where: source of the file, for errors.
+    The required `columns`, without spaces around their names, come first. PmgError, with the file's `path` and `where`
+    it is from, if it is not UTF-8, no table, or lacks a column or has one twice.
     """
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8", keep_default_na=False, na_values=[""])
@@ -64,6 +59,8 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if not isinstance(table.index, pd.RangeIndex):
         raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
+    if twice := table.columns[table.columns.duplicated()].tolist():
+        raise PmgError(f"{path} has two columns {twice[0]}; {where}")
     if missing := [name for name in columns if name not in table.columns]:
         raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     others = [name for name in table.columns if name not in columns]

@@ -109,15 +109,11 @@ def split_by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
 def split_samples(
     samples: Sequence[Sample], shares: Mapping[str, float], split_by: SplitBy, seed: int, image_key: ImageKey
 ) -> dict[str, list[Sample]]:
-    """Returns the samples of each split; PmgError if the splits leak.
+    """Returns the samples of each split, which have these `shares`; PmgError if the splits leak.
 
-    Args:
-        samples: of all users.
-        shares: share of each split; ``time`` fills them in this order.
-        split_by: ``user``: all samples of a user are in one split; ``time``: the earliest targets are in the first
-            split, the latest in the last; ``item``: all samples of a target, and of a copy of it, are in one split.
-        seed: of the hash.
-        image_key: returns equal text for items with the same image.
+    By ``user`` all samples of a user are in one split; by ``time`` the earliest targets are in the first split, the
+    latest in the last; by ``item`` all samples of a target, and of a copy of it, are in one split. `seed` is of the
+    hash; `image_key` returns equal text for items with the same image.
     """
     starts = _starts(sorted(sample.time for sample in samples), shares)
     names, shared = list(shares), _shared(image_key)

@@ -38,15 +38,10 @@ def write_model_card(
     folder: Path, card: Mapping[str, str], metrics: Mapping[str, float], facts: Mapping[str, Any],
     picture: Image.Image | None = None, trained_on: str | None = None,
 ) -> None:  # fmt: skip
-    """Writes ``README.md``, and a picture beside it.
+    """Writes ``README.md`` into a folder, and a picture beside it, to be judged by eye.
 
-    Args:
-        folder: where the card goes.
-        card: ``title``, ``text``, ``data`` and ``license``.
-        metrics: measured quality.
-        facts: training facts by name, e.g. steps and hours.
-        picture: to be judged by eye.
-        trained_on: option of the config group ``data`` whose pictures the model learned from.
+    `card` has ``title``, ``text``, ``data`` and ``license``, `facts` what is known of the training, e.g. steps and
+    hours. `trained_on` is the option of the config group ``data`` whose pictures the model learned from.
     """
     data = f"{TRAINED_ON}: [{trained_on}]\n" if trained_on else ""
     head = f"---\nlicense: {card['license']}\ntags: [pmg, embedded]\n{data}---\n# {card['title']}\n"

@@ -17,6 +17,7 @@ from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.records import Record
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.image_passes import fit_size
+from pmg.preferences.keywords import Budget
 
 NEAREST = "nearest"
 TOLERANCE = 1e-3  # that rounding may add to a range
@@ -67,7 +68,8 @@ class ReferenceArms:
         pairs = [(example.target, liked_with_image(self.images, example)) for example in examples]
         titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
         if new := [title for title in titles if title not in self._of_title]:
-            pooled = self.generator.text_encoder.encode(new).pooled
+            texts = self.generator.text_encoder
+            pooled = texts.encode([*map(Budget(texts.count_tokens, texts.max_length).cut, new)]).pooled
             if pooled is None:
                 raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
             self._of_title.update(zip(new, pooled, strict=True))

@@ -210,7 +210,7 @@ def _with_interval(values: Mapping[str, float], signed: bool = False, digits: in
 
 def show_p(value: float) -> str:
     """Returns a p-value as text."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return "p unknown" if value != value else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _significant(value: float) -> str:

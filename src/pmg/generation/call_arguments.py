@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.chats import Message, explain, name_speaker
+from pmg.data.chats import Message, explain
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError, Turn
 from pmg.generation.guidance import Scales
@@ -23,6 +23,7 @@ ItemLike = Item | Mapping[str, Any] | str
 History = Sequence[ItemLike]
 Conversation = Sequence[Mapping[str, str] | Sequence[str]]
 Pictured = tuple[Item, Image.Image | None]
+PAIR = ("role", "content")  # of a message
 
 
 class _ItemFields(BaseModel):
@@ -81,12 +82,7 @@ class CallReader:
         self, history: History | Sequence[History], dislikes: History | Sequence[History],
         conversation: Conversation | Sequence[Conversation],
     ) -> tuple[list[UserInput], bool]:  # fmt: skip
-        """Returns the users of a call, and whether it is a batch: a list of histories.
-
-        Args:
-            history: of one user, or a history for each of B users.
-            dislikes: likewise; empty: none.
-            conversation: likewise; empty: none.
+        """Returns the users of a call, and whether it is a batch: arguments with an entry for each of B users.
 
         Raises:
             PmgError: numbers of users differ, or an entry is no item and no message.
@@ -224,11 +220,10 @@ def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
     _check_list(argument, messages)
     for row, message in enumerate(messages):
         match message:
-            case [str(speaker), str(text)]:
-                turns.append(Turn(name_speaker(speaker), text))
-            case Mapping():
+            case [str(), str()] | Mapping():
+                named = dict(message if isinstance(message, Mapping) else zip(PAIR, message, strict=True))
                 try:
-                    turns.append(Message.model_validate(dict(message)).as_turn())
+                    turns.append(Message.model_validate(named).as_turn())
                 except ValidationError as error:
                     raise PmgError(f"{argument}[{row}]: {explain(error)}") from None
             case _:
@@ -241,12 +236,8 @@ def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
 def draw_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[int]:
     """Returns the noise seeds of `count` images.
 
-    Args:
-        generator: draws all seeds, or a list of one for each image; None: torch's default generator.
-        count: number of images.
-
-    Raises:
-        PmgError: the list has another length, or holds something else.
+    `generator` draws all of them, or is a list of one for each image; None: torch's default generator. PmgError if the
+    list has another length, or holds something else.
     """
     allowed = f"generator must be a torch.Generator, or a list of one for each of the {count} images"
     match generator:

@@ -49,13 +49,22 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     with open_dict(cfg):
         cfg.language_model = model
         cfg.text_encoder, cfg.generator = parts["text_encoder"], parts["generator"]
-        for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
-            if not named.keys() & set(keeping):
-                cfg[group] = parts[group]
+        _adopt_words(cfg, parts, overrides)
         for name in {"soft", "read"} & set(cfg.preference or ()):
             kept = {"least": cfg.preference.read.least} if name == "read" else {}
             target = f"pmg.generation.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
             cfg.preference[name] = {"_target_": target, "pipeline": "${pipeline}", **kept}
+
+
+def _adopt_words(cfg: DictConfig, parts: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Replaces scenario, captioner, decoding and scorer where no option of theirs is chosen; single keys are kept."""
+    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+    changed = {key: OmegaConf.select(cfg, key) for key in keys if "." in key}
+    for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
+        if not set(keys) & set(keeping):
+            cfg[group] = parts[group]
+            for key in (key for key in changed if key.startswith(f"{group}.")):
+                OmegaConf.update(cfg, key, changed[key])
 
 
 def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:

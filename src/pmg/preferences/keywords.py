@@ -149,17 +149,21 @@ class Budget:
     count_tokens: Callable[[str], int]
     limit: int
 
+    def cut(self, title: str) -> str:
+        """Returns as many of a title's words as can be read, or of its signs where it has no spaces."""
+        joint = " " if " " in title else ""
+        shown = title.split(joint) if joint else list(title)
+        while shown and self.count_tokens(joint.join(shown)) > self.limit:
+            shown.pop()
+        return joint.join(shown)
+
     def fit_target(self, keywords: Keywords) -> Keywords:
         """Fits a target's keywords, see `fit`: its title, the first, is cut if it is too long, which the log says."""
         title, *others = keywords.words or ("",)
-        joint = " " if " " in title else ""
-        whole = title.split(joint) if joint else list(title)
-        shown = list(whole)
-        while shown and self.count_tokens(joint.join(shown)) > self.limit:
-            shown.pop()
-        if len(shown) < len(whole):
-            log.warning("'%s' is longer than the %d tokens of a text encoder, and is cut", title, self.limit)
-            keywords = replace(keywords, words=(joint.join(shown), *others))
+        if shown := self.cut(title):
+            if shown != title:
+                log.warning("'%s' is longer than the %d tokens of a text encoder, and is cut", title, self.limit)
+            keywords = replace(keywords, words=(shown, *others))
         return self.fit(keywords)
 
     def fit(self, keywords: Keywords) -> Keywords:

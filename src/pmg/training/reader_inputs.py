@@ -101,8 +101,7 @@ class ReadHistories:
     ) -> UsersReadings:
         """Returns the readings of all users, one row a profile of `extracted`.
 
-        PmgError if there are items, and none of them has a picture; the language model has no such layer; or neither a
-        layer nor a text encoder is named.
+        PmgError if the language model has no such layer, or neither a layer nor a text encoder is named.
         """
         histories: list[list[Interaction]] = [[] for _ in extracted.profiles]
         if self.pictures:

@@ -109,19 +109,19 @@ class VisualHistories:
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UsersPictures:
         """Returns the inputs of all users, one row a profile of `extracted`; PmgError if no item has a picture."""
-        seen = see_pictures(self.tower, latest_pictures(extracted, examples, images, self.pictures), images)
+        histories = latest_pictures(extracted, examples, images, self.pictures)
+        if not any(histories) and any(example.history for example in examples):
+            raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
+        seen = see_pictures(self.tower, histories, images)
         return UsersPictures(extracted.context, seen, self.tower.are_tokens)
 
 
 def latest_pictures(
     extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore, most: int
 ) -> list[list[Interaction]]:
-    """Returns each profile's latest interactions with pictures, oldest first; PmgError if no item has one."""
+    """Returns each profile's latest interactions with pictures, oldest first."""
     histories = {example.profile: example.history for example in examples}
-    seen = [[one for one in histories[profile] if images.has(one.item)][-most:] for profile in extracted.profiles]
-    if not any(seen) and any(histories.values()):
-        raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
-    return seen
+    return [[one for one in histories[profile] if images.has(one.item)][-most:] for profile in extracted.profiles]
 
 
 @torch.no_grad()

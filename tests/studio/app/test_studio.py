@@ -52,6 +52,7 @@ def test_titles_are_proposed_by_keyword_then_by_meaning(studio):
     assert len(set(proposed)) == 3
     assert set(proposed) <= set(studio.titles)
     assert studio.titles[0] in studio.nearest(f"a {studio.titles[0]}")
+    assert len(studio.nearest("a mug " * 40)) == 3  # what is longer than the text encoder reads is cut
 
 
 def test_users_without_pictures_are_not_offered(studio, looks):

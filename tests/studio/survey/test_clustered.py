@@ -88,6 +88,13 @@ def test_one_rater_has_no_interval():
     assert np.isnan(found["low"])
 
 
+def test_a_method_that_lost_each_time_has_no_interval():
+    raters, items = np.repeat(np.arange(5), 4), np.tile(np.arange(4), 5)
+    lost = clustered_means(np.zeros(20), np.zeros(20, dtype=int), raters, items, 1).value(0)
+    assert lost["mean"] == 0
+    assert np.isnan([lost["low"], lost["high"]]).all()
+
+
 @pytest.mark.parametrize(("value", "p"), [(0.5, 1.0), (0.5 + 1e-15, 1.0), (1.0, None)])
 def test_what_all_say_alike_has_no_interval_and_rounding_no_effect(value, p):
     raters, items = np.repeat(np.arange(5), 4), np.tile(np.arange(4), 5)

@@ -61,10 +61,4 @@ class ClipSimilarity:
         return encoded
 
     def _fit(self, words: tuple[str, ...]) -> str:
-        try:
-            return str(Budget(self.features.count_tokens, self.features.max_length).fit(Keywords(words)))
-        except PmgError as error:
-            raise PmgError(
-                f"CLIP reads {self.features.max_length} tokens, and '{', '.join(words)}' is longer; metrics.clip=null "
-                "leaves CLIP out"
-            ) from error
+        return str(Budget(self.features.count_tokens, self.features.max_length).fit_target(Keywords(words)))

@@ -26,6 +26,7 @@ from pmg.generation.selection import pareto_front
 from pmg.generation.user_preference import UserPreference
 from pmg.html_document import render_document
 from pmg.models.language.picture_marks import name_pictures
+from pmg.preferences.keywords import Budget
 from pmg.studio.app.jobs import Job, JobQueue
 from pmg.studio.app.pictures import LARGEST, from_data_uri, read_picture, to_data_uri
 from pmg.studio.http_server import create_app
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's name
-Text = Annotated[str, Field(min_length=1, max_length=120)]
+Text = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class Upload(BaseModel, extra="forbid"):
@@ -150,7 +151,7 @@ class Studio:
 
     def nearest(self, target: str) -> list[str]:
         """Returns the titles that a target may mean: those with this keyword, then the nearest ones in meaning."""
-        own = normalize(self._texts.encode([target]).pooled, dim=1)
+        own = self._encode([target])
         near = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
         same = [title for title in self.titles if target.strip().lower() in self.keywords[title]]
         return list(dict.fromkeys([*same, *(self.titles[place] for place in near)]))[:NEAREST]
@@ -158,7 +159,11 @@ class Studio:
     @cached_property
     def _title_vectors(self) -> Tensor:
         """Unit vectors of the titles, `(N, D)`."""
-        return normalize(self._texts.encode(self.titles).pooled, dim=1)
+        return self._encode(self.titles)
+
+    def _encode(self, titles: Sequence[str]) -> Tensor:
+        budget = Budget(self._texts.count_tokens, self._texts.max_length)
+        return normalize(self._texts.encode([*map(budget.cut, titles)]).pooled, dim=1)
 
     @cached_property
     def _texts(self) -> Any:

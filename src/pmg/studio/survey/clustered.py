@@ -46,7 +46,8 @@ class Estimates:
     def value(self, method: int) -> dict[str, float]:
         """Returns mean and interval of one method's value."""
         found = self.contrast(np.eye(len(self.values))[method])
-        return {name: found[name] for name in ("mean", "low", "high")}
+        sure = found["low"] < found["high"]
+        return {"mean": found["mean"], **{name: found[name] if sure else np.nan for name in ("low", "high")}}
 
 
 def bradley_terry(
