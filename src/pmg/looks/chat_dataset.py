@@ -18,6 +18,7 @@ from pmg.looks.dataset import FinishedImages, LookDataset
 from pmg.looks.finishes import AS_DRAWN, Finish
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.users import DrawingIndex, Picture
+from pmg.progress import track
 from pmg.seeding import stable_number
 
 Channel = Literal["pictures", "words", "split", "conflict"]
@@ -89,7 +90,8 @@ class LookChatDataset(Dataset):
         by_user: dict[str, list[Example]] = {}
         for example in self.looks.examples(split, users):
             by_user.setdefault(example.user, []).append(example)
-        behaviours = {user: self._behave(user, split, examples) for user, examples in by_user.items()}
+        behaving = track([*by_user.items()], f"Measuring looks of {split} users")
+        behaviours = {user: self._behave(user, split, examples) for user, examples in behaving}
         names = list(behaviours)
         speakers = dict(zip(names, [*names[1:], *names[:1]] if self.said_by == "other" else names, strict=True))
         return [
