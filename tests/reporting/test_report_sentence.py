@@ -37,6 +37,14 @@ def test_a_distance_is_better_when_it_is_smaller():
     assert "fit this user better than" in answer(artifacts(0.1, DISTANCE))
 
 
+def test_one_user_decides_nothing():
+    found = artifacts(0.2, STYLE)
+    found.rows[0] = found.rows[0][found.rows[0]["user"] == "u1"]
+    said = answer(found)
+    assert "fit this user not clearly better than" in said
+    assert "a difference of +0.200, p = 1.000 (1 users, 4 pictures)." in said
+
+
 def test_a_metric_that_no_pair_has_leaves_the_answer_to_the_next():
     found = artifacts(0.1, STYLE, MetricInfo("distance", "LPIPS", higher_is_better=False, aspect="preference"))
     found.rows[0]["style"] = float("nan")

@@ -53,11 +53,9 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
     """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
 
-    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs. NaN for one user.
+    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
     """
     centre, count = columns.mean(axis=0), len(columns)
-    if count == 1:
-        return np.full((RESAMPLES, columns.shape[1]), np.nan)
     drawn = _kept_draws(count, seed) if count <= MANY else _draw(count, seed)
     return np.concatenate([centre + times @ (columns - centre) / count for times in drawn])
 

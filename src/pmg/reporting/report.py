@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pmg.evaluation.metric_interface import MetricInfo
@@ -26,6 +25,7 @@ from pmg.runs.provenance import git_state
 
 GENERATOR = "pmg-report"
 PAIR = ["run", "user", "example", "seed"]
+UNCLEAR = "not clearly better than"
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,17 @@ def answer(artifacts: Artifacts) -> str:
     one, two = pairs["own"], pairs["other"]
     users = one.index.get_level_values("user").to_numpy()
     found = paired_difference(one.to_numpy(), two.to_numpy(), users)
-    limits = "" if np.isnan(found.low) else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    limits, verdict = f" [{found.low:+.3f}, {found.high:+.3f}]", _verdict(found, info)
+    if len(set(users)) == 1:  # who has no interval
+        limits, verdict = "", UNCLEAR
     return (
-        f"Pictures that {method} makes with a user's own history fit this user {_verdict(found, info)} those made "
-        f"with another user's: {info.title} {one.mean():.3f} and {two.mean():.3f}, a difference of {found.mean:+.3f}"
-        f"{limits}, {show_p(found.p)} ({len(set(users))} users, {2 * len(one)} pictures)."
+        f"Pictures that {method} makes with a user's own history fit this user {verdict} those made with another "
+        f"user's: {info.title} {one.mean():.3f} and {two.mean():.3f}, a difference of {found.mean:+.3f}{limits}, "
+        f"{show_p(found.p)} ({len(set(users))} users, {2 * len(one)} pictures)."
     )
 
 
 def _verdict(found: Difference, info: MetricInfo) -> str:
-    if not (found.low > 0 or found.high < 0):  # one user has no interval
-        return "not clearly better than"
+    if found.low <= 0 <= found.high:
+        return UNCLEAR
     return "better than" if (found.mean > 0) == info.higher_is_better else "worse than"
