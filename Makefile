@@ -127,7 +127,7 @@ channels: channel-encoders ## what clicks don't say: readers and their controls,
 	$(BIN)/pmg-train experiment=channel_encoders_captions $(ARGS)
 	$(BIN)/python experiments/channels.py outputs/channels --split test --captions
 	$(BIN)/pmg-study experiment=channels_captions $(ARGS)
-	$(BIN)/python experiments/channels.py outputs/channels --split test --record --judged outputs/studies/channels/*/evaluate
+	$(BIN)/python experiments/channels.py outputs/channels --split test --record --judged outputs/studies/channels/channel=*
 
 components baselines accuracy sight artists guidance balance history: encoders
 baselines history: image-prompts

@@ -702,7 +702,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 def record(into: Path, split: str, judged: Sequence[Path]) -> None:
     """Puts the tables into the study's README, and what they are made of beside it.
 
-    `judged` are folders of evaluations, ``channel=CHANNEL,seed=SEED/evaluate``.
+    `judged` are folders of evaluations, ``channel=CHANNEL,seed=SEED``.
     """
     study = HERE / "channels"
     found = json.loads((into / f"explained-{split}.json").read_text())
@@ -726,7 +726,7 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
 
 
 def _channel(folder: Path) -> str:
-    return dict(part.split("=") for part in folder.parent.name.split(","))["channel"]
+    return dict(part.split("=") for part in folder.name.split(","))["channel"]
 
 
 if __name__ == "__main__":
@@ -736,7 +736,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", nargs="*", default=[], help="folders of pmg-train experiment=channel_encoders")
     parser.add_argument("--record", action="store_true", help="write the tables into experiments/channels")
     parser.add_argument(
-        "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED/evaluate"
+        "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED"
     )
     parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
     parser.add_argument("--captions", action="store_true", help="fit the ridge regression from captions, no more")
