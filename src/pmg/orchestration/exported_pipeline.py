@@ -49,22 +49,23 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     with open_dict(cfg):
         cfg.language_model = model
         cfg.text_encoder, cfg.generator = parts["text_encoder"], parts["generator"]
-        _adopt_words(cfg, parts, overrides)
+        groups, keys = _own_words(overrides)
+        given_keys = {key: OmegaConf.select(cfg, key) for key in keys}
+        cfg.update({group: parts[group] for group in groups})
+        for key, value in given_keys.items():
+            OmegaConf.update(cfg, key, value)
         for name in {"soft", "read"} & set(cfg.preference or ()):
             kept = {"least": cfg.preference.read.least} if name == "read" else {}
             target = f"pmg.generation.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
             cfg.preference[name] = {"_target_": target, "pipeline": "${pipeline}", **kept}
 
 
-def _adopt_words(cfg: DictConfig, parts: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Replaces scenario, captioner, decoding and scorer where no option of theirs is chosen; single keys are kept."""
+def _own_words(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns which of scenario, captioner, decoding and scorer are the pipeline's, and single keys given in them."""
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    changed = {key: OmegaConf.select(cfg, key) for key in keys if "." in key}
-    for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
-        if not set(keys) & set(keeping):
-            cfg[group] = parts[group]
-            for key in (key for key in changed if key.startswith(f"{group}.")):
-                OmegaConf.update(cfg, key, changed[key])
+    chosen = {**WORDS, "scorer": ("scorer",)}
+    groups = [group for group, keeping in chosen.items() if not set(keys) & set(keeping)]
+    return groups, [key for key in keys if "." in key and key.partition(".")[0] in groups]
 
 
 def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:
