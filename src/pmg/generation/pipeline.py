@@ -249,7 +249,7 @@ class Pipeline:
         encode, device = self.texts.encode, device_of(self.scorer)
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
-        budget = Budget(self.texts.count_tokens, self.texts.max_length)  # a scorer may read less than the generator
+        budget = Budget.of(self.texts)  # a scorer may read less than the generator
         targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
         tastes = [request.taste for request in requests if request.taste is not None]

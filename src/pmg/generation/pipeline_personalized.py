@@ -110,7 +110,7 @@ class PersonalizedPipeline:
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         language_model = to_device(parts["language_model"].create().of(text_encoder), device)
-        budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+        budget = Budget.of(text_encoder)
         captioner = parts["captioner"]
         if scenario and captioner.build is MetadataCaptioner:
             captioner = replace(captioner, arguments={"template": scenario.caption})

@@ -149,8 +149,7 @@ class Builder:
         yield PreferenceExtractor(
             language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
             Cache.key(model=model, content=select_content(self.identity, "language_model", *owner), **owner),
-            Budget(text_encoder.count_tokens, text_encoder.max_length),
-            nodes.keep_contexts, text_encoder=text_encoder,
+            Budget.of(text_encoder), nodes.keep_contexts, text_encoder=text_encoder,
         )  # fmt: skip
         run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
         run.ledger.count("llm_tokens_reused", language_model.tokens_reused)

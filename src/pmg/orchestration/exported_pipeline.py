@@ -15,7 +15,9 @@ from pmg.runs.run_folder import read_run
 
 FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
 """Groups that the trained encoder belongs to."""
-WORDS = {"scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",)}
+WORDS = {
+    "scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",), "scorer": ("scorer",)
+}  # fmt: skip
 """By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""
 DTYPES = ("bfloat16", "float32")
 
@@ -63,8 +65,7 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
 def _own_words(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns which of scenario, captioner, decoding and scorer are the pipeline's, and single keys given in them."""
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    chosen = {**WORDS, "scorer": ("scorer",)}
-    groups = [group for group, keeping in chosen.items() if not set(keys) & set(keeping)]
+    groups = [group for group, keeping in WORDS.items() if not set(keys) & set(keeping)]
     return groups, [key for key in keys if "." in key and key.partition(".")[0] in groups]
 
 

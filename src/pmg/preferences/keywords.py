@@ -7,12 +7,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from pmg.domain import Item, Keywords, PmgError
-from pmg.models.diffusion.interfaces import ALLOW_MORE
+from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.option_scoring import Question
@@ -148,6 +149,11 @@ class Budget:
 
     count_tokens: Callable[[str], int]
     limit: int
+
+    @classmethod
+    def of(cls, text_encoder: PromptEncoder) -> Self:
+        """Returns the budget of a text encoder."""
+        return cls(text_encoder.count_tokens, text_encoder.max_length)
 
     def cut(self, title: str) -> str:
         """Returns as many of a title's words as can be read, or of its signs where it has no spaces."""

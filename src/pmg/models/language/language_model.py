@@ -69,8 +69,8 @@ class LanguageModel(ContextDecoder):
     ) -> list[list[Tensor]]:
         """Returns the log-probability of every option of every question, all questions of a history in one pass.
 
-        For each of B histories and its questions float32 `(n_options,)`, sums of token log-probabilities. PmgError if
-        there is no question, or a prompt or an option is empty.
+        For each of B histories and its questions float32 `(n_options,)`, sums of token log-probabilities; at most
+        `batch_size` histories in one pass. PmgError if there is no question, or a prompt or an option is empty.
         """
         packed = {
             some: pack_options(map(self._apply_chat_template, some), self.token_ids) for some in map(tuple, questions)
@@ -144,7 +144,7 @@ def load_language_model(
         dtype: name of a floating point type, e.g. ``bfloat16``.
         cache_dir: folder of unpacked files.
         chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
-        quantization: of the weights, by bitsandbytes; None: none.
+        quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):

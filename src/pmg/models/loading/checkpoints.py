@@ -61,8 +61,8 @@ def load_checkpoint(
     another shape, or not finite; with their names. Or see `check_files`; or the config describes a much larger
     model than the weights are of.
 
-    `kind` is a class of transformers or diffusers, or an ``Auto`` class; `path` a folder or hub id. `unused` are
-    prefixes of weight names that may be missing, since nobody uses them; `options` those of ``from_pretrained``.
+    `kind` is a class of transformers or diffusers, or an ``Auto`` class; `path` a folder or hub id. Weights whose
+    names begin with one of `unused` may be missing; `options` are those of ``from_pretrained``.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     limit = check_files(Path(where))

@@ -162,8 +162,8 @@ class Studio:
         return self._encode(self.titles)
 
     def _encode(self, titles: Sequence[str]) -> Tensor:
-        budget = Budget(self._texts.count_tokens, self._texts.max_length)
-        return normalize(self._texts.encode([*map(budget.cut, titles)]).pooled, dim=1)
+        """Returns unit vectors of titles, cut to what can be read, `(N, D)`."""
+        return normalize(self._texts.encode([*map(Budget.of(self._texts).cut, titles)]).pooled, dim=1)
 
     @cached_property
     def _texts(self) -> Any:
