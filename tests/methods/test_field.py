@@ -152,6 +152,17 @@ def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field)
     assert Path(run(["--folder", str(field.field)])).read_text() == text
 
 
+def test_what_was_computed_elsewhere_for_each_channel_is_a_training(field):
+    for channel, seed in CELLS:
+        file = {"preference.stored.file": f"{channel}.safetensors", "preference.stored.file.content": channel * 9}
+        settings = SETTINGS | {"method.mine.soft_tokens": "stored"} | file
+        write_study(field.runs / f"channel={channel},seed={seed}", channel, seed, settings=settings)
+    add(field, "--method", "none", "mine")
+    results = read_all(field.field, read_benchmark(field.field))
+    assert [results[name].trained for name in ("mine", "none")] == [True, False]
+    assert not [key for key in results["mine"].settings if "file" in key]
+
+
 def test_a_method_may_leave_out_a_channel_that_it_cant_read(field):
     add(field, "--method", "none")
     for folder in field.runs.glob("channel=split,*"):

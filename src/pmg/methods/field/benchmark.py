@@ -93,7 +93,7 @@ class Result(_Stored):
         method: its name.
         settings: what decides its images, by key of a run's config.
         cells: by channel and seed: for each of `MEASURES` one value an example, sorted by id.
-        trained: whether it reads a run of ``pmg-train``.
+        trained: whether it reads a run of ``pmg-train``, or a file with what was computed elsewhere.
         revision: of the code.
         machine: processor, cores and memory.
         sources: digests of the rows, records and results that the values were read from.

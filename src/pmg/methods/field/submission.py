@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ IMAGES_AT_ONCE = 256
 CHANNEL, JUDGED = "data.channel", "generate_run."
 # settings that a method may choose
 OWN_SETTINGS = ("sampling.", "scenario.", "captioner.", "language_model.", "decoding.", "dtype")
+# the training that a source reads, or the file with what was computed elsewhere
+TRAINED = re.compile(r"preference\.[^.]+\.(run\..+|file(\.content)?)")
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,11 @@ class Study:
         return Method(**{name: value for name, value in given.items() if name in Method.__dataclass_fields__}).sources
 
     def settings(self, method: str) -> dict[str, Any]:
-        """Returns what decides a method's images beside seed, channel and the trainings that it reads, by key."""
+        """Returns what decides a method's images beside seed, channel and what it has of trainings, by key."""
         own = (f"method.{method}.", *(f"preference.{source}." for source in self.sources(method)), *OWN_SETTINGS)
-        return {key: value for key, value in self.identity.items() if key.startswith(own) and ".run." not in key}
+        return {
+            key: value for key, value in self.identity.items() if key.startswith(own) and not TRAINED.fullmatch(key)
+        }
 
 
 def find_studies(paths: Sequence[Path]) -> list[Study]:
@@ -172,7 +177,9 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
         method=method,
         settings=settings,
         cells={cell: {name: own[name].round(4).tolist() for name in MEASURES} for cell, own in rows.items()},
-        trained=any(f"preference.{one}.run.seed" in first.identity for one in first.sources(method)),
+        trained=any(
+            TRAINED.fullmatch(key) and key.split(".")[1] in first.sources(method) for key in first.identity
+        ),
         revision=first.facts["revision"],
         machine=first.facts["machine"],
         sources={f"{study.cell} {name}": digest for study in having for name, digest in study.digests.items()},
