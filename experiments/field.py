@@ -1,6 +1,6 @@
-"""Chooses the dial of each published method on validation users, measures what each takes, and draws ten users by all.
+"""Tunes each published method on validation users, measures what each takes, and draws ten users by all.
 
-python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
+python experiments/field.py tune outputs/field-tuning    # five trials a method; into experiments/field/tuning.json
 python experiments/field.py costs outputs/field-costs    # each method alone; into experiments/field/costs.json
 python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
 python experiments/field.py figure                       # of the recorded results: figure.png, costs.png
@@ -20,10 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import torch
 import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    IntLogUniformDistribution,
+    IntUniformDistribution,
+    LogUniformDistribution,
+    UniformDistribution,
+)
+from optuna.samplers import TPESampler
+from optuna.trial import create_trial
 
+from pmg.cache import Cache, atomic_write_json
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
@@ -36,26 +48,39 @@ from pmg.runs.run_folder import read_json
 
 HERE = Path(__file__).resolve().parent / "field"
 CONF, GROUPS = HERE.parents[1] / "conf", ("preference", "method")
-DIALS: dict[str, tuple[str, list[Any]]] = {
-    "after_viper": ("degree", [0.0, 0.4, 0.85, 1.2, 1.6]),
-    "after_pigeon": ("mask", [0.0, 0.25, 0.5, 0.75, 1.0]),
-    "after_drc": ("directions", [8, 16, 32, 64, 128]),
-    "after_drum": ("temperature", [0.02, 0.05, 0.1, 0.3, 1.0]),
-    "after_premier": ("shared", [8, 16, 24, 32, 44]),
-    "after_navigen": (
-        "question",
-        [
-            "\nIn one line, the look that all of them share:",
-            "\nA sticker in the same style:",
-            "\nWords for their style, separated by commas:",
-            "\nThe ground, the colours and the outline of their stickers:",
-            "\nThey like stickers with",
-        ],
-    ),
-    "after_instant_alignment": ("prior", [0.0, 0.25, 0.5, 0.75, 1.0]),
-    "retrieve": ("known", [500, 1000, 2000, 3000, 4000]),
-}
-"""What is varied of each method, with its values: the same number of trials for all."""
+QUESTIONS = (
+    "\nIn one line, the look that all of them share:",
+    "\nA sticker in the same style:",
+    "\nWords for their style, separated by commas:",
+    "\nThe ground, the colours and the outline of their stickers:",
+    "\nThey like stickers with",
+    "\nGround and colours of a sticker for them:",
+    "\nThe colours, the ground, the outline and the surface that they ask for:",
+    "\nWhat all of these stickers have in common:",
+    "\nA sticker for them has",
+    "\nTheir favourite ground, colours and outline:",
+)
+SPACES: dict[str, dict[str, BaseDistribution]] = {
+    "after_viper": {"degree": UniformDistribution(0, 1.6), "words": IntUniformDistribution(4, 16)},
+    "after_pigeon": {
+        "mask": UniformDistribution(0, 1), "codes": IntLogUniformDistribution(16, 256),
+        "levels": IntUniformDistribution(1, 8),
+    },
+    "after_drc": {
+        "directions": IntLogUniformDistribution(8, 128), "shrinkage": UniformDistribution(0, 1),
+        "ridge": LogUniformDistribution(0.1, 30),
+    },
+    "after_drum": {"temperature": LogUniformDistribution(0.02, 1), "tokens": IntUniformDistribution(12, 48)},
+    "after_premier": {"shared": IntUniformDistribution(8, 44), "pictures": IntUniformDistribution(4, 12)},
+    "after_navigen": {
+        "question": CategoricalDistribution(QUESTIONS), "max_new_tokens": IntUniformDistribution(12, 40)
+    },
+    "after_instant_alignment": {"prior": UniformDistribution(0, 1), "pictures": IntUniformDistribution(4, 12)},
+    "retrieve": {"known": IntLogUniformDistribution(500, 4000), "pictures": IntUniformDistribution(4, 12)},
+}  # fmt: skip
+"""What is varied of each method. All get the same number of trials."""
+TRIALS, TUNING = 5, "tuning.json"  # trials a method and call
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
 COST_USERS, COST_CHANNEL, READING = 24, "split", ("describe histories", "read histories", "preference ")
 SECONDS, DIFFERS = (0.25, 0.5, 1, 2, 4), 0.012  # marks of the figure of costs; LPIPS by which neighbours have names
@@ -64,34 +89,42 @@ OPTIONS = {"pmg": "pmg_read", "oracle": "true_style"}
 
 
 def tune(into: Path, methods: Sequence[str]) -> None:
-    """Runs all trials on validation users, and writes the means of LPIPS with the values that have the smallest.
+    """Tries further values of each method on validation users, which Optuna chooses from all recorded trials.
 
-    Without `methods` all are tried; the others' entries stay.
+    Without `methods` all are tried; the others' entries stay. The mean LPIPS of two channels is what is minimised.
     """
-    dials = {name: DIALS[name] for name in methods or DIALS}
-    found = {channel: run_trials(channel, into / channel, dials) for channel in CHANNELS}
-    path = HERE / "tuning.json"
+    path = HERE / TUNING
     table = json.loads(path.read_text())["methods"] if path.is_file() else {}
-    for method, (dial, values) in dials.items():
-        means = [sum(found[channel][f"{method}_{place}"] for channel in CHANNELS) / 2 for place in range(len(values))]
-        chosen = values[means.index(min(means))]
-        trials = {str(value): round(mean, 4) for value, mean in zip(values, means, strict=True)}
-        table[method] = {"dial": dial, "chosen": chosen, "lpips": trials}
-    HERE.mkdir(exist_ok=True)
+    asked: dict[str, list[dict[str, Any]]] = {}
+    for name in methods or SPACES:
+        space, known = SPACES[name], table.get(name, {"trials": []})["trials"]
+        sampler = TPESampler(n_startup_trials=TRIALS, constant_liar=True, seed=len(known))
+        study = optuna.create_study(sampler=sampler)
+        study.add_trials(
+            [create_trial(params=one["values"], distributions=space, value=one["lpips"]) for one in known]
+        )
+        asked[name] = [study.ask(space).params for _ in range(TRIALS)]
+    begun = Cache.key(trials=asked)[:8]  # a rerun resumes the same trials
+    found = {channel: run_trials(channel, into / begun / channel, asked) for channel in CHANNELS}
+    for name, rows in asked.items():
+        means = [sum(found[channel][f"{name}_{place}"] for channel in CHANNELS) / 2 for place in range(len(rows))]
+        trials = table.get(name, {"trials": []})["trials"]
+        trials += [{"values": row, "lpips": round(mean, 4)} for row, mean in zip(rows, means, strict=True)]
+        table[name] = {"chosen": min(trials, key=lambda one: one["lpips"])["values"], "trials": trials}
     what = {"split": "validation", "users": USERS, "channels": CHANNELS, "methods": table}
-    path.write_text(json.dumps(what, indent=1) + "\n")
+    atomic_write_json(path, what)
 
 
-def run_trials(channel: str, folder: Path, dials: Mapping[str, tuple[str, list[Any]]]) -> dict[str, float]:
+def run_trials(channel: str, folder: Path, asked: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
     """Returns the mean LPIPS of each trial on the validation users of a channel; a finished run is taken as it is."""
     preference, method = {}, {}
-    for name, (dial, values) in dials.items():
+    for name, rows in asked.items():
         node, arm = (yaml.safe_load((CONF / group / f"{name}.yaml").read_text())[name] for group in GROUPS)
         if name == "retrieve":
             node["data"] = "${preference.retrieve.data}"
-        for place, value in enumerate(values):
+        for place, values in enumerate(rows):
             trial = f"{name}_{place}"
-            preference[trial] = {**node, dial: value}
+            preference[trial] = {**node, **values}
             method[trial] = {key: trial if one == name else one for key, one in arm.items()}
     options = folder / "conf" / "experiment"
     options.mkdir(parents=True, exist_ok=True)
@@ -221,8 +254,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.what == "figure":
         figure()
-    elif options.what == "tune" and (unknown := set(options.method) - set(DIALS)):
-        parser.error(f"--method {min(unknown)}: no dial; name some of {', '.join(DIALS)}")
+    elif options.what == "tune" and (unknown := set(options.method) - set(SPACES)):
+        parser.error(f"--method {min(unknown)}: nothing to tune; name some of {', '.join(SPACES)}")
     elif not options.folders:
         parser.error(f"{options.what} needs a folder")
     elif options.what == "tune":

@@ -100,7 +100,8 @@ def pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    return _seal(save(plain, {_SEAL: _OPEN}), key)
+    content = save(plain, {_SEAL: _OPEN})  # the checksum takes the placeholder's place
+    return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content, zlib.crc32(key.encode())):08x}"), 1)
 
 
 def hash_tensor(tensor: Tensor) -> str:
@@ -248,11 +249,6 @@ class NoCache(Cache):
 
 _BLOCK = 2**20
 _SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum of its own
-
-
-def _seal(content: bytes, key: str) -> bytes:
-    """Replaces the placeholder `_OPEN` in a safetensors file's metadata by the checksum of the key and the file."""
-    return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content, zlib.crc32(key.encode())):08x}"), 1)
 
 
 def _is_sealed(file: BinaryIO, key: str) -> bool:

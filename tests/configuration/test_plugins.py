@@ -220,6 +220,10 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
         ("train", ["language_model=tinny"], "unknown option language_model=tinny; did you mean 'tiny'"),
         ("train", ["sede=1"], "unknown key 'sede'; did you mean 'seed'"),
         ("train", ["seed=="], "can't read the override 'seed=='"),
+        ("generate", ["+sampling.stepz=3"], r"\+sampling.stepz=3: nothing reads this key; did you mean 'steps'"),
+        ("generate", ["+balance.alfa=1"], r"\+balance.alfa=1: nothing reads this key; did you mean 'alpha'"),
+        ("train", ["+foo=1"], r"\+foo=1: nothing reads this key"),
+        ("train", ["+paths.foo=1"], r"\+paths.foo=1: nothing reads this key"),
         ("train", ["trainer.max_steps=0"], "trainer.max_steps must be a whole number of at least 1"),
         ("prepare", ["data=own_files"], "data.folder is missing a value|source"),
     ],
@@ -228,6 +232,12 @@ def test_compose_refuses_in_one_line(command, overrides, message):
     with pytest.raises(PmgError, match=message) as caught:
         pmg.compose(command, overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_added_values_that_something_reads_are_kept():
+    assert pmg.compose("pretrain", ["+card.data.Pictures=mine"]).card.data.Pictures == "mine"
+    assert pmg.compose("train", ["+trainer.limit_train_batches=2"]).trainer.limit_train_batches == 2
+    assert pmg.compose("train", ["+mine=2", "trainer.max_steps=${mine}"]).trainer.max_steps == 2
 
 
 def test_instantiate_builds_a_part():

@@ -171,7 +171,7 @@ def test_console_shows_one_line_an_arm_in_80_columns(results):
     assert header.split() == ["method", "style", "accuracy", "↑", "LPIPS", "to", "truth", "↓"]
     assert [line.split()[0] for line in lines] == list(results["arms"])
     assert [line.split()[0] for line in lines if "*" in line] == ["pmg"]
-    assert f"{note}{last}".endswith("* best method, without oracle, vae_reconstruction and truth.")
+    assert f"{note}{last}".endswith("* best method, without oracle, vae_reconstruction, truth.")
 
 
 def test_headline_has_the_first_metric_of_each_aspect_and_that_of_the_gap_uncut(results):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -16,7 +17,7 @@ from yaml import YAMLError
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.search_path import CONFIG_MODULE
-from pmg.configuration.trees import nodes
+from pmg.configuration.trees import nodes, texts
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 
@@ -55,6 +56,21 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
             raise PmgError("hydra.output_subdir: leave it out; config.yaml in the run folder has the config")
         if override == "run_dir=":
             raise PmgError("run_dir is empty: name a folder, or leave it out")
+
+
+def refuse_added(config: Any, overrides: Sequence[str]) -> None:
+    """Refuses values that overrides add (``+``) to no ``_target_``, and `config`, not resolved, nowhere refers to."""
+    for override in overrides:
+        key = override.partition("=")[0].removeprefix("+")
+        group, _, name = key.rpartition(".")
+        node: Any = config
+        for part in filter(None, group.split(".")):
+            node = node.get(part) if isinstance(node, Mapping) and "_target_" not in node else None
+        if override[0] != "+" or not isinstance(node, Mapping) or {"_target_", name} & node.keys() != {name}:
+            continue  # not added, or of a class, whose arguments are checked
+        used = isinstance(node[name], Mapping) or any(f"${{{key}}}" in text for _, text in texts(config))
+        if not used and not group.startswith("card"):
+            raise PmgError(f"{override}: nothing reads this key{nearest(name, node.keys() - {name})}")
 
 
 def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -> str:

@@ -55,19 +55,14 @@ def select_result(command: str, values: Values) -> dict[str, Any]:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
     if command == "generate":
         others = {"train", "validation", "test"} - {values.get("split")}
-        kept = {key: value for key, value in kept.items() if not _is_of_split(key, others)}
+        unread = {f"{group}.{name}" for group in ("split_sizes", "targets", "history_items") for name in others}
+        kept = {key: value for key, value in kept.items() if key not in unread}
     used = used_sources(values)
     return {
         key: value
         for key, value in kept.items()
         if value is not None and not (key.startswith("preference.") and key.split(".")[1] not in used)
     }
-
-
-def _is_of_split(key: str, splits: set[Any]) -> bool:
-    """Returns whether a key is a number of users, targets or interactions of one of these splits."""
-    group, _, split = key.rpartition(".")
-    return group in ("split_sizes", "targets", "history_items") and split in splits
 
 
 def hash_values(values: Values) -> str:

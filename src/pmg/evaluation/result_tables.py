@@ -58,8 +58,8 @@ class ResultTables:
         named = [self.comparison.gap_metric, *first.values()]
         ranked = sorted(found, key=lambda metric: metric.name not in named)[:HEADLINE]
         shown = [metric for metric in found if metric in ranked]
-        aside = [arm for arm in arms if not self.comparison.competes(arm)]
-        note = f"Mean [95 % interval over users]. * best method{f', without {_listed(aside)}' if aside else ''}."
+        aside = ", ".join(arm for arm in arms if not self.comparison.competes(arm))
+        note = f"Mean [95 % interval over users]. * best method{aside and f', without {aside}'}."
         return replace(self, metrics=shown, compact=True).arms("All users", arms), note
 
     def build(self, results: Mapping[str, Any]) -> list[Table]:
@@ -179,10 +179,6 @@ class ResultTables:
     def _best_set(self, metric: MetricInfo, found: Mapping[str, Mapping[str, float]]) -> str | None:
         shown = [_significant(each["value"]) for method, each in found.items() if self.comparison.competes(method)]
         return (max if metric.higher_is_better else min)(shown, key=float, default=None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

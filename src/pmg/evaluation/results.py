@@ -68,7 +68,10 @@ class ResultBuilder:
             "metrics": describe(self.metrics),
             "comparison": self.comparison.as_dict(),
             **self._summarize(rows),
-            "groups": {label: self._split(rows, label) for label in self.groups},
+            "groups": {
+                label: {str(value): self._summarize(part) for value, part in rows.groupby(label, observed=True)}
+                for label in self.groups
+            },
             "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
             **({"sets": ordered} if ordered else {}),
         }
@@ -90,10 +93,6 @@ class ResultBuilder:
 
     def _arms_in_order(self, rows: pd.DataFrame) -> list[str]:
         return self.comparison.order(rows["method"].unique())
-
-    def _split(self, rows: pd.DataFrame, label: str) -> dict[str, dict]:
-        """Returns the summary of each part of the rows by a label."""
-        return {str(value): self._summarize(rows[rows[label] == value]) for value in sorted(rows[label].unique())}
 
     def _summarize(self, rows: pd.DataFrame) -> dict[str, dict]:
         """Returns arms, paired differences and the control of rows."""

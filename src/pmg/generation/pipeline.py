@@ -207,20 +207,18 @@ class Pipeline:
     ) -> list[Condition]:
         """Returns the condition of each branch of the guidance, `(B * C)` rows each."""
         empty = self._encode_prompts(requests, [""] * len(requests)).repeat(len(self.pairs))
+        negative, times = [str(request.negative) for request in requests], len(self.pairs)
         joined = [
-            self._negative(requests) if seen == NEGATIVE else join_seen(blocks, empty, seen) for seen in branches
-        ]
+            join(self._encode_prompts(requests, negative).repeat(times)) if seen == NEGATIVE
+            else join_seen(blocks, empty, seen)
+            for seen in branches
+        ]  # fmt: skip
         images = _references(requests)
         if not images:
             return joined
         # all branches see them, as in diffusers' pipelines
         references = ReferenceLatents.of([each.latents for each in images]).repeat(len(self.pairs))
         return [replace(condition, references=references) for condition in joined]
-
-    def _negative(self, requests: Sequence[Request]) -> Condition:
-        """Returns the negative words alone, `(B * C)` rows."""
-        words = [str(request.negative) for request in requests]
-        return join(self._encode_prompts(requests, words).repeat(len(self.pairs)))
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg import __version__
+from pmg.configuration.explanations import refuse_added
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, to_plain
 from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.trees import leaves
@@ -126,6 +127,7 @@ def execute(
     with restored_state(), contextlib.ExitStack() as locks:
         try:
             allow_plugins(cfg)
+            refuse_added(OmegaConf.to_container(cfg, resolve=False), run.overrides)
             run.stated = take_out(cfg, command, run.overrides)
             limited = OmegaConf.select(cfg, "trainer.max_time")  # the same command continues it
             if command == "train" and not limited and (completed := completed_metrics(cfg, command)):

@@ -75,17 +75,13 @@ def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
     """
     folders = find_runs(paths)
     root = Path(os.path.commonpath([folder.parent for folder in folders]))
-    runs = [read_folder(path, _name(path, root)) for path in progress(folders, "Reading runs")]
+    names = [str(folder.relative_to(root)) for folder in folders]
+    names = [f"{root.name}/{name}" if name.isdigit() else name for name in names]  # jobs of a sweep are numbered
+    runs = [read_folder(*one) for one in progress(list(zip(folders, names, strict=True)), "Reading runs")]
     if all(run.status == "damaged" for run in runs):
         more = f" (and {len(runs) - 1} more like it)" if len(runs) > 1 else ""
         raise PmgError(f"{runs[0].folder}: {runs[0].problem}{more}")
     return runs
-
-
-def _name(folder: Path, root: Path) -> str:
-    """Returns a run's folder below `root`; the jobs of a sweep, which are numbered, with that of the sweep."""
-    name = str(folder.relative_to(root))
-    return f"{root.name}/{name}" if name.isdigit() else name
 
 
 def progress(items: Sequence[Item], text: str) -> Iterable[Item]:

@@ -177,9 +177,7 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
         method=method,
         settings=settings,
         cells={cell: {name: own[name].round(4).tolist() for name in MEASURES} for cell, own in rows.items()},
-        trained=any(
-            TRAINED.fullmatch(key) and key.split(".")[1] in first.sources(method) for key in first.identity
-        ),
+        trained=any(TRAINED.fullmatch(key) and key.split(".")[1] in first.sources(method) for key in first.identity),
         revision=first.facts["revision"],
         machine=first.facts["machine"],
         sources={f"{study.cell} {name}": digest for study in having for name, digest in study.digests.items()},
