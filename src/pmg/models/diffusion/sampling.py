@@ -74,7 +74,7 @@ def _count_steps(scheduler: SchedulerMixin, steps: int, strength: float) -> int:
     if total > most and not continuous:
         raise PmgError(
             f"a strength of {strength} with {steps} steps needs a solver of {total}, and a "
-            f"{type(scheduler).__name__} has {most}. Set a larger strength, or fewer steps."
+            f"{type(scheduler).__name__} has {most}. Set {'a larger strength or ' if strength < 1 else ''}fewer steps"
         )
     return total
 
