@@ -175,8 +175,8 @@ def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> No
             "memory_mib": facts["ledger"]["peak_memory"]["ram_mib"],
         }  # fmt: skip
         write(HERE / COSTS, Costs(
-            channel=COST_CHANNEL, users=COST_USERS, machine=facts["hardware"], revision=facts["git"].get("revision"),
-            methods=dict(sorted(entries.items())),
+            channel=COST_CHANNEL, users=COST_USERS, machine=facts["hardware"], methods=dict(sorted(entries.items())),
+            revision=(facts["git"] or {}).get("revision"),
         ))  # fmt: skip
 
 

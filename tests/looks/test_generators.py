@@ -58,6 +58,8 @@ def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, wr
     for method in ("none", "keywords", "soft", "pmg", "style", "oracle"):
         assert results["arms"][method]["lpips_truth"]["n"] == 3
     assert results["config"]["name"] in ("looks", "janus_looks")
+    whole, part = (json.loads((tmp_path / "run" / name / "metrics.json").read_text()) for name in (".", "generate"))
+    assert whole["ledger"]["denoiser_evaluations"] == part["ledger"]["denoiser_evaluations"] > 0
 
 
 def test_exported_pipelines_may_have_them():

@@ -13,7 +13,8 @@ from pmg.methods.stored_tokens import StoredTokens
 
 
 def context(*profiles):
-    return SimpleNamespace(examples=[SimpleNamespace(profile=profile) for profile in profiles])
+    generator = SimpleNamespace(text_encoder=SimpleNamespace(width=6))
+    return SimpleNamespace(examples=[SimpleNamespace(profile=profile) for profile in profiles], generator=generator)
 
 
 def test_tokens_are_those_of_each_profile(tmp_path):
@@ -35,3 +36,10 @@ def test_what_is_missing_is_named(tmp_path):
     path.write_bytes(b"no tensors")
     with pytest.raises(PmgError, match=r"tokens\.safetensors: "):
         StoredTokens(str(path))(context("ann"))
+
+
+@pytest.mark.parametrize("odd", [torch.zeros(4, 5), torch.zeros(3, 6), torch.zeros(6), torch.full((4, 6), torch.nan)])
+def test_what_no_generator_takes_is_refused(tmp_path, odd):
+    save_file({"ann": torch.zeros(4, 6), "bob": odd}, tmp_path / "tokens.safetensors")
+    with pytest.raises(PmgError, match=r"'bob' has .*, not finite \(n, 6\)"):
+        StoredTokens(str(tmp_path / "tokens.safetensors"))(context("ann", "bob"))

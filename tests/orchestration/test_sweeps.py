@@ -19,7 +19,7 @@ from commands import FEW
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.explanations import explain
 from pmg.domain import PmgError
-from pmg.orchestration.sweep import format_best_trial, refuse_run_dir, rerun_command, resume_study
+from pmg.orchestration.sweep import Sweep, format_best_trial, refuse_run_dir, rerun_command, resume_study, summarize
 from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child
 from pmg.runs.process_state import RunFailedError
 
@@ -128,11 +128,22 @@ def test_search_resumes_with_trials_that_have_no_result(tmp_path):
 
     for queued in (2, 2):  # the second time no trial is queued again
         cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "sweeper": sweeper}})
+        OmegaConf.set_readonly(cfg.hydra, True)  # as `HydraConfig` leaves it
         resume_study(cfg)
         assert cfg.hydra.sweeper.n_trials == 4
         assert cfg.hydra.sweeper.sampler.seed >= 3
         assert sum(trial.state.name == "WAITING" for trial in study.trials) == queued
     assert [study.ask().suggest_float("x", 0, 1) for _ in missing] == missing
+
+
+def test_failed_jobs_of_an_earlier_sweep_are_shown_and_not_counted(tmp_path, capsys):
+    for number, status in enumerate(("failed", "completed")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"command": "train", "status": status}))
+    for age, failed in ((60, True), (-60, False)):
+        assert summarize(Sweep(tmp_path, "train", "BasicLauncher", None, time.time() - age)) is failed
+        assert "2 jobs" in capsys.readouterr().out
 
 
 def test_sweep_without_a_study_is_left_alone(tmp_path):
@@ -259,7 +270,7 @@ def test_interrupted_sweep_saves_its_jobs_and_goes_on(pmg, tmp_path, launcher):
 @pytest.mark.slow
 @pytest.mark.parametrize("search", SEARCHES)
 def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
     tiny = [option for option in TINY if not option.startswith("encoder=")] if search == "grid" else TINY
     options = [f"hparams_search={search}", *tiny, "run_dir=sweep", "logger=none"]
     if search == "optuna":
@@ -278,6 +289,8 @@ def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
     again = pmg("train", *options[:-1], "hydra.sweeper.n_trials=3")
     assert again.returncode == 0, again.stderr[-2000:]
     assert list(statuses(tmp_path / "sweep").values()) == ["completed"] * 3
+    storage = f"sqlite:///{tmp_path}/sweep/study.db"
+    assert len(optuna.load_study(study_name=None, storage=storage).trials) == 3
     assert OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml").best_value > 0
 
 

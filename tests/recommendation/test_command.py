@@ -36,6 +36,11 @@ def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(t
     assert {"data=pairs", *(f"data.of.{one}" for one in DATA), "data.file=first/candidates.json"} <= set(make)
     pmg("generate", *make, *tiny, *FEW[2:])
     pmg("recommend", *again)
+    other = json.loads((tmp_path / "first" / "candidates.json").read_text())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "candidates.json").write_text(json.dumps(dict(reversed(other.items()))))
+    told = pmg_here("recommend", *again, "pictures.candidates=other", "run_dir=second").stderr
+    assert "is of other pictures.candidates" in told
     folder = tmp_path / "first_with_pictures"
     arms = json.loads((folder / "results.json").read_text())["arms"]
     assert "vbpr_crowd" in arms

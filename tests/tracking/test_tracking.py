@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
+from pmg.domain import PmgError
 from pmg.orchestration.run import execute, execute_nested, tracked
 from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
 from pmg.tracking.tracker import Label
@@ -133,6 +134,9 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
     assert run.info.status == "KILLED"
     assert run.data.metrics == {"a/b": 0.25}
     assert {"grid/1.png", "tables/samples/0001.png", "model/encoder/deep/weights"} <= set(store.files(run))
+    store.client.delete_experiment(run.info.experiment_id)
+    with pytest.raises(PmgError, match="'toy' was deleted: mlflow experiments restore"):
+        track(tmp_path, made, mlflow=mlflow)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pmg.configuration.instantiate import built_class, instantiate, instantiate_by_name, to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,18 +16,19 @@ if TYPE_CHECKING:
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.models.diffusion.text_encoder import TextSizes
     from pmg.models.language.language_model import LanguageModel
-    from pmg.orchestration.run import Run
     from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
 
 GIB = 2**30
 
 
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Forecasts the memory of a training."""
     from pmg.training.memory_forecast import estimate_training
 
     estimate = estimate_training(*empty_models(cfg), instantiate_by_name(cfg.objective.module.terms))
     _show(estimate)
+    run.begin()
     run.measure({"device_gib": estimate.device / GIB, "contexts_gib": estimate.contexts / GIB})
     return estimate.device / GIB
 
@@ -62,9 +64,11 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (encoder_inputs.EncoderInputs)")
     shape = {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
     kept = cfg.profiles_per_user if needs_contexts(inputs) else 0
-    users = kept * sum(cfg.split_sizes[split] for split in ("train", "validation"))
+    numbers = [cfg.split_sizes[split] for split in ("train", "validation")]
+    if None in numbers:
+        raise PmgError("split_sizes.train and split_sizes.validation: a forecast needs numbers, and null is all users")
     sizes = Sizes(
-        users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
+        users=kept * sum(numbers), history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
         draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, texts=texts,
         inputs=partial(
             kind.blank, token_width=soft_tokens * texts.width, pooled_width=texts.pooled,

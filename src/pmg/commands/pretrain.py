@@ -33,9 +33,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.model_card import OPERATIONS, STEPS, STEPS_BEFORE, read_steps, write_model_card
     from pmg.training.callbacks import StepOperations
 
+    check_trainer(cfg.trainer)
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
-    check_trainer(cfg.trainer)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
     start, card = cfg.stage.get("start"), Path(cfg.card.folder)
     for key, folder in (("stage.folder", Path(cfg.stage.folder)), ("card.folder", card)):
@@ -86,7 +86,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if into:
         install(run.folder / "model", into, None if cfg.into == "assets" else str(cfg.paths.assets_dir))
     if not replaces_assets:
-        print(f"later stages find the model with paths.models_dir={display_path(into or run.folder / 'model')}")
+        print(f"what builds on it finds the model with paths.models_dir={display_path(into or run.folder / 'model')}")
     return None
 
 

@@ -14,7 +14,7 @@ from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, execute_nested, tracked
-from pmg.runs.run_folder import identify, refuse_other
+from pmg.runs.run_folder import identify, read_run, refuse_other
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,9 +45,10 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         part = parts[verb] = part_config(cfg, verb, folder)
         refuse_other(Path(folder), verb, identify(part, verb), part.get("dtype"))
     run.begin()
-    for verb, (_, work) in own.items():
+    for verb, (folder, work) in own.items():
         with run.ledger.phase(verb):
             execute_nested(parts[verb], verb, work, run.tracking)
+        run.ledger.count_nested(read_run(folder, verb)[1]["ledger"])
     return None
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pmg.configuration.explanations import explain, refuse_added, refuse_overrides
+from pmg.configuration.explanations import explain, refuse_overrides
 from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.portable import take_out
@@ -54,7 +54,6 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
             cfg = hydra.compose(command, overrides=given, return_hydra_config=True)
             _fix(cfg)
             allow_plugins(cfg)
-            refuse_added(OmegaConf.to_container(cfg, resolve=False), given)
             take_out(cfg, command, given)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise PmgError(explain(error, command, given)) from error

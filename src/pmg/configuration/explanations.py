@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
-from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +16,7 @@ from yaml import YAMLError
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.search_path import CONFIG_MODULE
-from pmg.configuration.trees import nodes, texts
+from pmg.configuration.trees import nodes
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 
@@ -58,21 +57,6 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
             raise PmgError("run_dir is empty: name a folder, or leave it out")
 
 
-def refuse_added(config: Any, overrides: Sequence[str]) -> None:
-    """Refuses values that overrides add (``+``) to no ``_target_``, and `config`, not resolved, nowhere refers to."""
-    for override in overrides:
-        key = override.partition("=")[0].removeprefix("+")
-        group, _, name = key.rpartition(".")
-        node: Any = config
-        for part in filter(None, group.split(".")):
-            node = node.get(part) if isinstance(node, Mapping) and "_target_" not in node else None
-        if override[0] != "+" or not isinstance(node, Mapping) or {"_target_", name} & node.keys() != {name}:
-            continue  # not added, or of a class, whose arguments are checked
-        used = isinstance(node[name], Mapping) or any(f"${{{key}}}" in text for _, text in texts(config))
-        if not used and not group.startswith("card"):
-            raise PmgError(f"{override}: nothing reads this key{nearest(name, node.keys() - {name})}")
-
-
 def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -> str:
     """Turns an error of Hydra or OmegaConf into one line that names the nearest valid choice."""
     for cause in _chain(error):
@@ -80,6 +64,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -
             return _explain_option(cause)
     if isinstance(error, YAMLError):
         return f"can't read the config: {' '.join(str(error).split())}"
+    if "Ambiguous value for argument" in str(error):
+        return f"{_first_line(error)}: -m sweeps over such values, [a,b] is a list"
     if isinstance(error, OverrideParseException):
         return f"can't read the override '{error.override}': {str(error).splitlines()[0]}"
     text = "\n".join(str(cause) for cause in _chain(error))

@@ -7,6 +7,7 @@ import functools
 import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def check_targets(node: Any) -> None:
     problems += find_infinite(leaves(plain))
     if OmegaConf.is_config(node):
         problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(node)))
+        problems += _find_unread(node)
     for key, target in targets(plain):
         try:
             problems += _check_signature(key, target)
@@ -140,6 +142,19 @@ def check_targets(node: Any) -> None:
             problems.append(str(error))
     if problems:
         raise PmgError("config: " + " · ".join(problems))
+
+
+def _find_unread(node: Any) -> list[str]:
+    """Returns a problem for each value that nothing reads: at the root, or in a group whose values the schema has."""
+    raw: Any = OmegaConf.to_container(node, resolve=False)
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):
+        return []
+    known, found = {part.name for part in fields(schema)} | schema_ranges(schema).keys(), dict(leaves(raw))
+    listed = {"", *(key.partition(".")[0] for key in known if "." in key)}
+    groups = {name for name in listed if f"{name}._target_" not in found}
+    unknown = [key for key in found.keys() - known if key.rpartition(".")[0] in groups and "${" not in str(found[key])]
+    return [f"nothing reads {key}{nearest(key, known)}" for key in unknown if f"${{{key}}}" not in str(raw)]
 
 
 def allow_plugins(cfg: DictConfig) -> None:

@@ -126,7 +126,7 @@ class TrainConfig(ExamplesConfig):
     split_sizes: CountsConfig = key(CountsConfig, unused="test")
     targets: CountsConfig = key(CountsConfig, unused="test")
     history_items: CountsConfig = key(CountsConfig, unused="test")
-    objective: Any = key(users_per_step=Count)
+    objective: Any = key(users_per_step=Count, tower=Any)
     optimizer: Any = None
     lr_scheduler: Any = None
     trainer: Any = key(execution=TRAINER_EXECUTION, destination="default_root_dir")
@@ -140,7 +140,7 @@ class GenerateConfig(ExamplesConfig):
 
     method: Any = None
     balance: Any = key(None, alpha=Fraction)
-    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
+    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
     preference: Any = None
     scorer: Any = None
     train_run: str | None = key(role="unused")
@@ -186,7 +186,7 @@ class ExportConfig(RunConfig):
     private: bool = destination(True)
     seed: int | None = key(0, Seed | None, "unused")
     balance: Any = key(None, alpha=Fraction)
-    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
+    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
 
 
 @dataclass

@@ -45,15 +45,12 @@ class SharedLanguageModel:
                 "language model. Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another "
                 "language_model"
             )
-        model, tokenizer = with_head(share_weights(text_encoder.model), text_encoder.head), text_encoder.tokenizer
+        whole, tokenizer = text_encoder.model, text_encoder.tokenizer
+        weights = {id(tensor): tensor for tensor in chain(whole.parameters(), whole.buffers())}
+        # settings of its own, e.g. the attention, and the very weights
+        model = with_head(copy.deepcopy(whole, weights), text_encoder.head)
         template = split_chat_template(tokenizer) if self.chat else NO_TEMPLATE
         return LanguageModel(model, tokenizer, template, read_layers=text_encoder.layers)
-
-
-def share_weights(model: Any) -> Any:
-    """Returns a copy of a model with settings of its own, e.g. the attention, and the very weights of the model."""
-    tensors = chain(model.parameters(), model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def with_head(model: Any, head: nn.Module | None) -> Any:

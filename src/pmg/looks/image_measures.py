@@ -61,7 +61,9 @@ def measure_pictures(pictures: Tensor) -> Measures:
     mask = (pictures - ground[..., None, None]).abs().amax(1) > limit.view(-1, 1, 1)
     silhouette = torch.from_numpy(np.stack([binary_fill_holes(part) for part in mask.numpy()]))
     depth = measure_depth(silhouette)
-    outline, colour = measure_outline(pictures, depth)
+    # layers of one colour that the interior does not have
+    widths, colours = zip(*map(_outline, pictures, depth), strict=True)
+    outline, colour = torch.tensor(widths), torch.stack(colours)
     interior = mask & (depth > outline.view(-1, 1, 1) + 0.5)
     interior = torch.where(interior.flatten(1).any(1).view(-1, 1, 1), interior, mask)
     return Measures(
@@ -97,12 +99,6 @@ def measure_depth(silhouette: Tensor) -> Tensor:
         inside = -F.max_pool2d(F.pad(-inside, (1, 1, 1, 1), value=0.0), 3, stride=1)
         depth += inside
     return depth[:, 0]
-
-
-def measure_outline(pictures: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns width `(B,)` and colour `(B, 3)` of an outline: layers of one colour that the interior does not have."""
-    found = [_outline(picture, layer) for picture, layer in zip(pictures, depth, strict=True)]
-    return torch.tensor([width for width, _ in found]), torch.stack([colour for _, colour in found])
 
 
 def _outline(picture: Tensor, depth: Tensor) -> tuple[float, Tensor]:

@@ -32,6 +32,11 @@ class StoredTokens(TokenSource):
                 missing = sorted(set(profiles) - set(tensors.keys()))
                 if missing:
                     raise PmgError(f"{self.file} has no soft tokens of the profile '{missing[0]}'")
-                return torch.stack([tensors.get_tensor(profile).float() for profile in profiles])
+                rows = [tensors.get_tensor(profile).float() for profile in profiles]
         except (OSError, SafetensorError) as error:
             raise PmgError(f"{self.file}: {error}") from error
+        shape = (*rows[0].shape[:-1], context.generator.text_encoder.width)
+        for profile, row in zip(profiles, rows, strict=True):
+            if row.shape != shape or row.ndim != 2 or not row.isfinite().all():
+                raise PmgError(f"{self.file}: '{profile}' has {tuple(row.shape)}, not finite (n, {shape[-1]})")
+        return torch.stack(rows)

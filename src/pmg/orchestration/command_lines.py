@@ -57,7 +57,7 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
         if folder.name == command and "run_dir" in map(override_root, overrides):  # beside it, as experiments have it
             following.append(override("run_dir", folder.parent / reader))
             following += [override("results_dir", folder.parent / "results")] if reader == "evaluate" else []
-    return shlex.join([f"pmg-{reader}", *_config_folder(), *_single_run(), *following])
+    return shlex.join([f"pmg-{reader}", *config_folder(), *_single_run(), *following])
 
 
 def _try_out(values: Values) -> str:
@@ -71,8 +71,8 @@ def _try_out(values: Values) -> str:
         given += [override("data.folder", display_path(folder))] if folder else []
         for sign in ("positive", "negative"):
             actions = OmegaConf.select(config, f"data.feedback.{sign}")
-            given += [f"data.feedback.{sign}=[{','.join(actions)}]"] if actions else []
-    return shlex.join(["pmg-app", *_config_folder(), override("pipeline", display_path(values["folder"])), *given])
+            given += [f"data.feedback.{sign}=[{','.join(map(quote, actions))}]"] if actions else []
+    return shlex.join(["pmg-app", *config_folder(), override("pipeline", display_path(values["folder"])), *given])
 
 
 def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
@@ -82,7 +82,7 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
     following = _kept(overrides, "train")
     if not any(override_root(override) == "experiment" for override in following):
         following.insert(0, f"experiment={REAL_USERS}")
-    return shlex.join(["pmg-train", *_config_folder(), *following])
+    return shlex.join(["pmg-train", *config_folder(), *following])
 
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
@@ -94,16 +94,20 @@ def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
 def resume_command(command: str, folder: Path, overrides: Sequence[str]) -> str:
     """Returns the command line that resumes a run in its folder."""
     kept = [override for override in overrides if not override.startswith("run_dir=")]
-    return shlex.join([f"pmg-{command}", *_config_folder(), *_single_run(), *kept, override("run_dir", folder)])
+    return shlex.join([f"pmg-{command}", *config_folder(), *_single_run(), *kept, override("run_dir", folder)])
 
 
 def override(key: str, value: object) -> str:
-    """Returns an override of the command line, its value in quotes where it has characters of Hydra's grammar."""
-    text = str(value)
+    """Returns an override of the command line, see `quote`."""
+    return f"{key}={quote(str(value))}"
+
+
+def quote(text: str) -> str:
+    """Returns a text of an override, in quotes where Hydra's grammar would read it otherwise."""
     if re.fullmatch(r"[A-Za-z0-9_./+@%:-]+", text) and not KINDS.fullmatch(text):
-        return f"{key}={text}"
+        return text
     quoted = re.sub(r"\\*(?='|$)", lambda found: found[0] * 2, text).replace("'", "\\'")
-    return f"{key}='{quoted}'"
+    return f"'{quoted}'"
 
 
 def _single_run() -> list[str]:
@@ -112,12 +116,13 @@ def _single_run() -> list[str]:
     return ["hydra.mode=RUN"] if swept or "hydra.mode=RUN" in sys.argv else []
 
 
-def _config_folder() -> list[str]:
-    """Returns this process's option that adds a folder of configs, which isn't among the overrides."""
+def config_folder(key: str = "") -> list[str]:
+    """Returns this process's option that adds a folder of configs, or for a `key` the override that does."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     folder = parser.parse_known_args(sys.argv[1:])[0].config_dir
-    return ["--config-dir", folder] if folder else []
+    given = [f"{key}=['file://{Path(str(folder)).absolute()}']"] if key else ["--config-dir", folder]
+    return given if folder else []
 
 
 def _reported(values: Values) -> Path:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import allow_plugins
 from pmg.domain import PmgError
-from pmg.orchestration.command_lines import override_root
+from pmg.orchestration.command_lines import config_folder, override_root
 from pmg.runs.run_folder import read_run
 
 FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
@@ -51,8 +51,9 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     with open_dict(cfg):
         cfg.language_model = model
         cfg.text_encoder, cfg.generator = parts["text_encoder"], parts["generator"]
-        groups, keys = _own_words(overrides)
-        given_keys = {key: OmegaConf.select(cfg, key) for key in keys}
+        keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+        groups = [group for group, keeping in WORDS.items() if not set(keys) & set(keeping)]  # that are the pipeline's
+        given_keys = {key: OmegaConf.select(cfg, key) for key in keys if key.partition(".")[0] in groups}
         cfg.update({group: parts[group] for group in groups})
         for key, value in given_keys.items():
             OmegaConf.update(cfg, key, value)
@@ -60,13 +61,6 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
             kept = {"least": cfg.preference.read.least} if name == "read" else {}
             target = f"pmg.generation.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
             cfg.preference[name] = {"_target_": target, "pipeline": "${pipeline}", **kept}
-
-
-def _own_words(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns which of scenario, captioner, decoding and scorer are the pipeline's, and single keys given in them."""
-    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    groups = [group for group, keeping in WORDS.items() if not set(keys) & set(keeping)]
-    return groups, [key for key in keys if "." in key and key.partition(".")[0] in groups]
 
 
 def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -78,5 +72,5 @@ def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[st
     option = (metrics.get("choices") or {}).get("generator")
     if not option:
         return {}
-    trained = compose("export", [f"generator={option}", *overrides])
+    trained = compose("export", [f"generator={option}", *config_folder("hydra.searchpath"), *overrides])
     return {group: OmegaConf.to_container(trained[group], resolve=False) for group in ("sampling", "balance")}

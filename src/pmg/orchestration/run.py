@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg import __version__
-from pmg.configuration.explanations import refuse_added
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, to_plain
 from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.trees import leaves
@@ -127,7 +126,6 @@ def execute(
     with restored_state(), contextlib.ExitStack() as locks:
         try:
             allow_plugins(cfg)
-            refuse_added(OmegaConf.to_container(cfg, resolve=False), run.overrides)
             run.stated = take_out(cfg, command, run.overrides)
             limited = OmegaConf.select(cfg, "trainer.max_time")  # the same command continues it
             if command == "train" and not limited and (completed := completed_metrics(cfg, command)):
@@ -191,8 +189,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     if not plain["run_dir"]:
         raise PmgError("run_dir is empty: name a folder, or leave it out")
     for name, path in (plain.get("paths") or {}).items():
-        if path and Path(path).is_file():
-            raise PmgError(f"paths.{name}={path} is a file; name a folder")
+        if found := [one for one in (Path(str(path)), *Path(str(path)).parents) if path and one.is_file()]:
+            raise PmgError(f"paths.{name}={path}: {found[0]} is a file; name a folder")
         if name in CACHES and path and "://" not in path:
             refuse_cache(f"paths.{name}", path, (plain.get("paths") or {}).get("assets_dir"))
     refuse_infinite(plain)  # the identity is stored as JSON, which has no infinite numbers
@@ -255,7 +253,7 @@ def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
         "made": run.made,
         "result": None if run.result is None else _jsonable(run.result),
         "metrics": {name: _jsonable(value) for name, value in run.metrics.items()},
-        "error": None if error is None else f"{type(error).__name__}: {error}",
+        "error": error and ("interrupted" if exit_code(error) == INTERRUPTED else f"{type(error).__name__}: {error}"),
     }
 
 

@@ -63,9 +63,7 @@ def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> l
             ]
         )
     for folder in folders:
-        for name, amount in read_run(folder, command)[1]["ledger"].items():
-            if isinstance(amount, int):  # no seconds
-                run.ledger.count(name, amount)
+        run.ledger.count_nested(read_run(folder, command)[1]["ledger"])
     return folders
 
 

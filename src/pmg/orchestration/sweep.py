@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
@@ -48,12 +49,14 @@ class Sweep:
         command: the verb.
         launcher: dotted name of Hydra's launcher.
         pinned: value of `run_dir` that a repetition needs; None: the folder is the same each time.
+        begun: when it began, in seconds of the epoch.
     """
 
     folder: Path
     command: str
     launcher: str
     pinned: Path | None
+    begun: float
 
 
 class SweepSummary(Callback):
@@ -73,9 +76,10 @@ class SweepSummary(Callback):
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
         pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
-        SweepSummary.current = Sweep(folder, config.hydra.job.name, config.hydra.launcher._target_, pinned)
+        launcher = config.hydra.launcher._target_
+        SweepSummary.current = Sweep(folder, config.hydra.job.name, launcher, pinned, time.time())
         resume_study(config)
-        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+        if launcher.endswith(".RayLauncher"):
             sweep_jobs.init_ray(to_plain(config.hydra.launcher.ray.init))
 
     def on_multirun_end(self, **_: Any) -> None:
@@ -124,7 +128,8 @@ def summarize(sweep: Sweep) -> bool:
     if not jobs:
         return False  # an error stopped the sweep before its first job
     print_table(jobs, folder)
-    failed, interrupted = any(job.status != "completed" for job in jobs), SweepSummary.current is not None
+    own = [job for job in jobs if (job.folder / METRICS_FILE).stat().st_mtime >= sweep.begun]  # not of earlier sweeps
+    failed, interrupted = any(job.status != "completed" for job in own), SweepSummary.current is not None
     if failed or interrupted:
         rerun = rerun_command(sweep.command, sys.argv[1:], sweep.pinned)
         print(f"run only failed and missing jobs: {rerun}", file=sys.stderr, flush=True)
@@ -208,7 +213,7 @@ def resume_study(config: DictConfig) -> None:
     Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # the database's folder
     trials = enqueue_failed_trials(sweeper.storage, sweeper.study_name)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    with open_dict(config):
+    with read_write(config.hydra), open_dict(config):  # it is that of `HydraConfig`
         sweeper.n_trials = max(0, sweeper.n_trials - len(complete))
         if sweeper.sampler.get("seed") is not None:
             sweeper.sampler.seed += len(trials)  # the same seed would draw the same trials again

@@ -58,7 +58,7 @@ def _pieces(text: str) -> Iterator[str]:
         if not line.strip():
             before = before and ("ended" if before == "bare" else before)
             continue
-        form = _form(line)
+        form = "bullet" if BULLET.match(line) else "inline" if SEPARATORS.search(line) else "bare"
         if before is not None and not (before == "open" or form == before != "inline"):
             return
         pieces, ended = _split(line)
@@ -67,13 +67,6 @@ def _pieces(text: str) -> Iterator[str]:
             before = "open" if line.rstrip().endswith((",", "，", "、", ";")) else form
         if ended:
             return
-
-
-def _form(line: str) -> str:
-    """Returns the form of a line: with a ``bullet``, ``inline`` with separators, or ``bare`` (one keyword)."""
-    if BULLET.match(line):
-        return "bullet"
-    return "inline" if SEPARATORS.search(line) else "bare"
 
 
 def _split(line: str) -> tuple[list[str], bool]:

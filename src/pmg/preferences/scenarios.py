@@ -92,14 +92,13 @@ class Scenario:
 
 
 def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attribute]:
-    """Builds attributes from plain values.
+    """Builds attributes from plain values, without those that are null.
 
     PmgError if one has an unknown key, no question, or an empty list of options.
     """
-    known = ("question", "options", "example")
+    specs = {name: spec for name, spec in specs.items() if spec is not None}
     for name, spec in specs.items():
-        unknown = [key for key in spec if key not in known]
-        if unknown or not spec.get("question"):
+        if spec.keys() - {"question", "options", "example"} or not spec.get("question"):
             raise PmgError(
                 f"attribute '{name}' needs a question and may have options and an example; it has {[*spec]}"
             )

@@ -7,15 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.instantiate import instantiate, instantiate_by_name, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
-from pmg.orchestration.command_lines import override, override_root
+from pmg.orchestration.command_lines import config_folder, override, override_root, quote
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path
+from pmg.runs.content import digest_path
+from pmg.runs.run_folder import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +45,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS, rerank
 
     builder = Builder(cfg, run)
-    recommenders: Mapping[str, Recommender] = {name: instantiate(node) for name, node in cfg.recommenders.items()}
+    recommenders: Mapping[str, Recommender] = instantiate_by_name(cfg.recommenders)
     lines = (line for split in SPLITS for line in builder.data.timelines(split))
     behaviour = Behaviour.cut(lines, cfg.shares.validation, cfg.shares.test)
     tower = instantiate(cfg.tower)
@@ -53,8 +55,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         if cfg.pictures.run:
             found = read_candidates(Path(cfg.pictures.candidates or "", CANDIDATES))
             check_candidates(found, behaviour, cfg.pictures.candidates)
+            made_of = read_run(cfg.pictures.run, "generate")[1]["identity"].get("data.file.content")
+            if made_of != digest_path(Path(cfg.pictures.candidates, CANDIDATES)):
+                raise PmgError(f"pictures.run={cfg.pictures.run} is of other pictures.candidates: name those it drew")
             records = [one for one in read_records(cfg.pictures.run) if one.method == cfg.pictures.method]
             pairs = encode_pairs(tower, cfg.pictures.run, records, found)
+    data = [] if pairs else changed_data(cfg.data, str(run.choices.get("data", "own_files")))
     run.begin()
     with run.ledger.phase("fit recommenders"):
         features = ItemFeatures(own, pairs.get((EVERYBODY, "own")), builder.seed, **cfg.features)
@@ -76,7 +82,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         print(f"candidates by {best}: {cfg.candidates.each} items for each of {len(chosen) - 1} users,")
         print(f"all items for the user '{EVERYBODY}', whose history is what most users like")
         print(f"{count} pairs; pmg-generate draws each for its user and for another one")
-        data = changed_data(cfg.data, str(run.choices.get("data", "own_files")))
         print("\n".join(["next:", *next_commands(run.folder, run.overrides, data, cfg.pictures.method)]))
     return None
 
@@ -95,8 +100,9 @@ def changed_data(data: Any, option: str) -> list[str]:
     """Returns overrides below ``data.of`` for what differs from an option of ``data``, e.g. by an experiment."""
     from pmg.configuration.compose import compose
 
-    default = dict(leaves(to_plain(compose("recommend", [f"data={option}"]).data)))
-    given = {key: value for key, value in leaves(to_plain(data)) if key == "folder" or default.get(key, "") != value}
+    default = dict(leaves(to_plain(compose("recommend", [f"data={option}", *config_folder("hydra.searchpath")]).data)))
+    found = {key: value for key, value in leaves(to_plain(data)) if key == "folder" or default.get(key, "") != value}
+    given = {key: quote(value) if isinstance(value, str) else value for key, value in found.items()}
     return [
         *([] if option == "own_files" else [f"data@data.of={option}"]),
         *(f"data.of.{key}={'null' if value is None else value}" for key, value in given.items()),
@@ -120,7 +126,8 @@ def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], m
     again = here.with_name(f"{here.name}_with_pictures")
     folders = {"pictures.run": pictures, "pictures.candidates": here, "run_dir": again}
     read = [*kept, *(override(key, folder) for key, folder in folders.items())]
-    return [shlex.join(["pmg-generate", *made]), shlex.join(["pmg-recommend", *read])]
+    lines = (["pmg-generate", *config_folder(), *made], ["pmg-recommend", *config_folder(), *read])
+    return list(map(shlex.join, lines))
 
 
 def fit_all(

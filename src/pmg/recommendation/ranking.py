@@ -130,7 +130,8 @@ class Catalogue:
                     best = (chosen, model, float(found))
         finally:
             torch.set_num_threads(threads)
-        assert best is not None
+        if best is None:
+            raise PmgError("recommenders: a value of `tried` is an empty list, so that there is nothing to fit")
         ranked = {user: self._rank(best[1], user, behaviour.train, behaviour.validation) for user in behaviour.test}
         orders, scores = zip(*ranked.values(), strict=True)
         return Ranked(best[0], best[2], dict(zip(ranked, orders, strict=True)), dict(zip(ranked, scores, strict=True)))

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.result_tables import show_p
-from pmg.evaluation.statistics import Difference, paired_difference
+from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import Table
 from pmg.html_document import render_document
 from pmg.models.vision.pictures import data_uri
@@ -108,7 +107,9 @@ def answer(artifacts: Artifacts) -> str:
     one, two = pairs["own"], pairs["other"]
     users = one.index.get_level_values("user").to_numpy()
     found = paired_difference(one.to_numpy(), two.to_numpy(), users)
-    limits, verdict = f" [{found.low:+.3f}, {found.high:+.3f}]", _verdict(found, info)
+    better = (found.mean > 0) == info.higher_is_better
+    verdict = UNCLEAR if found.low <= 0 <= found.high else "better than" if better else "worse than"
+    limits = f" [{found.low:+.3f}, {found.high:+.3f}]"
     if len(set(users)) == 1:  # who has no interval
         limits, verdict = "", UNCLEAR
     return (
@@ -116,9 +117,3 @@ def answer(artifacts: Artifacts) -> str:
         f"user's: {info.title} {one.mean():.3f} and {two.mean():.3f}, a difference of {found.mean:+.3f}{limits}, "
         f"{show_p(found.p)} ({len(set(users))} users, {2 * len(one)} pictures)."
     )
-
-
-def _verdict(found: Difference, info: MetricInfo) -> str:
-    if found.low <= 0 <= found.high:
-        return UNCLEAR
-    return "better than" if (found.mean > 0) == info.higher_is_better else "worse than"

@@ -51,7 +51,9 @@ def tidy(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> p
             **{key: run.config.get(key) for key in factors.varied},
         }  # fmt: skip
         origin = {**run.cost, "revision": run.revision, "problem": problem_of(run, artifacts.problems.get(number))}
-        measured = [*_scalar_rows(run), *_judged_rows(artifacts, number), *_set_rows(artifacts, number)]
+        scalars = {} if run.problem else run.scalars
+        own = [dict(zip(MEASURED, ("", "", name, value, None, 1), strict=True)) for name, value in scalars.items()]
+        measured = [*own, *_judged_rows(artifacts, number), *_set_rows(artifacts, number)]
         rows += [{**known, **values, **origin} for values in measured or [dict.fromkeys(MEASURED)]]
     frame = pd.DataFrame(rows)
     return frame.assign(**{key: _plain(frame[key]) for key in factors.varied}).astype({"seed": "Int64"})
@@ -72,12 +74,6 @@ def _plain(column: pd.Series) -> pd.Series:
     if kinds <= {int, float} or kinds <= {bool} or kinds <= {str}:
         return column
     return known.map(show).reindex(column.index)
-
-
-def _scalar_rows(run: RunFolder) -> list[dict[str, Any]]:
-    if run.problem:
-        return []
-    return [dict(zip(MEASURED, ("", "", name, value, None, 1), strict=True)) for name, value in run.scalars.items()]
 
 
 def _judged_rows(artifacts: Artifacts, number: int) -> list[dict[str, Any]]:

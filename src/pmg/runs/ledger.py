@@ -6,7 +6,7 @@ import contextlib
 import logging
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pmg.runs.provenance import peak_memory
@@ -38,6 +38,12 @@ class Ledger:
     def count(self, name: str, amount: int) -> None:
         """Adds `amount` to counter `name`."""
         self.counts[name] = self.counts.get(name, 0) + int(amount)
+
+    def count_nested(self, ledger: Mapping[str, Any]) -> None:
+        """Adds the counts of the ledger of a run inside this one, as ``metrics.json`` has it."""
+        for name, amount in ledger.items():
+            if isinstance(amount, int):  # no seconds
+                self.count(name, amount)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns seconds per phase, counts, and peak memory so far, JSON-able."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from filelock import FileLock
 from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 
 from pmg.configuration.trees import leaves
+from pmg.domain import PmgError
 from pmg.models.vision.pictures import FORMATS
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
@@ -83,13 +86,22 @@ class MlflowTracker(MLFlowLogger):
 
 
 def find_run(store: str, artifacts: str, experiment: str, run_id: str) -> str | None:
-    """Returns MLflow's id of the run with the tag `run_id`, or None; creates the experiment if it is missing."""
+    """Returns MLflow's id of a run by its tag, or None; makes a missing experiment, PmgError if that can't be."""
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(store)
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        client.create_experiment(experiment, artifacts)
-        return None
-    runs = client.search_runs([found.experiment_id], f"tags.`{ID}` = '{run_id}'")
+    database = store.removeprefix("sqlite:///")
+    alone = FileLock(f"{database}.lock") if database != store else contextlib.nullcontext()
+    try:
+        with alone:  # jobs of a sweep: each would create the tables, and the experiment
+            client = MlflowClient(store)
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                client.create_experiment(experiment, artifacts)
+                return None
+        runs = client.search_runs([found.experiment_id], f"tags.`{ID}` = '{run_id}'")
+        if found.lifecycle_stage == "deleted":
+            raise PmgError(f"'{experiment}' was deleted: mlflow experiments restore, or logger.mlflow.experiment=NAME")
+    except (MlflowException, OSError) as error:
+        raise PmgError(f"logger=mlflow can't use {store}: {' '.join(str(error).split())[:200]}") from error
     return runs[0].info.run_id if runs else None

@@ -156,15 +156,12 @@ class Pool:
         pool = LookPool.load(folder)
         flips = [is_mirrored(seed, split, number, self.mirrored[split]) for number in range(self.looks[split])]
         remarks = [self.remark if flip else "" for flip in flips]
-        if pool.remarks != remarks or not _begins_with(pool, build(1)):
+        first = build(1)
+        same = pool.remarks == remarks and torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
+        # latents may differ by the rounding of other batches
+        if not same or (pool.latents[:1] - first.latents).float().abs().mean().item() >= ROUNDING:
             raise PmgError(
                 f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, another number, or "
                 "mirrored ones. Remove it, or name another stage.pool.folder"
             )
         return pool
-
-
-def _begins_with(pool: LookPool, first: LookPool) -> bool:
-    """Returns whether the first look of a pool is a given one; latents may differ by the rounding of other batches."""
-    same = torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
-    return same and (pool.latents[:1] - first.latents).float().abs().mean().item() < ROUNDING

@@ -95,7 +95,7 @@ def read_study(folder: Path) -> Study:
     if results.get("records") != digests["records"] or evaluated != identity:
         raise PmgError(f"{folder / 'results.json'} is of other images than {folder / 'generate'} has: evaluate again")
     config = hash_images(identity)
-    if odd := [one for one in records if one.hashes.get("config") != config or one.seed != identity["seed"]]:
+    if odd := [one for one in records if one.hashes.get("config") != config or one.seed != identity.get("seed")]:
         raise PmgError(f"{folder / 'generate'}: {odd[0].image} was made by another config than the run's")
     metrics = {key: value for key, value in judged["identity"].items() if key.startswith("metrics.")}
     return Study(
@@ -104,7 +104,7 @@ def read_study(folder: Path) -> Study:
         read_rows(folder, results["rows"]),
         records,
         digests,
-        {"revision": generated["git"].get("revision"), "machine": generated["hardware"]},
+        {"revision": (generated["git"] or {}).get("revision"), "machine": generated["hardware"]},
     )
 
 

@@ -96,10 +96,6 @@ class ImageTransformer(nn.Module):
         """Type of the weights."""
         return self.head.vision_head.weight.dtype
 
-    def embed_text(self, tokens: Tensor) -> Tensor:
-        """Returns input embeddings `(..., D)` of text tokens `(...)`."""
-        return self.language_model.get_input_embeddings()(tokens.to(self.device))
-
     def embed_images(self, tokens: Tensor) -> Tensor:
         """Returns input embeddings `(..., D)` of image tokens `(...)`."""
         return self.aligner(self.embeddings(tokens.to(self.device))).to(self.dtype)

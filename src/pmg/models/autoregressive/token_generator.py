@@ -116,7 +116,8 @@ class ImageTokenGenerator(ImagePasses):
 
     def _fixed(self, tokens: Sequence[int], batch: int) -> Tensor:
         """Returns the embeddings of text tokens, of each row."""
-        embeds = self.transformer.embed_text(torch.tensor(tokens, dtype=torch.long, device=self.device))
+        words = torch.tensor(tokens, dtype=torch.long, device=self.device)
+        embeds = self.transformer.language_model.get_input_embeddings()(words)
         return embeds.to(self.transformer.dtype).expand(batch, *embeds.shape)
 
     @staticmethod
