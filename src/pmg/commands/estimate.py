@@ -64,8 +64,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (encoder_inputs.EncoderInputs)")
     shape = {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
     kept = cfg.profiles_per_user if needs_contexts(inputs) else 0
-    numbers = [cfg.split_sizes[split] for split in ("train", "validation")]
-    if None in numbers:
+    if None in (numbers := [cfg.split_sizes[split] for split in ("train", "validation")]):
         raise PmgError("split_sizes.train and split_sizes.validation: a forecast needs numbers, and null is all users")
     sizes = Sizes(
         users=kept * sum(numbers), history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,

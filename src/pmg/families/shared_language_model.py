@@ -47,8 +47,7 @@ class SharedLanguageModel:
             )
         whole, tokenizer = text_encoder.model, text_encoder.tokenizer
         weights = {id(tensor): tensor for tensor in chain(whole.parameters(), whole.buffers())}
-        # settings of its own, e.g. the attention, and the very weights
-        model = with_head(copy.deepcopy(whole, weights), text_encoder.head)
+        model = with_head(copy.deepcopy(whole, weights), text_encoder.head)  # settings of its own, the same weights
         template = split_chat_template(tokenizer) if self.chat else NO_TEMPLATE
         return LanguageModel(model, tokenizer, template, read_layers=text_encoder.layers)
 

@@ -61,8 +61,7 @@ def measure_pictures(pictures: Tensor) -> Measures:
     mask = (pictures - ground[..., None, None]).abs().amax(1) > limit.view(-1, 1, 1)
     silhouette = torch.from_numpy(np.stack([binary_fill_holes(part) for part in mask.numpy()]))
     depth = measure_depth(silhouette)
-    # layers of one colour that the interior does not have
-    widths, colours = zip(*map(_outline, pictures, depth), strict=True)
+    widths, colours = zip(*map(_outline, pictures, depth), strict=True)  # of layers that the interior has no colour of
     outline, colour = torch.tensor(widths), torch.stack(colours)
     interior = mask & (depth > outline.view(-1, 1, 1) + 0.5)
     interior = torch.where(interior.flatten(1).any(1).view(-1, 1, 1), interior, mask)

@@ -156,9 +156,8 @@ class Pool:
         pool = LookPool.load(folder)
         flips = [is_mirrored(seed, split, number, self.mirrored[split]) for number in range(self.looks[split])]
         remarks = [self.remark if flip else "" for flip in flips]
-        first = build(1)
+        first = build(1)  # whose latents may differ by the rounding of other batches
         same = pool.remarks == remarks and torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
-        # latents may differ by the rounding of other batches
         if not same or (pool.latents[:1] - first.latents).float().abs().mean().item() >= ROUNDING:
             raise PmgError(
                 f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, another number, or "
