@@ -232,6 +232,10 @@ def test_the_language_model_writes_behind_each_history(context):
     source = WrittenPrompt("\nTheir style:", max_new_tokens=4)
     assert source.requires.contexts
     assert len(source(context)) == 12
+    model.generate = lambda *_: ["a line without an end, " + "that is the same " * 20] * 12
+    for words in source(context):  # a part that is too long by itself is cut
+        assert words.words[0] == "a line without an end"
+        assert context.extractor.budget.count_tokens(str(words)) <= context.extractor.budget.limit
 
 
 # after Instant Preference Alignment

@@ -33,7 +33,8 @@ class WrittenPrompt(KeywordSource):
         rows = context.extracted.rows([example.profile for example in context.examples])
         read = context.extracted.context.select(rows)
         texts = context.extractor.language_model.generate(read, self.question, self.max_new_tokens)
-        return [context.extractor.budget.fit(Keywords(split_parts(text))) for text in texts]
+        fit, cut = context.extractor.budget.fit, context.extractor.budget.cut  # what is too long by itself
+        return [fit(Keywords(tuple(filter(None, map(cut, split_parts(text)))))) for text in texts]
 
 
 def split_parts(text: str) -> tuple[str, ...]:

@@ -90,8 +90,7 @@ def find_run(store: str, artifacts: str, experiment: str, run_id: str) -> str | 
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    database = store.removeprefix("sqlite:///")
-    alone = FileLock(f"{database}.lock") if database != store else contextlib.nullcontext()
+    alone = FileLock(f"{store[10:]}.lock") if store.startswith("sqlite:///") else contextlib.nullcontext()
     try:
         with alone:  # jobs of a sweep: each would create the tables, and the experiment
             client = MlflowClient(store)
