@@ -190,6 +190,8 @@ starts: channel-encoders ## pictures drawn from another artist's drawing of the 
 	$(BIN)/python experiments/report.py starts
 
 field: channel-encoders ## the benchmark of methods: all of them in one table (two hours of two cores after the readers)
+	$(BIN)/pmg-train experiment=channel_image_prompts $(ARGS)
+	$(BIN)/python experiments/channels.py outputs/channels --split test
 	$(BIN)/pmg-study experiment=field $(ARGS)
 	$(BIN)/pmg-study experiment=field_words $(ARGS)
 	$(BIN)/pmg-report field --add outputs/studies/field

@@ -37,10 +37,10 @@ class StyleAndSemantics(TokenSource):
     """
 
     tower: PictureTower
-    directions: Count = 64
+    directions: Count = 82
     pictures: Count = 12
-    shrinkage: Fraction = 0.2
-    ridge: Positive = 1.0
+    shrinkage: Fraction = 0.84
+    ridge: Positive = 20.0
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives the tokens, `(n, D)`; see `read_picture_tokens`."""

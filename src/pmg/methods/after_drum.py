@@ -31,9 +31,9 @@ class WeightedHistory(TokenSource):
     `pictures` liked items of a user are read, the latest; longer prompts than `tokens` are cut.
     """
 
-    temperature: Positive = 0.05
+    temperature: Positive = 0.036
     pictures: Count = 12
-    tokens: Count = 24
+    tokens: Count = 43
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, n, D)`."""

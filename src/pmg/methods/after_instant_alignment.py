@@ -31,8 +31,8 @@ class SeenKeywords(KeywordSource):
     """
 
     scorer: Scorer
-    pictures: Count = 12
-    prior: Fraction = 0.5
+    pictures: Count = 6
+    prior: Fraction = 0.81
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the keywords of each user; none for users without pictures."""

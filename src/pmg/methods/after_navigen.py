@@ -21,7 +21,7 @@ class WrittenPrompt(KeywordSource):
     """What the language model writes behind a history; `question` is the text between the two."""
 
     question: str
-    max_new_tokens: Count = 24
+    max_new_tokens: Count = 39
 
     @property
     def requires(self) -> Requirements:

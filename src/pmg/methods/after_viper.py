@@ -30,8 +30,8 @@ class LikedMinusDisliked(TokenSource):
     `degree` is that share; 0 subtracts nothing. `words` is the most attributes a user; those of fewer are repeated.
     """
 
-    degree: NotNegative = 0.4
-    words: Count = 8
+    degree: NotNegative = 0.49
+    words: Count = 13
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, words, D)`."""
