@@ -127,7 +127,7 @@ def check_targets(node: Any) -> None:
     """Compares every ``_target_`` node with the signature of its target, and every value with its range.
 
     Required arguments may be absent, since the code supplies some of them late. PmgError names in one line every
-    unknown argument, foreign or unknown target, missing value, and value that its key does not take.
+    unknown argument, foreign or unknown target, missing value, and value that its key doesn't take or nothing reads.
     """
     plain = to_plain(node)
     problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
@@ -154,7 +154,7 @@ def _find_unread(node: Any) -> list[str]:
     listed = {"", *(key.partition(".")[0] for key in known if "." in key)}
     groups = {name for name in listed if f"{name}._target_" not in found}
     unknown = [key for key in found.keys() - known if key.rpartition(".")[0] in groups and "${" not in str(found[key])]
-    return [f"nothing reads {key}{nearest(key, known)}" for key in unknown if f"${{{key}}}" not in str(raw)]
+    return [f"nothing reads {key}{nearest(key, known)}" for key in sorted(unknown) if f"${{{key}}}" not in str(raw)]
 
 
 def allow_plugins(cfg: DictConfig) -> None:
