@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
@@ -42,6 +44,20 @@ def build(truths, histories, targets, preferences):
 def scene():
     targets, preferences = [("red apple",), ("dog", "cat"), ("sun",)], [("blue",), (), ("thick", "outline")]
     return build([pictures(n, n) for n in (1, 3, 2)], [pictures(n, 9 + n) for n in (4, 1, 2)], targets, preferences)
+
+
+def test_weights_alone_take_another_folders_tokenizer(tmp_path, clip, scene):
+    whole, bare = write_clip(tmp_path / "whole"), tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (Path(whole) / name).rename(bare / name)
+    with pytest.raises(PmgError, match="bare"):
+        ClipFeatures.from_source(str(bare))
+    named = ClipSimilarity(ClipFeatures.from_source(str(bare), processors=str(whole)), name="hpsv2")
+    assert [info.name for info in named.outputs] == ["hpsv2_i_truth", "hpsv2_t_target", "hpsv2_t_preference"]
+    found, known = named(pictures(3, 77), scene), ClipSimilarity(clip)(pictures(3, 77), scene)
+    torch.testing.assert_close(found["hpsv2_t_target"], known["clip_t_target"])
+    assert set(found) == {info.name for info in named.outputs}
 
 
 def test_cosine_of_the_truth_is_one(dino, clip, scene):

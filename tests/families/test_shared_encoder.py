@@ -54,8 +54,8 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, width)
-    exported = ["train_run=a", "folder=p", "sampling.steps=2", "balance/weighting=attention", "dtype=float32"]
-    execute(compose("export", *exported, "run_dir=e"), "export", export)
+    exported = ["train_run=a", "folder=p", f"sampling={family}", "sampling.steps=2", "balance/weighting=attention"]
+    execute(compose("export", *exported, "dtype=float32", "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))
     shares = {weight.data_ptr() for weight in pipe.pipeline.generator.text_encoder.parameters()}
     assert {weight.data_ptr() for weight in pipe.extractor.language_model.model.get_decoder().parameters()} <= shares

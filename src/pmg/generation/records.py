@@ -170,7 +170,10 @@ class RecordWriter:
             if record.key not in self.done:
                 self.done.add(record.key)
                 lines.append(self._write_image(picture, record))
-        self._append(lines)
+        with self._path.open("ab") as file:
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def _write_image(self, picture: Image.Image, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
@@ -178,12 +181,6 @@ class RecordWriter:
         content = to_file(picture)
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
-
-    def _append(self, lines: Sequence[str]) -> None:
-        with self._path.open("ab") as file:
-            file.write("".join(lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _file_name(example: str) -> str:

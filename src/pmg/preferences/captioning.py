@@ -173,13 +173,10 @@ class ImageToTextCaptioner:
     ) -> None:
         self.processor, self.model = load_image_to_text(source, dtype, device)
         self.max_new_tokens = max_new_tokens
-        self.text = self._prompt(prompt)
-
-    def _prompt(self, prompt: str) -> str:
-        if not getattr(self.processor, "chat_template", None):
-            return prompt
-        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        return render_chat_template(self.processor, [message])
+        self.text = prompt
+        if getattr(self.processor, "chat_template", None):
+            message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+            self.text = render_chat_template(self.processor, [message])
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,19 +95,16 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise PmgError(f"{path} is no folder; name run folders, or folders of many")
-        here = list(_topmost(path.resolve()))
+        here: list[Path] = []
+        for folder, below, files in os.walk(path.resolve()):
+            if METRICS_FILE in files:
+                below.clear()  # deeper folders are nested runs
+                here.append(Path(folder))
         if not here:
             raise PmgError(f"{path} holds no run: there is no {METRICS_FILE} in it or below")
         found |= dict.fromkeys(here)
     inner = {folder for folder in found if any(parent in found for parent in folder.parents)}
     return sorted(found.keys() - inner, key=natural_key)
-
-
-def _topmost(path: Path) -> Iterator[Path]:
-    for folder, below, files in os.walk(path):
-        if METRICS_FILE in files:
-            below.clear()  # deeper folders are nested runs
-            yield Path(folder)
 
 
 def read_folder(folder: Path, name: str) -> RunFolder:

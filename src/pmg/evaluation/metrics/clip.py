@@ -19,23 +19,24 @@ class ClipSimilarity:
     """Cosines with the nearest true image, with the target's words and with the user's keywords.
 
     The cosines with words are those of CLIPScore (Hessel et al. 2021), without its factor of 2.5, its cut at 0 and its
-    prompt. `features` are those of CLIP or SigLIP, never of the model that selects. PmgError if the features encode no
-    texts.
+    prompt; those of a CLIP trained on human choices, with the target's words, are HPS (Wu et al. 2023). `name`
+    begins the outputs. `features` are those of CLIP or SigLIP, never of the model that selects. PmgError if the
+    features encode no texts.
     """
 
-    outputs = (
-        MetricInfo("clip_i_truth", "CLIP to truth", range=(-1.0, 1.0)),
-        MetricInfo("clip_t_target", "CLIP to target's words", range=(-1.0, 1.0), aspect="accuracy"),
-        MetricInfo("clip_t_preference", "CLIP to preference's words", range=(-1.0, 1.0), aspect="preference"),
-    )
     inputs = (Input.TRUTHS, Input.TARGET_WORDS, Input.PREFERENCE_WORDS)
 
-    def __init__(self, features: TextFeatures) -> None:
+    def __init__(self, features: TextFeatures, name: str = "clip") -> None:
         if not hasattr(features, "encode_texts"):
             raise PmgError(
                 f"features: {type(features).__name__} encodes no texts. Use pmg.models.vision.features.ClipFeatures"
             )
-        self.features = features
+        self.features, title, cosine = features, name.upper(), (-1.0, 1.0)
+        self.outputs = (
+            MetricInfo(f"{name}_i_truth", f"{title} to truth", range=cosine),
+            MetricInfo(f"{name}_t_target", f"{title} to target's words", range=cosine, aspect="accuracy"),
+            MetricInfo(f"{name}_t_preference", f"{title} to preference's words", range=cosine, aspect="preference"),
+        )
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`; PmgError if a word alone is too long for CLIP."""
@@ -44,11 +45,9 @@ class ClipSimilarity:
         targets = references.once(("target words", encoder), lambda: self._encode(references.target_words))
         preferences = references.once(("preference words", encoder), lambda: self._encode(references.preference_words))
         vectors = encode_images(self.features, images)
-        return {
-            "clip_i_truth": largest(group_cosines(vectors, truths)),
-            "clip_t_target": cosine_similarity(vectors, targets),
-            "clip_t_preference": cosine_similarity(vectors, preferences),
-        }
+        cosines = [cosine_similarity(vectors, words) for words in (targets, preferences)]
+        names = [info.name for info in self.outputs]
+        return dict(zip(names, [largest(group_cosines(vectors, truths)), *cosines], strict=True))
 
     def _encode(self, texts: Sequence[tuple[str, ...]]) -> Tensor:
         """Returns unit vectors `(B, D)` of words, superfluous ones left out from the end; NaN where there are none."""

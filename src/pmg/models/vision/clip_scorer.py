@@ -10,7 +10,7 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.image_passes import fit_size
-from pmg.models.loading.checkpoints import load_with_tokenizer
+from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pixels import ChannelNormalization
@@ -58,10 +58,16 @@ class ClipScorer(nn.Module):
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
         """Loads a dual encoder from a hub id or folder; PmgError if it is missing, damaged, or another model."""
-        path = resolve_source(source)
+        return cls.from_sources(source, source, dtype)
+
+    @classmethod
+    def from_sources(cls, weights: str, processors: str, dtype: str) -> ClipScorer:
+        """Loads weights, and tokenizer and statistics of pixels from where they are; errors as `from_source`."""
+        path, beside = resolve_source(weights), resolve_source(processors)
         with loading("a scorer", path):
-            model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))
-            processor = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
+            model = load_checkpoint(AutoModel, path, dtype=torch_type(dtype))
+            tokenizer = load_tokenizer(beside, model)
+            processor = AutoImageProcessor.from_pretrained(beside, trust_remote_code=False)
         if not hasattr(model, "get_image_features"):
             raise PmgError(
                 f"{path} has a {type(model).__name__}, which has no features of images and texts. Use CLIP or SigLIP."

@@ -107,9 +107,12 @@ class ClipFeatures(nn.Module):
         self.max_length = clip.text_encoder.max_length
 
     @classmethod
-    def from_source(cls, source: str, dtype: str = "float32") -> ClipFeatures:
-        """Loads CLIP or SigLIP from a hub id or a folder; see `ClipScorer.from_source`."""
-        return cls(ClipScorer.from_source(source, dtype))
+    def from_source(cls, source: str, dtype: str = "float32", processors: str | None = None) -> ClipFeatures:
+        """Loads CLIP or SigLIP from a hub id or a folder; see `ClipScorer.from_source`.
+
+        `processors` is where its tokenizer and statistics of pixels are, if `source` has weights alone.
+        """
+        return cls(ClipScorer.from_sources(source, processors or source, dtype))
 
     def train(self, mode: bool = True) -> ClipFeatures:
         """Keeps evaluation mode, since the model is frozen."""
