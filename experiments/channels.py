@@ -57,6 +57,7 @@ WRITERS = ("data.looks.users.seed=1", "data.mixed=0", "split_sizes.test=330",
            f"data.conversations.file={MESSAGES}")  # fmt: skip
 """Users who wrote freely."""
 NOT_OWN = ("other", "shuffled")  # words beside one's own pictures: another user's; one's own in random order
+ARM = ["channel", "method"]  # whose rows are recorded together
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
 
@@ -712,8 +713,11 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
     if judged:
         parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
         before, new = pd.read_parquet(study / f"rows-{split}.parquet"), pd.concat(parts)
-        rows = pd.concat([before[~before["channel"].isin(new["channel"])], new])  # other channels stay
-        rows.to_parquet(study / f"rows-{split}.parquet")
+        drawn = pd.MultiIndex.from_frame(new[ARM])
+        rows = pd.concat([before[~pd.MultiIndex.from_frame(before[ARM]).isin(drawn)], new])  # other channels' stay
+        numbers = rows.select_dtypes("float64").columns
+        rows = rows.astype(dict.fromkeys(numbers, "float32"))
+        rows.to_parquet(study / f"rows-{split}.parquet", compression="zstd")
         tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
         fill(study / "README.md", "drawn", "\n\n".join(tables))
         sheets = [folder / "contact_sheet.png" for folder in judged if _channel(folder) == "messages"]

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -100,9 +101,9 @@ def compose(composed, tmp_path):
     def compose(command="train", *overrides):
         options = tuple(filter(chooses, overrides))
         if (command, *options) not in composed:
-            composed[command, *options] = hydra.compose(command, ["run_dir=run", *options])
+            composed[command, *options] = pickle.dumps(hydra.compose(command, ["run_dir=run", *options]))
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"name": command}}})  # for ${hydra:job.name}
-        cfg = copy.deepcopy(composed[command, *options])
+        cfg = pickle.loads(composed[command, *options])  # faster than a copy
         values = OverridesParser.create().parse_overrides([text for text in overrides if text not in options])
         GlobalHydra.instance().config_loader()._apply_overrides_to_config(values, cfg)  # as Hydra does, at the end
         if cfg.run_dir == "run":

@@ -374,7 +374,9 @@ def test_the_command_says_what_is_wrong_in_one_line(field, monkeypatch, capsys):
     assert call("--folder", field.field).out.strip().endswith("README.md")
     for arguments, message in [
         (["--folder", field.runs], "benchmark.json is missing"),
-        (["--define", 1], "--define needs runs"),
+        (["--define", 1], "--replace need runs"),
+        (["--method", "mine"], "--replace need runs"),
+        (["--methods", "mine"], "unrecognized arguments: --methods mine; see pmg-report field --help"),
         (["--add", field.field, "--folder", field.field], "no finished run there"),
         (
             ["--add", field.runs, "--method", "mime", "--folder", field.field],

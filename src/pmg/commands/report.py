@@ -87,7 +87,7 @@ def check_place(into: Path) -> None:
         raise PmgError(f"--into {into} holds something else than a report; name a new folder")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as all commands do."""
 
     def error(self, message: str) -> NoReturn:
@@ -98,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = _Parser(
+    parser = Parser(
         "pmg-report", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"pmg {__version__}")

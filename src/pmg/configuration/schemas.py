@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import MISSING
 
@@ -145,7 +145,7 @@ class GenerateConfig(ExamplesConfig):
     scorer: Any = None
     train_run: str | None = key(role="unused")
     pipeline: str | None = None
-    split: str = "test"
+    split: str = key("test", Literal["train", "validation", "test"])
     mismatched: bool = True
     sheet_users: int = key(20, Count, "execution")
     shard: Shard = key(Shard, execution="count")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pmg.commands.report import Parser
 from pmg.domain import PmgError
 from pmg.methods.field.benchmark import BENCHMARK, RESULTS, Benchmark, read_all, read_benchmark, write
 from pmg.methods.field.page import PAGE, write_page
@@ -20,9 +21,7 @@ docs/field.md has the rules.
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        "pmg-report field", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("pmg-report field", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     add, default = parser.add_argument, Path("experiments/field")
     add("--add", nargs="+", type=Path, default=[], metavar="RUNS", help="folders of runs to check and add")
     add("--method", nargs="+", metavar="NAME", help="add these methods alone (default: all that the runs have)")
@@ -38,8 +37,8 @@ def run(arguments: Sequence[str]) -> str:
     PmgError if a submission is refused; then nothing was written.
     """
     options = parse(arguments)
-    if options.define is not None and not options.add:
-        raise PmgError("--define needs runs: --add RUNS, whose world and users become the benchmark's")
+    if not options.add and (options.define is not None or options.method or options.replace):
+        raise PmgError("--define, --method and --replace need runs: --add RUNS")
     folder, studies = options.folder, find_studies(options.add) if options.add else []
     benchmark = read_benchmark(folder) if options.define is None else define(studies, options.define, folder)
     for study in studies:
