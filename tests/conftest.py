@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import os
 import pickle
@@ -68,8 +67,8 @@ def parse_configs_once():
 
     def read_once(self, path):
         if path not in known:
-            known[path] = read(self, path)
-        return copy.deepcopy(known[path])
+            known[path] = pickle.dumps(read(self, path))
+        return pickle.loads(known[path])  # faster than a copy
 
     def choices_where_read(overrides, defaults, self_added):
         interpolated = any(default.is_interpolation() for default in defaults)
@@ -103,7 +102,7 @@ def compose(composed, tmp_path):
         if (command, *options) not in composed:
             composed[command, *options] = pickle.dumps(hydra.compose(command, ["run_dir=run", *options]))
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"name": command}}})  # for ${hydra:job.name}
-        cfg = pickle.loads(composed[command, *options])  # faster than a copy
+        cfg = pickle.loads(composed[command, *options])
         values = OverridesParser.create().parse_overrides([text for text in overrides if text not in options])
         GlobalHydra.instance().config_loader()._apply_overrides_to_config(values, cfg)  # as Hydra does, at the end
         if cfg.run_dir == "run":

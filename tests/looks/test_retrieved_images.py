@@ -27,10 +27,10 @@ def source(looks):
     return RetrievedImages(looks, ColourTower(), known=120)
 
 
-def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks, source):
+def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks):
     examples = looks.examples("test", users=4, targets=1)
-    rows = source(SimpleNamespace(examples=examples, images=looks.images))
-    drawings, known = looks.drawings, KnownPictures(looks, ColourTower(), 120, 0)
+    rows = RetrievedImages(looks, ColourTower(), known=24)(SimpleNamespace(examples=examples, images=looks.images))
+    drawings, known = looks.drawings, KnownPictures(looks, ColourTower(), 24, 0)
     for example, row in zip(examples, rows, strict=True):
         found = row(example.target)
         assert found.shape == (3, looks.images.size, looks.images.size)
