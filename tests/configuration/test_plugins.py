@@ -225,6 +225,7 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
         ("generate", ["+balance.alfa=1"], "nothing reads balance.alfa; did you mean 'balance.alpha'"),
         ("train", ["+sede=1"], "nothing reads sede; did you mean 'seed'"),
         ("train", ["trainer.max_steps=0"], "trainer.max_steps must be a whole number of at least 1"),
+        ("train", ["data.users=null"], "data.users must be a node with a _target_, got null"),
         ("prepare", ["data=own_files"], "data.folder is missing a value|source"),
     ],
 )

@@ -113,10 +113,11 @@ def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -
     """
     problems = []
     for name, value in node.items():
-        if name not in hints or value == _SKIPPED or any(targets(value)):
-            continue
         where = f"{key}.{name}" if key else str(name)
-        problems += _compare(where, value, hints[name])
+        if hints.get(name) is object:
+            problems += [f"{where} must be a node with a _target_, got null"] if value is None else []
+        elif name in hints and value != _SKIPPED and not any(targets(value)):
+            problems += _compare(where, value, hints[name])
     return problems
 
 
@@ -129,6 +130,7 @@ def find_infinite(leaves: Iterator[tuple[str, Any]]) -> list[str]:
 def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     """Returns the types of a target's arguments, as far as a config's values can be compared with them.
 
+    `object` stands for a class whose instance is built first.
     The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a
     function takes as ``**rest`` belongs to the dataclass that it returns.
     """
@@ -140,7 +142,9 @@ def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(function).parameters.values()):
         taken = _evaluated(passed_on.__init__) if isinstance(passed_on, type) and is_dataclass(passed_on) else {}
         hints = {**taken, **hints}
-    return {argument: hint for argument, hint in hints.items() if _is_plain(hint)}
+    plain = {argument: hint for argument, hint in hints.items() if _is_plain(hint)}
+    classes = {argument for argument, hint in hints.items() if isinstance(hint, type) and hint not in (Any, object)}
+    return dict.fromkeys(classes, object) | plain
 
 
 def _evaluated(function: Callable[..., Any]) -> dict[str, Any]:

@@ -47,18 +47,13 @@ def compare_sets(
             made = _encode(used, examples, images)
             for name, metric in by_name.items():
                 vectors, true = made[encoders[name]], truth[encoders[name]]
-                if _is_enough(metric, len(vectors), f"{name} of {method}"):
-                    found[name][method] = {**metric(vectors, true), "n": len(vectors)}
+                try:
+                    metric.check(len(vectors))
+                except PmgError as error:
+                    log.warning("%s of %s is left out: %s", name, method, error)
+                    continue
+                found[name][method] = {**metric(vectors, true), "n": len(vectors)}
     return found
-
-
-def _is_enough(metric: SetMetric, count: int, what: str) -> bool:
-    try:
-        metric.check(count)
-    except PmgError as error:
-        log.warning("%s is left out: %s", what, error)
-        return False
-    return True
 
 
 def _encoder(name: str, metric: SetMetric) -> ImageFeatures:
