@@ -53,10 +53,12 @@ def test_a_verb_that_never_occurs_is_refused():
 def test_what_prepare_was_told_holds_where_nothing_else_is_said(tmp_path):
     told = Feedback(like_from=3.0, positive=["gifted"], negative=["pondered"])
     told.record(tmp_path)
-    found = Feedback.recorded(tmp_path, Feedback(like_from=3.0))
-    assert (found.like_from, [*found.positive], [*found.negative]) == (3.0, ["gifted"], ["pondered"])
-    other = Feedback(positive=["pondered"])
-    assert Feedback.recorded(tmp_path, other) is other
+    for given, threshold in ((Feedback(), 3.0), (Feedback(like_from=3.5), 3.5)):
+        found = Feedback.recorded(tmp_path, given)
+        assert (found.like_from, [*found.positive], [*found.negative]) == (threshold, ["gifted"], ["pondered"])
+    assert Feedback.recorded(tmp_path, Feedback(positive=["x"])) == Feedback(like_from=3.0, positive=["x"])
+    other = Feedback(like_from=3.5, positive=["pondered"])
+    assert Feedback.recorded(tmp_path, other) == other
     assert Feedback.recorded(tmp_path / "none", told) is told
     for content in ("{", '{"other": []}'):
         (tmp_path / "feedback.json").write_text(content)

@@ -6,6 +6,8 @@ import json
 import re
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -235,6 +237,12 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
         ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/own_data.md"),
         ("items.csv", b"id,name\n1,mug\n", r"items.csv has no column title for title: name it"),
         ("items.csv", b"id, id,title\n1,2,mug\n", r"items.csv has two columns id"),
+        ("items.csv", b"id,title,maker,maker\n1,mug,Ann,Bo\n", r"items.csv has two columns maker"),
+        (
+            "items.jsonl",
+            b'{"id": 1, "title": "mug", "image": {"bytes": "x"}}\n',
+            r"items.jsonl: column image holds dict: write pictures as files, name those",
+        ),
         ("items.jsonl", b'{"id": 1}\n{"id": ', r"items.jsonl: line 2 is no JSON \(Expecting value, column 8\)"),
         ("items.jsonl", b"\n[1]\n", r"items.jsonl: line 2 is no JSON object"),
         ("items.jsonl", b'{"id": "\xff"}\n', r"items.jsonl is not UTF-8 \(byte 8, line 1\)"),
@@ -248,6 +256,41 @@ def test_bad_files_are_named(write, tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PmgError, match=message):
         read(str(tmp_path / name), write(ROWS, "rows.csv"))()
+
+
+def test_rows_of_one_second_keep_their_order_of_time(write, tmp_path):
+    rows = [
+        {"user": "u", "item": 1, "action": name, "timestamp": f"2024-05-01T10:00:00.{part}00Z"}
+        for name, part in (("returned", 9), ("bought", 1))
+    ]
+    items = [{"id": 1, "title": "red mug"}]
+    prepare(read(write(items, "items.csv"), write(rows, "rows.csv")), str(tmp_path / "made"))
+    assert [*load(str(tmp_path / "made"), "own_files")[1]["action"]] == ["bought", "returned"]
+
+
+def test_what_other_programs_write_is_read_or_named(write, tmp_path):
+    binary = pd.DataFrame({"id": [b"1", b"2"], "title": [b"red mug", "caf\u00e9".encode()]}).to_parquet
+    binary(tmp_path / "items.parquet")
+    odd = [{"user": "u", "item": 1, "action": action} for action in (["bought"], "\ud83d", None)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, odd)))
+    tables = read(str(tmp_path / "items.parquet"), str(tmp_path / "rows.jsonl"))()
+    assert [*tables.items["title"]] == ["red mug", "caf\u00e9"]
+    assert [*tables.interactions["action"]] == ["['bought']", "?", "chose"]
+    times = pa.table({"user": ["u"], "item": ["1"], "timestamp": pa.array([2**62], pa.timestamp("us"))})
+    pq.write_table(times, tmp_path / "rows.parquet")
+    with pytest.raises(PmgError, match=r"rows\.parquet is damaged \(.*range"):
+        read(str(tmp_path / "items.parquet"), str(tmp_path / "rows.parquet"))()
+
+
+def test_blank_lines_count_and_items_are_no_rows_of_interactions(write, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("user,item,rating\n\n\nu,1,4\nu,2,good\n")
+    drops = read(write(ITEMS, "items.csv"), str(rows))().drops
+    assert drops.first["has a rating that is no number"].startswith("row 5: ")
+    rows.write_text("user,item,rating\nu,1,4\n")
+    items = [*ITEMS, *({"id": 10 + n, "title": None} for n in range(5))]
+    plain = [{name: value for name, value in item.items() if name != "image"} for item in items]
+    assert prepare(read(write(plain, "items.csv"), str(rows)), str(tmp_path / "made"))["interactions"] == 1
 
 
 def test_one_bad_row_is_counted_and_named(write, tmp_path):

@@ -45,6 +45,21 @@ def test_seconds_of_many_phases_fit_a_console():
     assert " ".join(line.strip() for line in lines).endswith("read histories 33.5, generate 50.0")
 
 
+def test_the_costs_of_a_resumed_run_are_those_of_all_its_sessions(tmp_path):
+    def session(seconds, error=None):
+        def body(cfg, run):
+            run.ledger.seconds["train"] = seconds
+            if error:
+                raise error
+
+        return body
+
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path / "run"), "train", session(12.0, PmgError("full disk")))
+    execute(config(tmp_path / "run"), "train", session(3.0))
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["ledger"]["seconds"]["train"] == 15.0
+
+
 def test_the_printed_folder_is_relative_to_the_current_one(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     execute(config(tmp_path / "outputs" / "run"), "train", lambda cfg, run: None)

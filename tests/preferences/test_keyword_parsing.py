@@ -17,6 +17,8 @@ from pmg.preferences.keyword_decoding import parse_list
         ("red\nnavy blue\ngold", ["red", "navy blue", "gold"]),
         ("\"red\", 'navy blue', “gold”, `teal`, **pink**", ["red", "navy blue", "gold", "teal", "pink"]),
         ("red; navy blue; and gold.", ["red", "navy blue", "gold"]),
+        ("**Colours:** red, **navy blue**", ["red", "navy blue"]),
+        ("1. **Minimalist** – clean lines\n2. **Retro** — old posters", ["Minimalist", "Retro"]),
         ("red,\nnavy blue,\ngold", ["red", "navy blue", "gold"]),
         ("Sure! Here are the keywords: red, gold", ["red", "gold"]),
         ("Here is a list:\n\n1. red\n\n2. gold\n\nThese fit.", ["red", "gold"]),

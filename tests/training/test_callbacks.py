@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
 from pmg.configuration.identity import find_differences
@@ -221,6 +222,12 @@ def test_what_an_error_stops_within_a_step_is_resumed_from_its_begin(tmp_path):
         with pytest.raises(ValueError, match="bug"):
             accumulated(folder, Curve(broken=batch))
         assert torch.equal(accumulated(folder, Curve(), folder / "last.ckpt"), whole)
+
+
+def test_a_limit_of_time_is_one_of_each_session():
+    state = {"metrics": {}, "callbacks": {Timer("00:00:00:01").state_key: {"time_elapsed": {}}, "other": {}}}
+    Signature({}).on_load_checkpoint(None, None, state)
+    assert state["callbacks"] == {"other": {}}
 
 
 def test_what_is_saved_by_time_is_of_whole_steps(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pmg.conf
@@ -43,6 +44,10 @@ def test_a_schedule_rises_to_the_peak_and_ends_as_it_says(schedule, last):
     found = rates(schedule)
     assert found[0] < max(found) == pytest.approx(0.5, rel=0.01)
     assert found[-1] == pytest.approx(last, abs=0.03)
+
+
+def test_a_cycle_without_a_rise_begins_at_the_peak():
+    assert rates(partial(one_cycle, warmup=0))[0] == pytest.approx(0.5, rel=0.01)
 
 
 def test_a_stable_schedule_stays_until_its_decay():

@@ -40,15 +40,10 @@ def register_configs() -> None:
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
-    OmegaConf.register_new_resolver("pmg.run", name_run, replace=True)
-
-
-def name_run(command: str, folder: str, run_dir: str, running: str) -> str:
-    """Returns the folder of an experiment's run of a command; empty: of its results.
-
-    It is in `run_dir`, which each job of a sweep has, if `running` is ``study``; else in `folder`.
-    """
-    return str(Path(run_dir if running == "study" else folder, command))
+    OmegaConf.register_new_resolver(  # the folder of an experiment's run of a command; in a study that of its job
+        "pmg.run", lambda command, folder, job, running: str(Path(job if running == "study" else folder, command)),
+        replace=True,
+    )  # fmt: skip
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

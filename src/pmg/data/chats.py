@@ -28,11 +28,6 @@ EXPLANATIONS = {  # of pydantic's types of errors
 }
 
 
-def name_speaker(role: str, name: str | None = None) -> str:
-    """Returns the name of a message's writer in prompts: `USER` for the user, else the given name, or the role."""
-    return USER if role == "user" else name or role
-
-
 class Message(BaseModel):
     """One message of a row.
 
@@ -46,8 +41,8 @@ class Message(BaseModel):
     name: Text | None = None
 
     def as_turn(self) -> Turn:
-        """Returns the message as a turn, in which the user is `USER`."""
-        return Turn(name_speaker(self.role, self.name), self.content)
+        """Returns the message as a turn, of `USER` for the user, else of the given name, or the role."""
+        return Turn(USER if self.role == "user" else self.name or self.role, self.content)
 
 
 class Click(BaseModel):

@@ -53,20 +53,27 @@ class Feedback:
 
     @classmethod
     def recorded(cls, folder: str | Path, given: Feedback) -> Feedback:
-        """Returns `given`; where it names no actions, with those of the `pmg-prepare` that wrote the folder."""
-        path = Path(folder, RECORD)
-        if given.positive or given.negative or not path.is_file():
+        """Returns `given` with what the `pmg-prepare` that wrote the folder had.
+
+        Its actions where `given` names none, and its thresholds where these have their defaults.
+        """
+        path, names = Path(folder, RECORD), [] if given.positive or given.negative else ["positive", "negative"]
+        if (given.like_from, given.dislike_to) == (cls.like_from, cls.dislike_to):
+            names += ["like_from", "dislike_to"]
+        if not path.is_file():
             return given
         try:
-            return replace(given, **json.loads(path.read_text()))
-        except (ValueError, TypeError):
+            known = json.loads(path.read_text())
+            return replace(given, **{name: known[name] for name in names})
+        except (ValueError, TypeError, KeyError):
             raise PmgError(
                 f"{path} is damaged. Delete it and name likes and dislikes: data.feedback.positive"
             ) from None
 
     def record(self, folder: str | Path) -> None:
-        """Writes the actions beside the tables, for commands that name none."""
-        atomic_write_json(Path(folder, RECORD), {"positive": [*self.positive], "negative": [*self.negative]})
+        """Writes actions and thresholds beside the tables, for commands that name none."""
+        actions = {"positive": [*self.positive], "negative": [*self.negative]}
+        atomic_write_json(Path(folder, RECORD), {**vars(self), **actions})
 
     def likes(self, action: str) -> bool | None:
         """Returns whether an action is a like, or a dislike; None: neither is known."""

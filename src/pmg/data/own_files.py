@@ -81,6 +81,8 @@ class OwnFiles:
             return None
         base = Path(self.images) if self.images else folder
         pairs = table[[names["id"], names["image"]]].dropna().to_numpy().tolist()
+        if wrong := next((type(image).__name__ for _, image in pairs if not isinstance(image, (str, Number))), None):
+            raise PmgError(f"{self.items}: column {names['image']} holds {wrong}: write pictures as files, name those")
         return {item: base / str(image) for item, image in pairs}
 
     def _interactions(self, drops: Drops) -> pd.DataFrame:
@@ -88,7 +90,7 @@ class OwnFiles:
         table = read_rows(path, WHERE)
         names = _found(table, str(path), "interaction_columns", self.interaction_columns, ("user", "item"))
         table = table[list(names.values())].set_axis(list(names), axis=1)
-        table = _with_text(table, ["user", "item"])
+        table = _with_text(table, [name for name in ("user", "item", "action") if name in table])
         table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
         if "rating" not in table:
             table = table.assign(rating=np.nan)
@@ -100,7 +102,7 @@ class OwnFiles:
         if "timestamp" not in table:  # rows in order; without times a second equal row says nothing new
             table = drops.take(table, table.duplicated(), "repeats an earlier row")
             table = table.assign(timestamp=range(len(table)))
-        actions = table["action"].fillna(ACTION).astype(str) if "action" in table else ACTION
+        actions = table["action"].fillna(ACTION) if "action" in table else ACTION
         return as_rows(
             INTERACTIONS, user=table["user"], item=table["item"], action=actions,
             rating=table["rating"].astype(float), timestamp=_seconds(table["timestamp"]),
@@ -143,6 +145,8 @@ def _with_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def _text(value: Any) -> str | None:
     """Returns a value as stripped text; whole floats as integers: ids beside missing values are read as floats."""
+    if isinstance(value, bytes):  # a binary column of Parquet
+        return value.decode("utf-8", "replace").strip() or None
     if isinstance(value, float):
         value = None if np.isnan(value) else int(value) if value.is_integer() else value
     return None if value is None else str(value).encode("utf-8", "replace").decode().strip() or None

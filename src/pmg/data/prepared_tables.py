@@ -124,7 +124,8 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
-    dropped, kept = sum(tables.drops.counts.values()), len(tables.interactions)
+    counts = {why: count for why, count in tables.drops.counts.items() if not why.startswith("is an item")}
+    dropped, kept = sum(counts.values()), len(tables.interactions)
     if kept and dropped / (dropped + kept) <= max_dropped:
         return
     reasons = " · ".join(
@@ -166,7 +167,7 @@ def check(tables: Tables) -> Tables:
     rows = drops.take(rows, ~rows["item"].isin(items["id"]), "names an item that the items lack")
     same = [name for name in ("user", "item", "action", "timestamp", "rating") if name in rows]
     rows = drops.take(rows, rows.duplicated(same), "repeats an earlier row")
-    rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp"], kind="stable")
+    rows = rows.sort_values(["user", "timestamp"], kind="stable").astype({"timestamp": "int64"})  # whole seconds
     used = items[items["id"].isin(rows["item"])]
     drops.unused = len(items) - len(used)
     return replace(tables, items=used.reset_index(drop=True), interactions=rows.reset_index(drop=True))

@@ -51,7 +51,9 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     it is from, if it is not UTF-8, no table, or lacks a column or has one twice.
     """
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8", keep_default_na=False, na_values=[""])
+        options = {"dtype": str, "encoding": "utf-8", "keep_default_na": False, "skip_blank_lines": False}
+        table = pd.read_csv(io.BytesIO(content), na_values=[""], **options)
+        header = pd.read_csv(io.BytesIO(content), header=None, nrows=1, **options).iloc[0].str.strip()
     except UnicodeDecodeError:
         raise PmgError(f"{path} is not UTF-8 ({_first_bad(content)}); {where}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -59,12 +61,12 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if not isinstance(table.index, pd.RangeIndex):
         raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
-    if twice := table.columns[table.columns.duplicated()].tolist():
+    if twice := header[header.duplicated() & header.ne("")].tolist():  # pandas gives the second another name
         raise PmgError(f"{path} has two columns {twice[0]}; {where}")
     if missing := [name for name in columns if name not in table.columns]:
         raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     others = [name for name in table.columns if name not in columns]
-    return table.set_index(table.index + 2)[[*columns, *others]]
+    return table.set_index(table.index + 2)[[*columns, *others]].dropna(how="all")
 
 
 def _first_bad(content: bytes) -> str:
@@ -114,9 +116,9 @@ def read_rows(path: Path, where: str) -> pd.DataFrame:
         if (rows := pq.read_metadata(path).num_rows) > MOST_ROWS:
             raise PmgError(f"{path} has {rows} rows; at most {MOST_ROWS} are read")
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        return pd.DataFrame(table.to_pylist(), columns=table.column_names, dtype=object)
+    except (pa.ArrowInvalid, OSError, OverflowError) as error:  # the last: a time beyond the year 9999
         raise PmgError(f"{path} is damaged ({' '.join(str(error).split())}); {where}") from None
-    return pd.DataFrame(table.to_pylist(), columns=table.column_names, dtype=object)
 
 
 def _as_object(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -217,6 +217,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         run.when_begun(lambda: own(folders, run.folder, run.command, identity))
     if earlier is None:
         run.begin()
+    elif earlier["status"] != "completed":
+        run.ledger.earlier = (earlier.get("ledger") or {}).get("seconds", {})
     return record
 
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SEPARATORS = re.compile(r"[,;，；、،؛|]|\s+(?=\(?\d{1,2}[.)]\s)")  # the last: numbers of a list on one line
 BULLET = re.compile(r"^\s*(?:[-*+•·‣◦–—]+\s+|[•·‣◦]|\(?\d{1,2}[.):](?!\d)\)?\s*|\(?[a-zA-Z][.)]\s+)")
 CONJUNCTION = re.compile(r"^(?:and|or|&)\s+", re.IGNORECASE)
+DESCRIPTION = re.compile(r"\s[–—]\s.*")
 INTRODUCTION = re.compile(r"^.*[:：](?:\s+|$)")
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|vs|[A-Z])$")
@@ -29,7 +30,9 @@ WRAPPING = " \t\"'`*_“”‘’„«»‹›「」『』()[]<>"
 
 
 def parse_list(text: str, max_words: int = 4, cut: bool = False) -> tuple[str, ...]:
-    """Returns the keywords of a list, without numbering, bullets, quotes, introduction and trailing sentences.
+    """Returns the keywords of a list, without numbering, bullets, quotes, introduction and descriptions behind a dash.
+
+    Sentences behind it and Markdown's ``**`` are left out, too.
 
     Hyphens, digits and words of any script are kept.
 
@@ -72,9 +75,9 @@ def _pieces(text: str) -> Iterator[str]:
 def _split(line: str) -> tuple[list[str], bool]:
     """Returns the keywords of one line, and whether a sentence follows them, which ends the list."""
     pieces: list[str] = []
-    line = INTRODUCTION.sub("", BULLET.sub("", line, count=1), count=1)
+    line = INTRODUCTION.sub("", BULLET.sub("", line.replace("**", ""), count=1), count=1)
     for raw in SEPARATORS.split(line):
-        piece, rest = _first_sentence(BULLET.sub("", raw.strip(), count=1))
+        piece, rest = _first_sentence(DESCRIPTION.sub("", BULLET.sub("", raw.strip(), count=1)))
         piece = " ".join(CONJUNCTION.sub("", piece.strip(WRAPPING)).strip(WRAPPING).split())
         if piece:
             pieces.append(piece)

@@ -21,6 +21,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.earlier: Mapping[str, float] = {}  # seconds of the sessions that this one resumes
         names = ("trainable_parameters", "llm_tokens_computed", "llm_tokens_reused", "denoiser_evaluations")
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
 
@@ -46,8 +47,9 @@ class Ledger:
                 self.count(name, amount)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns seconds per phase, counts, and peak memory so far, JSON-able."""
-        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
+        """Returns seconds per phase, earlier sessions' included, counts, and peak memory so far, JSON-able."""
+        phases = {**self.earlier, **self.seconds}
+        seconds = {name: round(self.seconds.get(name, 0) + self.earlier.get(name, 0), 3) for name in phases}
         return {"seconds": seconds, **self.counts, "peak_memory": peak_memory()}
 
     def summarize(self) -> str:

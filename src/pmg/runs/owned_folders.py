@@ -85,22 +85,13 @@ def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this
 
 def _refuse_files(folder: Path) -> None:
     """Checks that a folder is new, empty, or holds folders of runs alone."""
-    if name := _find_foreign(folder):
-        raise PmgError(
-            f"{display_path(folder)} holds files that aren't pmg's, e.g. {name}; name a new or empty folder"
-        )
-
-
-def _find_foreign(folder: Path) -> str | None:
-    """Returns the name of a file, or of a folder with files, that no run wrote."""
-    if not folder.is_dir():
-        return None
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if OF_SYSTEMS.fullmatch(path.name) or path.name in OF_SWEEPS or _is_log(path):
             continue
         if path.is_file() or (any(map(Path.is_file, path.rglob("*"))) and not _holds_run(path)):
-            return path.name
-    return None
+            raise PmgError(
+                f"{display_path(folder)} holds files that aren't pmg's, e.g. {path.name}; name a new or empty folder"
+            )
 
 
 def _is_log(path: Path) -> bool:

@@ -151,8 +151,9 @@ class Signature(Callback):
             counts |= {name: min(count, done) for name, count in counts.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Restores the metrics."""
+        """Restores the metrics; a limit of time (``trainer.max_time``) is one of each session."""
         self.metrics = checkpoint["metrics"]
+        checkpoint["callbacks"].pop("Timer", None)
 
 
 def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.optimizer import Optimizer
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup, get_wsd_schedule
 
-from pmg.configuration.ranges import CountOrZero, Fraction
+from pmg.configuration.ranges import CountOrZero, Decay, Fraction
 from pmg.domain import require_positive
 
 
@@ -54,7 +54,7 @@ def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:
     return partial(torch.optim.AdamW, lr=learning_rate, weight_decay=weight_decay)
 
 
-def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
+def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Decay = 0.05) -> LRScheduler:
     """Returns a schedule that rises to the optimizer's learning rate and anneals to almost 0 (Smith & Topin 2018).
 
     It rises in a share `warmup` of the steps.
@@ -66,7 +66,7 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05
     cycled = not optimizer.defaults.keys().isdisjoint(("momentum", "betas"))
     if warmup * total_steps == 1:
         warmup = math.nextafter(warmup, 1)  # torch divides by the steps of the rise less one
-    return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup, cycle_momentum=cycled)
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=float(warmup), cycle_momentum=cycled)
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZero = 20) -> LRScheduler:
