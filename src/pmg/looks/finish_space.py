@@ -81,7 +81,9 @@ class FinishSpace:
     def is_seen(self, finish: Finish) -> bool:
         """Returns whether training may use `finish`."""
         has = traits(finish)
-        return not (self._in_unseen_arc(finish) or any(pair <= has for pair in self.unseen_pairs))
+        arcs = self.unseen_hues if has.isdisjoint(("duotone", "grey")) else ()
+        in_arc = any((finish.hue - low) % 360 < high - low for low, high in arcs)
+        return not (in_arc or any(pair <= has for pair in self.unseen_pairs))
 
     def vary(self, centre: Finish, rng: random.Random, spread: float) -> Finish:
         """Returns a finish near `centre`, of the same surface, on the same side of the border between seen and unseen.
@@ -94,10 +96,6 @@ class FinishSpace:
             if self.is_seen(finish) == seen:
                 return finish
         return centre
-
-    def _in_unseen_arc(self, finish: Finish) -> bool:
-        coloured = "duotone" not in traits(finish) and "grey" not in traits(finish)
-        return coloured and any((finish.hue - low) % 360 < high - low for low, high in self.unseen_hues)
 
     def _choose(self, name: str, rng: random.Random) -> str:
         options = self.shares[name]

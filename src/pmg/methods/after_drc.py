@@ -53,14 +53,11 @@ class StyleAndSemantics(TokenSource):
         penalty = self.ridge * torch.eye(titles.shape[1])
         weights = torch.linalg.solve(titles.T @ titles + penalty, titles.T @ parts.semantics)
         styles = read.user_means(parts.styles, users)
-        return [partial(self._compose, read, parts, weights, embed, style) for style in styles]
 
-    @staticmethod
-    def _compose(
-        read: PictureTokens, parts: Parts, weights: Tensor, embed: Callable[[Sequence[str]], Tensor], style: Tensor,
-        target: Item,
-    ) -> Tensor:  # fmt: skip
-        return read.as_tokens(parts.mean + style + embed([target.title])[0] @ weights)
+        def compose(style: Tensor, target: Item) -> Tensor:
+            return read.as_tokens(parts.mean + style + embed([target.title])[0] @ weights)
+
+        return [partial(compose, style) for style in styles]
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ class Result(_Stored):
         """Returns whether the method was run in a channel."""
         return any(cell.startswith(f"{channel}/") for cell in self.cells)
 
+    def beside(self, before: Result) -> Result:
+        """Returns the result with the channels of an earlier one of the same settings that it hasn't itself."""
+        cells, sources = {**before.cells, **self.cells}, {**before.sources, **self.sources}
+        joined = self.model_copy(update={"cells": cells, "sources": sources})
+        return joined.model_copy(update={"digest": joined.seal()})
+
     @property
     def bound(self) -> bool:
         """Whether it is an upper bound, see `READ_THE_TRUTH`."""

@@ -45,13 +45,12 @@ def run(arguments: Sequence[str]) -> str:
         check_study(study, benchmark)
     known = {} if options.define is not None else read_all(folder, benchmark)
     added = [gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])]
-    for result in added:
+    for place, result in enumerate(added):
         before = known.get(result.method)
-        other = before and (before.settings != result.settings or not set(before.cells) <= set(result.cells))
-        if other and not options.replace:
-            raise PmgError(
-                f"{folder} has a '{result.method}' of other settings or more channels: rename, or --replace it"
-            )
+        if before and before.settings == result.settings:
+            added[place] = result.beside(before)
+        elif before and not options.replace:
+            raise PmgError(f"{folder} has a '{result.method}' of other settings: rename, or --replace it")
     write(folder / BENCHMARK, benchmark)
     for result in added:
         write(folder / RESULTS / f"{result.method}.json", result)
