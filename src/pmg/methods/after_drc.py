@@ -47,14 +47,14 @@ class StyleAndSemantics(TokenSource):
         read = read_picture_tokens(context, self.tower, self.pictures)
         users = len(context.examples)
         parts = disentangle(read, users, self.directions, self.shrinkage)
-        encoder = context.generator.text_encoder
-        embed = partial(embed_texts, encoder)
+        embed = partial(embed_texts, context.generator.text_encoder)
         titles = embed([item.title for item in read.items])
         penalty = self.ridge * torch.eye(titles.shape[1])
         weights = torch.linalg.solve(titles.T @ titles + penalty, titles.T @ parts.semantics)
         styles = read.user_means(parts.styles, users)
 
         def compose(style: Tensor, target: Item) -> Tensor:
+            """Returns a user's style with the target's semantics, `(n, D)`."""
             return read.as_tokens(parts.mean + style + embed([target.title])[0] @ weights)
 
         return [partial(compose, style) for style in styles]
