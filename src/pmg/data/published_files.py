@@ -52,8 +52,9 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     """
     try:
         options = {"dtype": str, "encoding": "utf-8", "keep_default_na": False, "skip_blank_lines": False}
-        table = pd.read_csv(io.BytesIO(content), na_values=[""], **options)
-        header = pd.read_csv(io.BytesIO(content), header=None, nrows=1, **options).iloc[0].str.strip()
+        rows = content.lstrip(b"\r\n")
+        table = pd.read_csv(io.BytesIO(rows), na_values=[""], **options)
+        header = pd.read_csv(io.BytesIO(rows), header=None, nrows=1, **options).iloc[0].str.strip()
     except UnicodeDecodeError:
         raise PmgError(f"{path} is not UTF-8 ({_first_bad(content)}); {where}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -66,7 +67,8 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if missing := [name for name in columns if name not in table.columns]:
         raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     others = [name for name in table.columns if name not in columns]
-    return table.set_index(table.index + 2)[[*columns, *others]].dropna(how="all")
+    blank = content[: len(content) - len(rows)].count(b"\n")  # before the header
+    return table.set_index(table.index + blank + 2)[[*columns, *others]].dropna(how="all")
 
 
 def _first_bad(content: bytes) -> str:

@@ -177,16 +177,13 @@ class RecordWriter:
 
     def _write_image(self, picture: Image.Image, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
-        name = f"{IMAGES}/{record.method}/{record.control}/{_file_name(record.example)}-{record.seed}.png"
+        example = quote(record.example, safe="")  # ids of own data may be of any characters and length
+        if len(example) > LONGEST_NAME:
+            example = f"{example[:LONGEST_NAME]}-{sha256(record.example.encode()).hexdigest()[:16]}"
+        name = f"{IMAGES}/{record.method}/{record.control}/{example}-{record.seed}.png"
         content = to_file(picture)
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
-
-
-def _file_name(example: str) -> str:
-    """Returns an example's id as a file name: ids of own data may be of any characters and length."""
-    name = quote(example, safe="")
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{sha256(example.encode()).hexdigest()[:16]}"
 
 
 def as_line(record: Record) -> str:

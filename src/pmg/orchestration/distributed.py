@@ -67,7 +67,10 @@ def world_size(trainer: Mapping[str, Any]) -> int:
 
 def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task]:
     """Returns the task of each rank, with torch's rendezvous variables."""
-    rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     tasks = []
     for rank in range(count):
         own = replace(run, ledger=Ledger(), metrics={}, made={}, tracking=Tracking(), is_main=rank == 0)
@@ -104,9 +107,3 @@ def _select_gpu() -> None:
     number = local_rank()
     if number is not None and number < torch.cuda.device_count():
         torch.cuda.set_device(number)
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])

@@ -45,9 +45,9 @@ class ClipSimilarity:
         targets = references.once(("target words", encoder), lambda: self._encode(references.target_words))
         preferences = references.once(("preference words", encoder), lambda: self._encode(references.preference_words))
         vectors = encode_images(self.features, images)
-        cosines = [cosine_similarity(vectors, words) for words in (targets, preferences)]
-        names = [info.name for info in self.outputs]
-        return dict(zip(names, [largest(group_cosines(vectors, truths)), *cosines], strict=True))
+        nearest = largest(group_cosines(vectors, truths))
+        found = nearest, *(cosine_similarity(vectors, words) for words in (targets, preferences))
+        return {info.name: values for info, values in zip(self.outputs, found, strict=True)}
 
     def _encode(self, texts: Sequence[tuple[str, ...]]) -> Tensor:
         """Returns unit vectors `(B, D)` of words, superfluous ones left out from the end; NaN where there are none."""
