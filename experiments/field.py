@@ -44,6 +44,7 @@ from pmg.generation.selection import pareto_front
 from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
 from pmg.reporting.figures import draw_arms, panels, save
+from pmg.runs.provenance import hardware
 from pmg.runs.run_folder import read_json
 
 HERE = Path(__file__).resolve().parent / "field"
@@ -154,6 +155,10 @@ def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> No
     Without `methods` all that have results are measured; `more` are further overrides, e.g. of plug-ins.
     """
     costs, drawn = read_costs(HERE), "generate"
+    if costs and costs.machine["processor"] != (here := hardware()["processor"]):
+        sys.exit(
+            f"{HERE / COSTS} is of {costs.machine['processor']}, this is {here}: remove it, and measure all methods"
+        )
     entries = dict(costs.methods) if costs else {}
     for method in methods or sorted(read_all(HERE, read_benchmark(HERE))):
         folder = into / method
