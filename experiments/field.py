@@ -156,9 +156,7 @@ def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> No
     """
     costs, drawn = read_costs(HERE), "generate"
     if costs and costs.machine["processor"] != (here := hardware()["processor"]):
-        sys.exit(
-            f"{HERE / COSTS} is of {costs.machine['processor']}, this is {here}: remove it, and measure all methods"
-        )
+        sys.exit(f"{HERE / COSTS} is of {costs.machine['processor']}, not {here}: remove it, measure all methods")
     entries = dict(costs.methods) if costs else {}
     for method in methods or sorted(read_all(HERE, read_benchmark(HERE))):
         folder = into / method
