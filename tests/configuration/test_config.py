@@ -143,8 +143,8 @@ def test_experiment_composes(groups, compose, experiment):
         check(compose(command, experiment.replace("/", "=")), command)
 
 
-# a source fits the data of its name, a stage the data and the optimizer that it names
-FOLLOWS = {"prepare": ("source",), "pretrain": ("data", "optimizer")}
+# a source fits the data of its name, a stage the data, optimizer and schedule that it names
+FOLLOWS = {"prepare": ("source",), "pretrain": ("data", "optimizer", "lr_scheduler")}
 
 
 def rounds(groups, command):
