@@ -130,7 +130,7 @@ def find_infinite(leaves: Iterator[tuple[str, Any]]) -> list[str]:
 def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     """Returns the types of a target's arguments, as far as a config's values can be compared with them.
 
-    `object` stands for a class whose instance is built first.
+    An argument that takes an instance of a class has the type `object`: its node is built first.
     The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a
     function takes as ``**rest`` belongs to the dataclass that it returns.
     """

@@ -116,7 +116,7 @@ class Result(_Stored):
         return any(cell.startswith(f"{channel}/") for cell in self.cells)
 
     def beside(self, before: Result) -> Result:
-        """Returns the result with the channels of an earlier one of the same settings that it hasn't itself."""
+        """Returns the result, with its revision and machine, and cells of an earlier one that it lacks."""
         cells, sources = {**before.cells, **self.cells}, {**before.sources, **self.sources}
         joined = self.model_copy(update={"cells": cells, "sources": sources})
         return joined.model_copy(update={"digest": joined.seal()})
