@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -36,9 +37,11 @@ from transformers import AutoModelForCausalLM
 import pmg
 from pmg.cache import open_cache
 from pmg.configuration.portable import named_folders
-from pmg.domain import Example, Item
+from pmg.data.chats import USER
+from pmg.domain import Example, Item, Turn
 from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
 from pmg.looks.chat_dataset import CHANNELS
+from pmg.looks.phrases import OTHER, SUBJECT
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import WrittenHistories, no_pictures
 from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
@@ -47,6 +50,7 @@ from pmg.preferences.stated import MessageMatcher, embed_texts, own_messages, sp
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.provenance import git_state
 from pmg.runs.run_folder import ENCODER, replace_folders
+from pmg.seeding import stable_number
 from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
@@ -56,7 +60,17 @@ MESSAGES = HERE / "reader" / "messages.jsonl"
 WRITERS = ("data.looks.users.seed=1", "data.mixed=0", "split_sizes.test=330",
            f"data.conversations.file={MESSAGES}")  # fmt: skip
 """Users who wrote freely."""
-NOT_OWN = ("other", "shuffled")  # words beside one's own pictures: another user's; one's own in random order
+NOT_OWN = {"other": "data.said_by=other", "shuffled": "data.said_by=shuffled"}
+"""Words beside one's own pictures in `split`: another user's; one's own in random order."""
+SHOWN = {"half shown": "data.shown=0.5", "shown": "data.shown=1"}
+"""Shares of clicks that show the finish, in `split`; there none does."""
+SEEN = {
+    "seen words": "data.conversations.words_from=train",
+    "seen sentences": "data.conversations.sentences_from=train",
+    "seen both": "data.conversations.words_from=train data.conversations.sentences_from=train",
+}
+"""In `split`, users who have training users' words for looks, or their sentences, or both."""
+OF_SPLIT = NOT_OWN | SHOWN | SEEN
 ARM = ["channel", "method"]  # whose rows are recorded together
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
@@ -72,7 +86,7 @@ class World:
     def config(self) -> Any:
         """The command's config."""
         chosen = {"all": [], "messages": ["data.channel=conflict", *WRITERS]}
-        chosen |= {said_by: ["data.channel=split", f"data.said_by={said_by}"] for said_by in NOT_OWN}
+        chosen |= {name: ["data.channel=split", *keys.split()] for name, keys in OF_SPLIT.items()}
         if self.channel == "captions":
             return pmg.compose("train", ["experiment=channel_encoders_captions"])
         own = chosen.get(self.channel, [f"data.channel={self.channel}"])
@@ -212,6 +226,53 @@ class World:
         return [own_messages(user[0].conversation) for user in self.users]
 
 
+@dataclass(frozen=True)
+class MinimalPair:
+    """Two messages of the same words, of which one asks for a word of a look where the other turns it down.
+
+    Attributes:
+        user: whose look has the first word.
+        kind: list of sentences that they are made of, ``pairs`` or ``changes``.
+        wanted: the word that each asks for.
+        texts: the messages.
+    """
+
+    user: str
+    kind: str
+    wanted: tuple[str, str]
+    texts: tuple[str, str]
+
+
+def minimal_pairs(world: World, kind: str) -> list[MinimalPair]:
+    """Returns a pair for each user of a split of ``words``, with its phrases."""
+    phrases, found = world.data.conversations.phrases[world.split], []
+    for user in world.users:
+        rng = random.Random(stable_number(0, kind, user[0].user))
+        words = world.data.words([Item(name, "", "") for name in user[0].labels["look_references"].split()])
+        attribute = rng.choice(sorted(words))
+        both = words[attribute], phrases.other_word(attribute, words[attribute], rng)
+        said = [phrases.express(attribute, word, rng) for word in both]
+        sentence = rng.choice(getattr(phrases, kind))
+        texts = (sentence.replace(SUBJECT, first).replace(OTHER, other) for first, other in (said, said[::-1]))
+        first, other = (text[0].upper() + text[1:] for text in texts)
+        found.append(MinimalPair(user[0].user, kind, both, (first, other)))
+    return found
+
+
+def understood(pairs: Sequence[MinimalPair], options: Sequence[str], scores: Tensor) -> list[float]:
+    """Returns 1 for each pair of which both messages are understood: the wanted word scores higher than the other.
+
+    `scores` are of all `options` for the first message of each pair, then for the other of each, `(2 P, options)`.
+    """
+    place = {option: number for number, option in enumerate(options)}
+    first, other = scores.chunk(2)
+    return [
+        float(one[place[pair.wanted[0]]] > one[place[pair.wanted[1]]])
+        * float(two[place[pair.wanted[1]]] > two[place[pair.wanted[0]]])
+        for pair, one, two in zip(pairs, first, other, strict=True)
+    ]
+
+
 class Words:
     """Numbers of what people say: words, two words in a row, and sentences by a sentence encoder."""
 
@@ -296,11 +357,11 @@ KINDS = ((), ("words",), ("words", "pairs"), ("options", "sentences"), ("words",
 """What a ridge may read beside the pictures."""
 
 
-def fit_controls(into: Path, split: str) -> dict[str, Any]:
+def fit_controls(into: Path, split: str, found: dict[str, Any]) -> None:
     """Fits the controls on training users, chooses each on validation users by channel; writes soft tokens of `split`.
 
-    Returns:
-        For each channel and control the share of variance that each user's tokens leave open, and what was chosen.
+    `found` gets for each channel that it lacks and each control the share of variance that each user's tokens leave
+    open, and what was chosen; and how many minimal pairs of messages a control understands.
     """
     train = World("train", "all")
     words = Words(train.messages(), train.config)
@@ -308,7 +369,8 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
     described = train.described()
     own = [user[0].labels["channel"] for user in train.users]
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
-    found: dict[str, Any] = {"variance": float(variance), "channels": {}}
+    options = [word for own in train.options() for word in own]
+    found |= {"variance": float(variance), "channels": found.get("channels", {})}
     by_all = {
         kinds: fit_ridges(_join(inputs, ("pictures", "has", *kinds)), outputs) for kinds in track(KINDS, "ridges")
     }
@@ -329,7 +391,7 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
         assert chosen is not None
         ridge, names, penalty, users = chosen
         named = fit_ridges(_join(inputs, names), described, [penalty])[0]
-        for world in _asked(split, channel):
+        for world in (world for world in _asked(split, channel) if world.channel not in found["channels"]):
             if split != "validation":
                 seen, exact = {**_pictures(world), **words(world.messages())}, world.exact
             tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
@@ -347,7 +409,15 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
             save_file(stored, into / f"ridge-{split}-{world.channel}.safetensors")
             explained = {name: round(1 - float(np.mean(values)), 3) for name, values in left.items()}
             print(world.channel, explained, chosen[1:])
-    return found
+        if channel == "words":
+            for kind, pairs in _pairs_of(split).items():
+                asked = [[pair.texts[number]] for number in (0, 1) for pair in pairs]
+                zero = {"pictures": torch.zeros(len(asked), outputs.shape[1]), "has": torch.zeros(len(asked), 1)}
+                scores = {"ridge": named(_join(zero | words(asked), names)), "matched": words.latest(asked)}
+                found.setdefault("pairs", {})[kind] = {
+                    "users": [pair.user for pair in pairs],
+                    "understood": {name: understood(pairs, options, one) for name, one in scores.items()},
+                }
 
 
 def fit_captions(into: Path, split: str) -> None:
@@ -391,8 +461,14 @@ def _caption_grams(caption: str) -> set[str]:
 @lru_cache
 def _asked(split: str, channel: str) -> list[World]:
     """Returns the users of a split through a channel; of the test's, with free messages and words not their own."""
-    more = {"conflict": ("messages",), "split": NOT_OWN} if split == "test" else {}
+    more = {"conflict": ("messages",), "split": OF_SPLIT} if split == "test" else {}
     return [World(split, name) for name in (channel, *more.get(channel, ()))]
+
+
+@lru_cache
+def _pairs_of(split: str) -> dict[str, list[MinimalPair]]:
+    """Returns the minimal pairs of a split by kind."""
+    return {kind: minimal_pairs(World(split, "words"), kind) for kind in ("pairs", "changes")}
 
 
 def _pictures(world: World) -> dict[str, Tensor]:
@@ -404,16 +480,21 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
 
 
-def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, Any]]:
-    """Returns by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration."""
-    run = TrainingRun.open(folder)
+def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
+    """Adds by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration.
+
+    Channels that the run's results are there of are not read again. `found` gets the minimal pairs that it
+    understands, too.
+    """
+    run, name = TrainingRun.open(folder), Path(folder).name
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
-    cfg, found = World(split, "all").config, {}
+    cfg = World(split, "all").config
     places = named_folders(cfg.paths)
     language_model = pmg.instantiate(replace_folders(run.config["language_model"], places))
     writer = HistoryWriter(language_model, pmg.instantiate(cfg.scenario))
-    for world in (world for channel in CHANNELS for world in _asked(split, channel)):
-        examples = [user[0] for user in world.users]
+
+    def read(examples: Sequence[Example], images: Any) -> tuple[Tensor, Tensor]:
+        """Returns soft tokens, `(U, n D)`, and scores of all options, `(U, options)`."""
         items = {one.item.id: "" for example in examples for one in example.history}
         written = WrittenHistories(
             [writer.likes(example, items) for example in examples], language_model, open_cache(cfg.paths.contexts_dir),
@@ -421,33 +502,52 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
-        inputs = pmg.instantiate(replace_folders(run.config["inputs"], places))(extracted, examples, world.data.images)
-        tokens, answered = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
-        scores = torch.cat(answered, 1)
-        part = found[world.channel] = {
-            "open": ((tokens.flatten(1) - world.exact).square().sum(1) / variance).tolist(),
+        inputs = pmg.instantiate(replace_folders(run.config["inputs"], places))(extracted, examples, images)
+        answered = encoder.answer(language_model, inputs)
+        return encoder.encode(language_model, inputs).flatten(1), torch.cat(answered, 1)
+
+    for world in (world for channel in CHANNELS for world in _asked(split, channel)):
+        part = found["channels"][world.channel]
+        if name in part["open"]:
+            continue
+        tokens, scores = read([user[0] for user in world.users], world.data.images)
+        values = {
+            "open": ((tokens - world.exact).square().sum(1) / found["variance"]).tolist(),
             "found": world.found(scores),
             "macro F1": world.macro_f1(scores),
             "calibration": world.calibration(scores),
         }
-        explained, said = 1 - float(np.mean(part["open"])), float(np.nanmean(part["found"]))
-        print(f"{folder} {world.channel}: explained {explained:.3f}, words found {said:.3f}")
-    return found
+        for kind, value in values.items():
+            part.setdefault(kind, {})[name] = value
+        explained, said = 1 - float(np.mean(values["open"])), float(np.nanmean(values["found"]))
+        print(f"{folder} {world.channel}: explained {explained:.3f}, words found {said:.3f}", flush=True)
+    for kind, pairs in _pairs_of(split).items():
+        if name in found["pairs"][kind]["understood"]:
+            continue
+        world = World(split, "words")
+        firsts = {user[0].user: user[0] for user in world.users}
+        examples = [
+            replace(firsts[pair.user], user=f"{pair.user} {kind} {number}", conversation=(Turn(USER, text),))
+            for number in (0, 1) for pair in pairs for text in [pair.texts[number]]
+        ]  # fmt: skip
+        options = [word for own in world.options() for word in own]
+        right = understood(pairs, options, read(examples, world.data.images)[1])
+        found["pairs"][kind]["understood"][name] = right
+        print(f"{folder} {kind}: {np.mean(right):.3f} of minimal pairs understood", flush=True)
 
 
 def main(into: Path, split: str, runs: Sequence[str]) -> None:
     """Fits the controls where they aren't there, and adds the runs; `into` gets `explained-SPLIT.json`."""
     into.mkdir(parents=True, exist_ok=True)
     path = into / f"explained-{split}.json"
-    if path.exists():
-        found = json.loads(path.read_text())
-    else:
-        found = fit_controls(into, split) | {"revision": (git_state() or {}).get("revision")}
+    found = json.loads(path.read_text()) if path.exists() else {}
+    asked = {world.channel for channel in CHANNELS for world in _asked(split, channel)}
+    if not asked <= set(found.get("channels", [])) or "pairs" not in found:
+        fit_controls(into, split, found)
+        found["revision"] = (git_state() or {}).get("revision")
         path.write_text(json.dumps(found) + "\n")
     for folder in runs:
-        for channel, values in read_run(folder, split, found["variance"]).items():
-            for kind, value in values.items():
-                found["channels"][channel].setdefault(kind, {})[Path(folder).name] = value
+        read_run(folder, split, found)
         found["runs"] = list(dict.fromkeys([*found.get("runs", []), Path(folder).name]))
         path.write_text(json.dumps(found) + "\n")
     for kind in KINDS_OF_TABLES:
@@ -464,13 +564,18 @@ def write_untrained(folder: Path, seed: int = 0) -> None:
     language_model.tokenizer.save_pretrained(folder)
 
 
-KINDS_OF_TABLES = {"open": "explained", "found": "words found", "other": "words of others", "writers": "writers"}
+KINDS_OF_TABLES = {
+    "open": "explained", "found": "words found", "other": "words of others", "writers": "writers", "shown": "shown",
+    "seen": "seen", "pairs": "pairs",
+}  # fmt: skip
 SEED = re.compile(r"^(encoder=)?(?P<encoder>.*?)[-,](seed=)?\d+$")
 
 
 def make_table(found: Mapping[str, Any], kind: str) -> str:
     """Returns a table of `KINDS_OF_TABLES`."""
-    tables = {"other": words_table, "writers": writers_table}
+    if kind in ("shown", "seen"):
+        return variants_table(found, kind)
+    tables = {"other": words_table, "writers": writers_table, "pairs": pairs_table}
     return tables[kind](found) if kind in tables else reader_table(found, kind)
 
 
@@ -500,6 +605,37 @@ def writers_table(found: Mapping[str, Any]) -> str:
     return _table(lines)
 
 
+def variants_table(found: Mapping[str, Any], kind: str) -> str:
+    """Returns what each reader explains, or which words it finds, in ``split`` and in variants of it, and lead."""
+    shown = kind == "shown"
+    worlds = ["split", *(SHOWN if shown else SEEN)]
+    parts = {name: found["channels"][name] for name in worlds if name in found["channels"]}
+    values = {name: _over_seeds(part["open" if shown else "found"]) for name, part in parts.items()}
+    names = list(values["split"])
+    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    lines = [["reader", *parts], ["---", *["---:"] * len(parts)]]
+    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
+        own = [
+            _compare(values[world], part["users"], -1 if shown else 1, name, other) for world, part in parts.items()
+        ]
+        if any(own):
+            lines.append([name if other is None else f"{name} - {other}", *own])
+    return _table(lines)
+
+
+def pairs_table(found: Mapping[str, Any]) -> str:
+    """Returns the share of minimal pairs that each reader understands, and the first encoder's lead."""
+    parts = found.get("pairs", {})
+    values = {kind: _over_seeds(part["understood"]) for kind, part in parts.items()}
+    names = list(dict.fromkeys(name for one in values.values() for name in one))
+    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    lines = [["reader", *parts], ["---", *["---:"] * len(parts)]]
+    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
+        own = [_compare(values[kind], part["users"], 1, name, other) for kind, part in parts.items()]
+        lines.append([name if other is None else f"{name} - {other}", *own])
+    return _table(lines)
+
+
 def words_table(found: Mapping[str, Any]) -> str:
     """Returns what each reader explains in ``split`` from a user's own words, another's, and words in random order."""
     parts = {
@@ -522,7 +658,7 @@ def reader_table(found: Mapping[str, Any], kind: str) -> str:
     Runs of one encoder count as one, with the mean over its seeds for each user. Below them paired differences of the
     first encoder and every other reader. With words found, the macro F1 and the calibration error, means over seeds.
     """
-    channels = {name: part for name, part in found["channels"].items() if name not in NOT_OWN}
+    channels = {name: part for name, part in found["channels"].items() if name not in OF_SPLIT}
     values = {channel: _over_seeds(part[kind]) for channel, part in channels.items()}
     names = list(dict.fromkeys(name for part in values.values() for name in part))
     ours = _encoder(found["runs"][0]) if found.get("runs") else None
