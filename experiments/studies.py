@@ -45,27 +45,11 @@ STUDIES = {
         base="candidates = 1",
         across=tuple((("candidates = 4", "pmg"), (f"candidates = {number}", "none")) for number in (1, 4)),
     ),
-    "tokens": Study(
-        {"copies": "preference_encoder.copies", "m": "preference_encoder.prefix_length"},
-        ("soft", "pmg"),
-        base="copies = True, m = 4",
-        by="group",
-        across=tuple(
-            (("copies = False, m = 4", method), ("copies = False, m = 0", method)) for method in ("soft", "pmg")
-        ),
-        trains=True,
-    ),
     "prefix": Study(
         {"m": "preference_encoder.prefix_length"},
         ("soft", "pmg"),
         base="m = 0",
         by="group",
-        trains=True,
-    ),
-    "placement": Study(
-        {"placement": "preference_encoder.placement", "m": "preference_encoder.prefix_length"},
-        ("soft", "pmg"),
-        base="placement = front, m = 4",
         trains=True,
     ),
     "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),

@@ -38,7 +38,7 @@ from runs import write_run
         ("generate", "experiment=chat_stickers", None),
         ("evaluate", "experiment=demo_smoke", "pmg-report outputs/demo_smoke"),
         ("evaluate", "generate_run=made run_dir=outputs/judged", "pmg-report outputs/judged"),
-        ("study", "experiment=tokens run_dir=outputs/one", "pmg-report outputs/one"),
+        ("study", "experiment=prefix run_dir=outputs/one", "pmg-report outputs/one"),
         (
             "prepare",
             "data=own_files data.folder=data/shop source.read.items=items.csv source.read.interactions=sales.csv",

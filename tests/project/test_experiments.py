@@ -67,13 +67,11 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
 
 
 def test_variants_that_train_have_their_speed(studies, tmp_path):
-    for placement in ("late", "front"):
-        config = {"preference_encoder": {"placement": placement, "prefix_length": 4}}
-        write_run(tmp_path / "runs" / placement, config, dict.fromkeys(("flat", "ink", "clay"), 0.3))
-    studies.report("placement", tmp_path / "runs", tmp_path / "into")
+    for name in ("denoise", "align"):
+        write_run(tmp_path / "runs" / name, {"name": name}, dict.fromkeys(("flat", "ink", "clay"), 0.3))
+    studies.report("optimise", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
-    names = ("placement = front, m = 4", "placement = late, m = 4")
-    assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in names}
+    assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in ("objective = align", "objective = denoise")}
 
 
 @pytest.mark.ci
