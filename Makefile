@@ -116,7 +116,7 @@ image-prompts: $(STAMP) ## the encoders of the image prompt baseline
 	$(BIN)/pmg-train experiment=image_prompts $(ARGS)
 
 channel-encoders: $(STAMP) ## readers of clicks and words, and their controls (4 hours)
-	$(BIN)/pmg-train experiment=channel_encoders preference_encoder=reader,pooled $(ARGS)
+	$(BIN)/pmg-train experiment=channel_encoders $(ARGS)
 	$(BIN)/pmg-train experiment=channel_encoders preference_encoder=sentences trainer.max_steps=1200 $(ARGS)
 
 channels: channel-encoders ## what clicks don't say: readers and their controls, the study, its tables (6 hours)

@@ -35,7 +35,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import pmg
-from pmg.cache import open_cache
+from pmg.cache import atomic_write_text, open_cache
 from pmg.configuration.portable import named_folders
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Turn
@@ -438,6 +438,7 @@ def fit_captions(into: Path, split: str) -> None:
                 found[row, place[gram]] += 1 / len(own)
         return found
 
+    into.mkdir(parents=True, exist_ok=True)
     outputs = train.accepted()
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
     ridges, seen = fit_ridges(shares(said), outputs, CAPTION_PENALTIES), shares(validation.captions())
@@ -487,6 +488,10 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
     understands, too.
     """
     run, name = TrainingRun.open(folder), Path(folder).name
+    if found.setdefault("weights", {}).setdefault(name, run.weights) != run.weights:
+        raise SystemExit(
+            f"{folder} was trained again since it was read; delete explained-{split}.json to read all anew"
+        )
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     cfg = World(split, "all").config
     places = named_folders(cfg.paths)
@@ -545,11 +550,11 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
     if not asked <= set(found.get("channels", [])) or "pairs" not in found:
         fit_controls(into, split, found)
         found["revision"] = (git_state() or {}).get("revision")
-        path.write_text(json.dumps(found) + "\n")
+        atomic_write_text(path, json.dumps(found) + "\n")
     for folder in runs:
         read_run(folder, split, found)
         found["runs"] = list(dict.fromkeys([*found.get("runs", []), Path(folder).name]))
-        path.write_text(json.dumps(found) + "\n")
+        atomic_write_text(path, json.dumps(found) + "\n")
     for kind in KINDS_OF_TABLES:
         table = make_table(found, kind)
         (into / f"{kind}-{split}.md").write_text(f"{table}\n")
@@ -729,18 +734,22 @@ PAIRS = (
 
 
 def drawn_table(rows: pd.DataFrame) -> str:
-    """Returns the means of each method's pictures, and paired differences, of evaluations' rows: users' means."""
+    """Returns the means of each method's pictures, and paired differences, of evaluations' rows: users' means.
+
+    Methods may have other numbers of targets a user; the pictures of each are counted.
+    """
     columns = {"lpips_truth": "LPIPS to truth", "style_accuracy": "style", "concept_accuracy": "concept",
                "finish_error": "finish error"}  # fmt: skip
-    table = rows[rows["control"] == "own"].pivot_table(index="user", columns="method", values=list(columns))
+    own = rows[rows["control"] == "own"]
+    table, counts = own.pivot_table(index="user", columns="method", values=list(columns)), own["method"].value_counts()
     users = np.array(table.index)
-    lines = [["pictures", *columns.values()], ["---", *["---:"] * len(columns)]]
+    lines = [["pictures", "number", *columns.values()], ["---", *["---:"] * (1 + len(columns))]]
     drawn = [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]
     for name in drawn:
         means = [interval(table[column][name].to_numpy(float), users) for column in columns]
-        lines.append([NAMES.get(name, name), *(f"{one.mean:.3f}" for one in means)])
+        lines.append([NAMES.get(name, name), f"{counts[name]:,}", *(f"{one.mean:.3f}" for one in means)])
     for first, second in (pair for pair in PAIRS if set(pair) <= set(drawn)):
-        cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}"]
+        cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}", ""]
         for column in columns:
             pair = (table[column][name].to_numpy(float) for name in (first, second))
             found = paired_difference(*pair, users)
@@ -881,6 +890,8 @@ if __name__ == "__main__":
     parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
     parser.add_argument("--captions", action="store_true", help="fit the ridge regression from captions, no more")
     options = parser.parse_args()
+    if options.record and options.split != "test":
+        parser.error("the recorded tables are of test users: --record needs --split test")
     if options.untrained:
         write_untrained(options.into / "untrained")
         parser.exit()
