@@ -23,8 +23,6 @@ from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import texts
 from pmg.domain import PmgError
 
-_FIXED = ("${hydra:", "${now:")
-
 
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Returns the checked config of a command.
@@ -81,5 +79,5 @@ def _fix(cfg: DictConfig) -> None:
         del cfg["hydra"]
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         for key, value in texts(plain):
-            if any(text in value for text in _FIXED):
+            if "${hydra:" in value or "${now:" in value:
                 OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -72,8 +73,7 @@ def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'", text)
     if unknown:
         return _explain_key(text, unknown.group(1) or unknown.group(2), command, overrides)
-    value = FULL_KEY.search(text)
-    where = f" (key '{value.group(1)}')" if value else ""
+    where = f" (key '{value[1]}')" if (value := FULL_KEY.search(text)) else ""
     lines = dict.fromkeys(_first_line(cause) for cause in _chain(error))
     return ": ".join(line for line in lines if line) + where
 
@@ -85,7 +85,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _explain_option(error: MissingConfigException) -> str:
-    """Explains a group option, experiment or root file that doesn't exist."""
     missing = error.missing_cfg_file
     name = missing[0] if isinstance(missing, (list, tuple)) else str(missing)
     group, _, option = name.rpartition("/")
@@ -100,7 +99,6 @@ def _explain_option(error: MissingConfigException) -> str:
 
 
 def _explain_key(text: str, key: str, command: str, overrides: Sequence[str]) -> str:
-    """Explains a key that the config doesn't have, on the command line or in a file."""
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
     found = re.search(r"Could not override '([^']+)'", text) or FULL_KEY.search(text)
     full = found.group(1) if found else key
@@ -124,12 +122,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known_keys(command: str, overrides: list[str]) -> list[str]:
-    """Returns every key of the command's config (dotted) and its groups."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         cfg = hydra.compose(command, overrides, return_hydra_config=True)
-    choices = [str(group) for group in cfg.hydra.runtime.choices]
-    with open_dict(cfg):
-        del cfg["hydra"]
-    tree = OmegaConf.to_container(cfg, resolve=False)
-    return [*(key for key, _ in nodes(tree) if key), *choices]
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    groups = tree.pop("hydra")["runtime"]["choices"]
+    return [*(key for key, _ in nodes(tree) if key), *map(str, groups)]

@@ -206,8 +206,9 @@ def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
         return problems
     unknown = [name for name in node if name not in parameters and name not in _HYDRA_KEYS]
     where = f"{key}." if key else ""
-    problems += [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
-    return problems
+    return problems + [
+        f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown
+    ]
 
 
 def _root_cause(error: BaseException) -> BaseException:

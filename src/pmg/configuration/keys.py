@@ -38,15 +38,9 @@ def key(
 ) -> Any:  # fmt: skip
     """Returns a dataclass field of a config with its role, and a range of values, which OmegaConf's types lack.
 
-    Args:
-        default: value; a class is called for each config.
-        values: the type of its values, e.g. ``Count | None``.
-        role: of the key, and of the keys below it that the next arguments don't name.
-        result: keys below it that decide the result, dotted, separated by spaces.
-        execution: likewise, see `Role`.
-        destination: likewise.
-        unused: likewise.
-        **inner: types of the values of a group without a ``_target_``, by name.
+    A class as `default` is called for each config. `values` is the type of the key's values, e.g. ``Count | None``,
+    and `inner` has those of a group without a ``_target_``, by name. `role` is that of the key, and of the keys below
+    it that `result`, `execution`, `destination` and `unused` don't name: dotted, separated by spaces, see `Role`.
     """
     roles = {"": Role(role)}
     for name, listed in zip(Role, (result, execution, destination, unused), strict=True):

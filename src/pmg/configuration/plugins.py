@@ -105,9 +105,8 @@ def add_current_folder() -> None:
 
 def plugin_version(name: str) -> str:
     """Returns the version of a plug-in's distribution; ``"not installed"`` for a module on Python's path."""
-    entries = metadata.entry_points(group=GROUP)
-    found = [entry.dist.version for entry in entries if entry.dist and entry.module.partition(".")[0] == name]
-    return found[0] if found else "not installed"
+    entries = [entry for entry in metadata.entry_points(group=GROUP) if entry.module.partition(".")[0] == name]
+    return next((entry.dist.version for entry in entries if entry.dist), "not installed")
 
 
 def find_config_folders() -> dict[str, Path]:
@@ -142,10 +141,7 @@ def read_command_line() -> list[str]:
 def read_override(arguments: Sequence[str]) -> list[str]:
     """Returns the modules that arguments name as ``plugins=[…]``; PmgError if the value is no list of names."""
     found = [match.group(1) for text in arguments if (match := _OVERRIDE.fullmatch(text))]
-    if not found:
-        return []
-    value = found[-1].strip()
-    names = [name.strip(" '\"") for name in value[1:-1].split(",")] if value[:1] + value[-1:] == "[]" else None
-    if names is None:
+    value = found[-1].strip() if found else "[]"
+    if value[:1] + value[-1:] != "[]":
         raise PmgError(f"plugins must be a list: '{value}'. Write plugins=[my_module].")
-    return [name for name in names if name]
+    return [name for part in value[1:-1].split(",") if (name := part.strip(" '\""))]

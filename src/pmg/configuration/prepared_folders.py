@@ -25,8 +25,7 @@ def record_prepared(option: str, folder: str, data_dir: str) -> None:
     """Records where a data set was prepared; forgets an earlier place where that is the default."""
     path = Path(data_dir, RECORD)
     recorded = _read(path)
-    found = dict(recorded)
-    found.pop(option, None)
+    found = {name: place for name, place in recorded.items() if name != option}
     if not is_same_folder(folder, Path(data_dir, option)):
         found[option] = os.path.abspath(folder)
     if found != recorded:
