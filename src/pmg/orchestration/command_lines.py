@@ -23,14 +23,10 @@ from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, read_json
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
-DEFAULT_DATA = "looks"
-"""The option of ``data`` that ``pmg-app`` has by itself."""
-REAL_USERS = "real_users"
-"""The experiment that trains on data of real users."""
+DEFAULT_DATA = "looks"  # the option of `data` that pmg-app has by itself
 KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
 """What Hydra reads as a value of another kind than a text."""
-OVERLAYS = {"experiment", "debug"}
-"""Groups that are no keys of a config."""
+OVERLAYS = {"experiment", "debug"}  # groups that are no keys of a config
 
 
 def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
@@ -80,8 +76,8 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
     if values.get("data.name") is None:
         return None
     following = _kept(overrides, "train")
-    if not any(override_root(override) == "experiment" for override in following):
-        following.insert(0, f"experiment={REAL_USERS}")
+    if "experiment" not in map(override_root, following):
+        following.insert(0, "experiment=real_users")
     return shlex.join(["pmg-train", *config_folder(), *following])
 
 

@@ -43,13 +43,11 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
             "Start the command with torchrun or srun, see docs/scaling.md."
         )
     run.begin()
-    first, *_ = run_ranks(_rank_tasks(work, run, count, seed))
-    result, metrics, made, seconds, counts = first
+    (result, metrics, made, seconds, counts), *_ = run_ranks(_rank_tasks(work, run, count, seed))
     run.metrics.update(metrics)
     run.made.update(made)
     run.ledger.seconds.update(seconds)
-    for name, amount in counts.items():
-        run.ledger.count(name, amount)
+    run.ledger.count_nested(counts)
     return result
 
 
@@ -66,7 +64,6 @@ def world_size(trainer: Mapping[str, Any]) -> int:
 
 
 def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task]:
-    """Returns the task of each rank, with torch's rendezvous variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

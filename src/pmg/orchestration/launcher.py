@@ -28,11 +28,11 @@ from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command
 from pmg.orchestration.exported_pipeline import adopt
-from pmg.orchestration.run import Body, completed_metrics, execute
+from pmg.orchestration.run import Body, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
 from pmg.runs.process_state import RunFailedError, check_rank, is_main_process, keep_freed_memory
-from pmg.runs.run_folder import read_run
+from pmg.runs.run_folder import completed_metrics, read_run
 
 # here, not in `launch`: a launcher's worker imports this module with its job, whose config it resolves first
 register_configs()
@@ -123,9 +123,8 @@ def _end_sweep(error: Exception, show_trace: bool) -> int:
 
 
 def _print_error(text: str) -> int:
-    """Prints an error; returns the exit code."""
     print(f"error: {text}", file=sys.stderr)
-    return 1
+    return 1  # the exit code
 
 
 def terminated(signum: int, frame: FrameType | None) -> None:

@@ -33,21 +33,15 @@ GRACE_S = 60  # to save a checkpoint after an interruption
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one process.
+    """The work of one process."""
 
-    Attributes:
-        name: of the process, for messages.
-        work: called in the new process; a function of a module, or a partial of one, since it is pickled.
-        log: file of its log records and, without `console`, of its output.
-        environment: variables that are set in the new process only.
-        console: whether stdout and stderr stay those of the parent.
-    """
-
-    name: str
-    work: Callable[[], Any]
-    log: Path
-    environment: Mapping[str, str]
-    console: bool = False
+    name: str  # for messages
+    work: Callable[
+        [], Any
+    ]  # called in the new process: a function of a module, or a partial of one, since it is pickled
+    log: Path  # file of its log records and, without `console`, of its output
+    environment: Mapping[str, str]  # variables that are set in the new process only
+    console: bool = False  # whether stdout and stderr stay those of the parent
 
 
 class Worker:
@@ -119,9 +113,8 @@ def run_shards(tasks: Sequence[Task]) -> None:
     """
     with started_workers(tasks) as workers:
         failed = [worker.error for worker in _as_completed(workers) if worker.error is not None]
-    for interrupted in failed:
-        if is_interrupt(interrupted):
-            raise interrupted
+    if interrupted := next(filter(is_interrupt, failed), None):
+        raise interrupted
     if failed:
         raise PmgError(f"{len(failed)} of {len(tasks)} shards failed; the others' results are kept. {failed[0]}")
 
@@ -136,7 +129,6 @@ def _as_completed(workers: Sequence[Worker]) -> Iterator[Worker]:
 
 
 def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins: Sequence[str]) -> None:
-    """Runs `task` in the new process and sends its result or error to the parent."""
     # a terminal sends Ctrl-C to every process: the parent forwards it as SIGTERM
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -168,8 +160,7 @@ def _interrupt(*_: object) -> None:
 
 def _watch_parent() -> None:
     """Ends this process when its parent has been killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -42,21 +42,13 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep of this process.
+    """A sweep of this process."""
 
-    Attributes:
-        folder: with a folder for each job.
-        command: the verb.
-        launcher: dotted name of Hydra's launcher.
-        pinned: value of `run_dir` that a repetition needs; None: the folder is the same each time.
-        begun: when it began, in seconds of the epoch.
-    """
-
-    folder: Path
-    command: str
-    launcher: str
-    pinned: Path | None
-    begun: float
+    folder: Path  # with a folder for each job
+    command: str  # the verb
+    launcher: str  # dotted name of Hydra's launcher
+    pinned: Path | None  # value of `run_dir` that a repetition needs; None: the folder is the same each time
+    begun: float  # when it began, in seconds of the epoch
 
 
 class SweepSummary(Callback):

@@ -53,7 +53,6 @@ class TrainingRun:
 
 
 def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
-    """Returns the values of some groups that decide a training's result."""
     return {
         key: value
         for key, value in values.items()

@@ -147,8 +147,7 @@ def restored_state() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Lightning ignores Ctrl-C once it has seen one
-        torch = sys.modules.get("torch")
-        if torch:
+        if torch := sys.modules.get("torch"):
             torch.set_default_dtype(dtype or torch.float32)
             torch.set_grad_enabled(True)
             torch.use_deterministic_algorithms(False)

@@ -60,7 +60,9 @@ def hardware() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cuda = _cuda()
     gpus = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda else []
-    cpu = {"processor": _cpu_name(), "bfloat16": has_bfloat16(), "cores": cores}
+    names = _proc_fields("cpuinfo", "model name")  # `platform` returns the architecture only
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cpu = {"processor": processor, "bfloat16": has_bfloat16(), "cores": cores}
     return {**cpu, "memory_gib": round(memory, 1), "gpus": gpus}
 
 
@@ -80,23 +82,18 @@ def peak_memory() -> dict[str, float]:
 
 def _own_peak() -> int:
     """Returns this process's peak memory; on Linux not by getrusage, which includes the parent's before exec."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else ()
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = _proc_fields("self/status", "VmHWM")
+    return int(found[0].split()[0]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _proc_fields(file: str, name: str) -> list[str]:
+    """Returns the values of the fields of a name in a file of Linux's ``/proc``; none on other systems."""
+    path = Path("/proc", file)
+    pairs = (line.partition(":")[::2] for line in path.read_text().splitlines()) if path.is_file() else ()
+    return [value.strip() for key, value in pairs if key.strip() == name]
 
 
 def _cuda() -> Any:
     """Returns torch.cuda if torch is loaded and has a GPU, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
-
-
-def _cpu_name() -> str:
-    """Returns the CPU's name; on Linux `platform` returns the architecture only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 import uuid
@@ -25,6 +26,8 @@ from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError
 from pmg.runs.content import digest_content, digest_path, names_content
 from pmg.runs.provenance import git_state, hardware, versions
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -104,9 +107,8 @@ def resolve_dtype(cfg: DictConfig) -> str | None:
 def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
     """Returns the folders that a run writes: its run folder, and the folder of results that other commands read.
 
-    `values` are those of the config, by dotted key.
-
-    A shard of an evaluation doesn't write the latter; the merging command does.
+    `values` are those of the config, by dotted key. A shard of an evaluation doesn't write the latter; the merging
+    command does.
     """
     found = [values["run_dir"]]
     if (key := OUTPUTS.get(command)) and values.get("shard.index") is None:
@@ -173,6 +175,25 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
     return replace_texts(node, change)
 
 
+def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
+    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one.
+
+    What the run made has to be there, and as it was made.
+    """
+    try:
+        _, metrics = read_run(cfg.run_dir, command)
+    except PmgError:
+        return None
+    same = metrics.get("identity") == identify(cfg, command) and matches_dtype(metrics, cfg.get("dtype"))
+    if metrics["status"] != "completed" or not same:
+        return None
+    made = metrics.get("made") or {}
+    if any(digest_path(Path(cfg.run_dir, name)) != digest for name, digest in made.items()):
+        return None
+    log.info("%s is complete", cfg.run_dir)
+    return metrics
+
+
 def refuse_other(
     folder: Path, command: str, identity: Mapping[str, Any], dtype: str | None = "auto"
 ) -> dict[str, Any] | None:
@@ -212,13 +233,8 @@ class RunRecord:
     """Writes ``config.yaml`` once and ``metrics.json`` at each change of status.
 
     Nothing is written before `begin`: a command whose checks fail leaves the folder of an earlier run unchanged. A
-    completed run of the same identity keeps its record until the new run completes.
-
-    Args:
-        config: of the run, as YAML.
-        folder: the run folder.
-        facts: entries of ``metrics.json``.
-        earlier: the earlier ``metrics.json``, or None in a new folder.
+    completed run of the same identity keeps its record until the new run completes. `config` is YAML, `facts` are
+    entries of ``metrics.json``, and `earlier` is the earlier ``metrics.json``, or None in a new folder.
     """
 
     def __init__(self, config: str, folder: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> None:
