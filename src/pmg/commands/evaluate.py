@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.identity import (
     Role,
@@ -41,10 +41,6 @@ from pmg.runs.owned_folders import RESULTS
 from pmg.runs.run_folder import identify, read_identity, read_portable, replace_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.evaluation.set_comparison import ArmImages
@@ -69,11 +65,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     check_device(cfg.device)
     made = read_generation(cfg.generate_run, run.stated, named_folders(cfg.paths))
     check_independent(cfg.metrics, made.config.get("scorer"), f"the scorer of {cfg.generate_run}")
-    parts = (
-        [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)]
-        if is_sharded(cfg.shard)
-        else None
-    )
+    shards = run_missing_shards(cfg, run, "evaluate", body) if is_sharded(cfg.shard) else []
+    parts = [read_rows(folder) for folder in shards]
     data = instantiate(made.config["data"])
     examples = select_examples(data, made.config["split"], made.config)
     for example in examples:
@@ -115,19 +108,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 @dataclass(frozen=True)
 class Generation:
-    """The ``pmg-generate`` run that is judged.
+    """The ``pmg-generate`` run that is judged."""
 
-    Attributes:
-        config: of the run, with this machine's folders.
-        metrics: its ``metrics.json``.
-        facts: its config and those of the trainings whose encoders it used, for ``results.json``.
-        cost: of it and of the trainings.
-    """
-
-    config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    cost: Mapping[str, Any]
+    config: Mapping[str, Any]  # of the run, with this machine's folders
+    metrics: Mapping[str, Any]  # its metrics.json
+    facts: Mapping[str, Any]  # its config and those of the trainings whose encoders it used, for results.json
+    cost: Mapping[str, Any]  # of it and of the trainings
 
 
 def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mapping[str, str]) -> Generation:
@@ -149,7 +135,8 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
             "users and models of an evaluation are the generation's), or generate again"
         )
     refuse_changed(folder, config, metrics, "data", "generator")
-    facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
+    facts: Any = keep_used("generate", plain)
+    cost = {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
         beginning = f"preference.{name}.run."
@@ -157,9 +144,8 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         if used != {f"{beginning}{key}": value for key, value in read_identity(Path(folder)).items()}:
             raise PmgError(f"{generation} was made with another training than is in {folder} now; generate again")
         verb = "train" if "train" not in cost else f"train {name}"
-        merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
-        facts = merged
-        cost = {**cost, verb: of_training["ledger"]}
+        facts = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
+        cost[verb] = of_training["ledger"]
     return Generation(config, metrics, facts, cost)
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pmg.cache import atomic_write_bytes
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.reporting.summary import Arms
+from pmg.reporting.variants import numbers_of
 
 DPI = 120
 COLUMNS = 3  # panels side by side
@@ -83,7 +84,7 @@ def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label:
 
 
 def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
-    """Prepares the axis for the labels; returns the place of each of them."""
+    """Prepares the axis for the labels, and returns their places."""
     numbers = numbers_of(labels)
     if numbers is None:
         step = math.ceil(len(labels) / NAMED)
@@ -99,14 +100,6 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
         axis.minorticks_off()
         axis.set_xticks(numbers, labels)
     return numbers
-
-
-def numbers_of(labels: Iterable[str]) -> list[float] | None:
-    """Returns the labels as numbers, or None where one is none."""
-    try:
-        return [float(label) for label in labels]
-    except ValueError:
-        return None
 
 
 def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane | None:
@@ -160,8 +153,7 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequen
         axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
     axis.margins(0.15)
     axis.locator_params(nbins=6)
-    axis.set_xlabel("accuracy d_t †")
-    axis.set_ylabel("preference d_p †")
+    axis.set(xlabel="accuracy d_t †", ylabel="preference d_p †")
     axis.grid(alpha=0.3)
 
 
@@ -178,8 +170,7 @@ def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: 
         axis.plot(*zip(*points.values(), strict=True), style, label=method, markersize=4)
         if method == proposed and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
             _name_points(axis, points)
-    axis.set_xlabel(f"accuracy ({plane[0].title})")
-    axis.set_ylabel(f"preference ({plane[1].title})")
+    axis.set(xlabel=f"accuracy ({plane[0].title})", ylabel=f"preference ({plane[1].title})")
     axis.margins(0.12)
     axis.grid(alpha=0.3)
 

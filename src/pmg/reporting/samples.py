@@ -68,7 +68,6 @@ class ReferenceReader:
 
 
 def _read(config: Mapping[str, Any]) -> tuple[Dataset, dict[str, Example]]:
-    """Returns the data set of a config, and its examples by name."""
     data: Dataset = instantiate(config["data"])
     split = config["split"]
     examples = data.examples(split, config["split_sizes"][split], config["targets"][split])
@@ -85,7 +84,6 @@ def _reference(data: Dataset, examples: Mapping[str, Example], name: str, latest
 
 
 def _pictures(data: Dataset, items: Sequence[Item]) -> list[Image.Image]:
-    """Returns the images of those items that have one."""
     store = data.images
     having = [item for item in items if store.has(item)]
     return [to_picture(pixels) for pixels in store.pixels(store.rows(having))] if having else []
@@ -112,19 +110,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """The samples of one example.
+    """The samples of one example."""
 
-    Attributes:
-        target: what was generated.
-        user: for whom.
-        beside: what is shown beside them; empty where it can't be read.
-        samples: by method.
-    """
-
-    target: str
-    user: str
-    beside: Reference
-    samples: Mapping[str, Sample]
+    target: str  # what was generated
+    user: str  # for whom
+    beside: Reference  # what is shown beside them; empty where it can't be read
+    samples: Mapping[str, Sample]  # by method
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,12 @@ Row = tuple[tuple[str, ...], str, Arm]  # values of the factors, a method, its m
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ in nothing but the seed."""
 
-    Attributes:
-        values: of the chosen factors, as they are shown.
-        runs: their numbers.
-        arms: metrics of evaluations by method, intervals over users.
-        scalars: metrics of trainings by name, intervals over runs.
-    """
-
-    values: tuple[str, ...]
-    runs: tuple[int, ...]
-    arms: Arms
-    scalars: Mapping[str, Mapping[str, float]]
+    values: tuple[str, ...]  # of the chosen factors, as they are shown
+    runs: tuple[int, ...]  # their numbers
+    arms: Arms  # metrics of evaluations by method, intervals over users
+    scalars: Mapping[str, Mapping[str, float]]  # metrics of trainings by name, intervals over runs
 
 
 def tidy(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> pd.DataFrame:
@@ -234,7 +227,6 @@ def _judged(groups: Sequence[Group], artifacts: Artifacts) -> list[Row]:
 
 
 def _count(values: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns how many runs a row's means are of."""
     return str(max(value["runs"] for value in values.values()))
 
 
