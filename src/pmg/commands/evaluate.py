@@ -32,7 +32,6 @@ from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
-from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.paths import is_same_folder
@@ -50,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
     from pmg.evaluation.comparison import Comparison
@@ -88,7 +87,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             write_rows(run.folder, tables[0])
             run.seal(ROWS)
             judged.drop()
-            return None
+            return
         rows = in_order(tables)
         arms = evaluation.arm_images(images)
         sets = compare_sets(metrics.per_set, examples, arms)
@@ -102,8 +101,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     drawn = {key.method: arms[key.method] for key in images}
     _draw_sheet(Path(cfg.results_dir), examples, data, drawn, cfg.sheet_users)
     run.tracking.record_image("contact_sheet", Path(cfg.results_dir, "contact_sheet.png"))
-    publish(Path(cfg.results_dir), run, results, {"all numbers": "results.json", "images": "contact_sheet.png"})
-    return None
+    run.publish(Path(cfg.results_dir), results, {"all numbers": "results.json", "images": "contact_sheet.png"})
 
 
 @dataclass(frozen=True)

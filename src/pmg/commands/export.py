@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Makes a pipeline folder of a training run."""
     from pmg.evaluation.model_card import write_pipeline_card
     from pmg.generation.export import (
@@ -67,7 +67,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if cfg.push_to:
         with run.ledger.phase("push"):
             print(push(folder, cfg.push_to, cfg.private))
-    return None
 
 
 def refuse_results(path: str, identity: Mapping[str, Any]) -> None:

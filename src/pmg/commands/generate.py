@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Generates images for test users with every method."""
     from pmg.evaluation.tracker_logging import record_samples
     from pmg.generation.dataset_generation import DatasetGenerator, list_keys
@@ -79,7 +79,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.seal(RECORDS)
     if cfg.shard.index is None:
         record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users, data.labels)
-    return None
 
 
 def _read(

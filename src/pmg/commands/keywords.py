@@ -14,7 +14,6 @@ from pmg.domain import Keywords, PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Measures how well keywords of real users' likes predict later ones."""
     from pmg.data.interactions import cut_later
     from pmg.evaluation.comparison import Comparison
@@ -65,8 +64,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
-    publish(Path(cfg.results_dir), run, results)
-    return None
+    run.publish(Path(cfg.results_dir), results)
 
 
 def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Makes a data set from its published files."""
     run.begin()
     with run.ledger.phase("build"):
@@ -36,7 +36,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         data.feedback.record(cfg.data.folder)
         for name, value in data.describe().items():
             print(f"{name}: {value}")
-    return None
 
 
 main = partial(launch, "prepare", body)

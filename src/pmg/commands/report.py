@@ -18,8 +18,7 @@ from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
 from pmg.runs.exit_codes import INTERRUPTED
-from pmg.runs.locks import LOCK, locked
-from pmg.runs.owned_folders import OWNER, own
+from pmg.runs.owned_folders import LOCK, OWNER, locked, own
 from pmg.runs.run_folder import read_json
 
 ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Trains, generates and evaluates in one go."""
     check_independent(cfg.metrics, cfg.scorer)  # before anything is trained
     for key in ("train_run", "generate_run", "results_dir"):
@@ -49,7 +49,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase(verb):
             execute_nested(parts[verb], verb, work, run.tracking)
         run.ledger.count_nested(read_run(folder, verb)[1]["ledger"])
-    return None
 
 
 main = partial(launch, "study", body)

@@ -15,7 +15,7 @@ from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.trees import texts
 from pmg.domain import PmgError
-from pmg.orchestration.library_messages import quiet_lightning
+from pmg.orchestration.hardware import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.content import select_content
 from pmg.runs.finished_training import TrainingRun

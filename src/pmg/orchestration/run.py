@@ -25,12 +25,10 @@ from pmg.paths import display_path
 from pmg.runs.content import digest_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
-from pmg.runs.locks import is_locked, locked
-from pmg.runs.owned_folders import CACHES, own, refuse_cache, refuse_foreign
+from pmg.runs.owned_folders import CACHES, is_locked, locked, own, refuse_cache, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.run_folder import RunRecord, completed_metrics, identify, refuse_other, resolve_dtype, written_folders
-from pmg.tracking.factory import open_tracking, run_name, tags
-from pmg.tracking.tracker import Label, Tracking
+from pmg.tracking.tracker import Label, Tracking, open_tracking, run_name, tags
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +77,20 @@ class Run:
         """Records results in ``metrics.json`` and in every tracker."""
         self.metrics.update(values)
         self.tracking.record_metrics(values)
+
+    def publish(self, folder: Path, results: Mapping[str, Any], files: Mapping[str, str] | None = None) -> None:
+        """Gives results to the trackers, and prints the headline table and the paths of all tables and of `files`."""
+        from rich.console import Console
+
+        from pmg.evaluation.result_tables import ResultTables
+        from pmg.evaluation.table_rendering import print_table
+        from pmg.evaluation.tracker_logging import headline, record_results
+
+        self.measure(headline(results))
+        record_results(self.tracking, results, folder)
+        print_table(*ResultTables.of(results).headline(results), Console())
+        for name, file in {"all tables": "table.md", **(files or {})}.items():
+            print(f"{name}: {folder / file}")
 
 
 Body = Callable[[DictConfig, Run], float | None]
