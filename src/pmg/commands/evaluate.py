@@ -148,10 +148,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the values of the command line that are not those which images were generated with, old and new.
-
-    `stated` are the values that an evaluation does not read, by dotted key.
-    """
+    """Returns the values of the command line that are not those which images were generated with, old and new."""
     used = select_result("generate", {**identity, **stated})
     return {
         key: (identity.get(key), value)
@@ -164,10 +161,7 @@ def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) 
 
 
 def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the training runs of the command line that are not those which images were generated with, old and new.
-
-    Both have this machine's folders; `stated` are the values that an evaluation does not read, by dotted key.
-    """
+    """Returns the training runs of the command line that aren't those which made the images, old and new."""
     values = dict(leaves(config))
     keys = sorted(f"preference.{name}.run" for name in used_sources(values))
     used = [values[key] for key in keys if values.get(key)]
@@ -193,10 +187,7 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
 ) -> tuple[StoredRecords, StoredImages]:
-    """Returns the records of a generation and its images.
-
-    PmgError if the records are not those that the run made, or a picture of an example is missing.
-    """
+    """Returns a generation's records and images; PmgError if they aren't what it made, or a picture is missing."""
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.records import RECORDS, refuse_mixtures, scan_records
     from pmg.generation.stored_images import StoredImages, StoredRecords
@@ -218,7 +209,6 @@ def _read_images(
 def _draw_sheet(
     folder: Path, examples: Sequence[Example], data: Dataset, arms: Mapping[str, ArmImages], users: int
 ) -> None:
-    """Draws the contact sheet: the images of all methods for some users."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
     chosen = choose_examples(examples, data.labels, users)

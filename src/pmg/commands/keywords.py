@@ -68,7 +68,6 @@ def body(cfg: DictConfig, run: Run) -> None:
 
 
 def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:
-    """Returns the options of the attribute that is compared."""
     attributes = scenario.attributes
     if attribute not in attributes or not attributes[attribute].options:
         having = [name for name, values in attributes.items() if values.options]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.configuration.instantiate import instantiate
 from pmg.configuration.prepared_folders import record_prepared
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run
 from pmg.paths import display_path
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pmg.orchestration.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.cache import replace_folder
 from pmg.configuration.instantiate import instantiate
@@ -19,9 +20,6 @@ from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path, is_same_folder
 from pmg.runs.owned_folders import locked, own, refuse_assets, refuse_foreign
 from pmg.runs.provenance import hardware
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import to_plain
@@ -15,9 +16,6 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, execute_nested, tracked
 from pmg.runs.run_folder import identify, read_run, refuse_other
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 @tracked

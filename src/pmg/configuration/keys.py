@@ -14,19 +14,12 @@ from pmg.configuration.ranges import Seed
 
 
 class Role(StrEnum):
-    """The role of a config value in a command.
+    """The role of a config value in a command."""
 
-    Attributes:
-        RESULT: decides the command's result.
-        EXECUTION: decides how and where the result is computed, and what is logged.
-        DESTINATION: a folder, or the name or a note of the run.
-        UNUSED: has no effect: it is read by another command, or through interpolations only.
-    """
-
-    RESULT = "result"
-    EXECUTION = "execution"
-    DESTINATION = "destination"
-    UNUSED = "unused"
+    RESULT = "result"  # decides the command's result
+    EXECUTION = "execution"  # decides how and where the result is computed, and what is logged
+    DESTINATION = "destination"  # a folder, or the name or a note of the run
+    UNUSED = "unused"  # has no effect: it is read by another command, or through interpolations only
 
 
 _ROLES, _RANGES = "roles", "ranges"  # of a field's metadata
@@ -97,21 +90,13 @@ def find_key(table: Mapping[str, Role], name: str) -> Role | None:
 
 @dataclass
 class RunConfig:
-    """Keys of every command. Groups have no schema; `check_targets` checks their keys.
+    """Keys of every command. Groups have no schema; `check_targets` checks their keys."""
 
-    Attributes:
-        name: name of the run; part of its folder.
-        seed: seed of every random number generator; null leaves them unseeded.
-        run_dir: the run folder; the folder of an interrupted run resumes it.
-        paths: folders of assets, outputs and cached results.
-        plugins: modules of your own whose classes the config may build, see docs/extending.md.
-    """
-
-    name: str = key("default", role="destination")
-    seed: int | None = key(0, Seed | None)
-    run_dir: str | None = key(role="destination")
-    paths: Any = key(role="destination")
-    plugins: list[str] = key(list, role="execution")  # the classes that it allows are in the rest
+    name: str = key("default", role="destination")  # of the run; part of its folder
+    seed: int | None = key(0, Seed | None)  # of every random number generator; null leaves them unseeded
+    run_dir: str | None = key(role="destination")  # that of an interrupted run resumes it
+    paths: Any = key(role="destination")  # folders of assets, outputs and cached results
+    plugins: list[str] = key(list, role="execution")  # modules of your own; the classes that it allows are in the rest
 
 
 @dataclass

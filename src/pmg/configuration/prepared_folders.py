@@ -14,10 +14,7 @@ RECORD = "prepared.json"
 
 
 def find_prepared(option: str, data_dir: str) -> str:
-    """Returns the recorded folder of an option of ``data``, else the one below `data_dir` that has its name.
-
-    PmgError if the record is damaged.
-    """
+    """Returns the recorded folder of an option of ``data``, else that of its name; PmgError for a damaged record."""
     return _read(Path(data_dir, RECORD)).get(option, str(Path(data_dir, option)))
 
 

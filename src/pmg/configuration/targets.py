@@ -39,10 +39,7 @@ def allow_plugin(name: str) -> None:
 
 
 def check_plugin(name: str) -> str:
-    """Returns the name of a module, not imported, that may be a plug-in.
-
-    PmgError if there is no such module, or it belongs to Python or to a library that pmg uses.
-    """
+    """Returns a plug-in's name, not imported; PmgError if there is no such module, or it is of Python or a library."""
     if is_reserved(name):
         raise PmgError(f"plugins: '{name}' is no plug-in. Name a module of your own: plugins=[my_module].")
     find_module(name)
@@ -95,8 +92,7 @@ def is_public(target: str) -> bool:
 def check_object(key: str, target: str, found: Any, package: str | None = None) -> None:
     """Checks that what a ``_target_`` names, `found`, is a class, class method or function of the allowed modules.
 
-    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the node's
-    `key`.
+    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the `key`.
     """
     where = f"{key or 'node'}: target '{target}'"
     own, libraries = ([package], []) if package else ([*CORE, *leaves(), *_allowed], LIBRARIES)

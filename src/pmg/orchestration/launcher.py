@@ -106,20 +106,13 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
         if show_trace:
             raise
         return _print_error(explain(error, command, sys.argv[1:]))
-    except OSError as error:
-        if show_trace or error.filename is None:
-            return _end_sweep(error, show_trace)
-        return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
     except Exception as error:
-        return _end_sweep(error, show_trace)
+        if isinstance(error, OSError) and error.filename is not None and not show_trace:
+            return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
+        if show_trace or not SweepSummary.current:
+            raise  # an error of pmg itself
+        return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
     return 0
-
-
-def _end_sweep(error: Exception, show_trace: bool) -> int:
-    """Prints an error of pmg itself that ended a sweep; raises it in a single run."""
-    if show_trace or not SweepSummary.current:
-        raise error
-    return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _print_error(text: str) -> int:

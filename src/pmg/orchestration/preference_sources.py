@@ -124,10 +124,7 @@ def hide_truth(context: SourceContext, labels: Sequence[str]) -> SourceContext:
 def build_preferences(
     sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
 ) -> dict[str, Preference]:
-    """Calls each source once, a phase of the ledger each; returns the preference of each profile.
-
-    PmgError if a source gives another number of rows than there are profiles.
-    """
+    """Returns each profile's preference; PmgError if a source, called once for all, gives too few or too many rows."""
     from pmg.generation.requests import Preference
 
     made: dict[str, Any] = {}

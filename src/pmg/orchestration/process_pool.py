@@ -95,10 +95,7 @@ def _terminate(started: Sequence[BaseProcess]) -> None:
 
 
 def run_ranks(tasks: Sequence[Task]) -> list[Any]:
-    """Runs tasks that communicate with each other and returns their results; a failure ends all of them.
-
-    PmgError is that of the first task that failed.
-    """
+    """Returns the results of tasks that communicate with each other; the first failure is raised and ends them all."""
     with started_workers(tasks) as workers:
         for worker in _as_completed(workers):
             if worker.error is not None:

@@ -103,10 +103,8 @@ def execute(
 
     The body gets the keys that `command` reads, read-only; what it returns, the objective of a sweep, is returned.
     `overrides` are of the command line, for the command that is printed after an interruption; `choices`, the option
-    by config group, are for the tags of trackers.
-
-    Raises:
-        RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; the error was printed.
+    by config group, are for the tags of trackers. RunFailedError if the run was refused, failed, was interrupted (code
+    130) or exited, once the error was printed.
     """
     run = Run(
         Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, is_main=is_main_process(command)
@@ -227,10 +225,7 @@ def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
 
 
 def tracked(body: Body) -> Body:
-    """Decorates `body`: opens the run's trackers before it and closes them after it.
-
-    Only the main process opens them; a nested run uses those of the outer run.
-    """
+    """Decorates `body`: the main process opens the run's trackers, unless an outer run did, and closes them again."""
 
     @functools.wraps(body)
     def work(cfg: DictConfig, run: Run) -> float | None:

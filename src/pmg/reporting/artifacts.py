@@ -46,10 +46,7 @@ class Artifacts:
         return [*images, *selecting.values(), *sets]
 
     def add_results(self, number: int, file: Path) -> None:
-        """Adds the rows of a run, and what its ``results.json`` says of them.
-
-        PmgError if one of the files is missing, or was written by another version.
-        """
+        """Adds a run's rows and ``results.json``; PmgError if one is missing, or was written by another version."""
         results = read_results(file.parent / "results.json")
         rows = read_rows(file.parent, results.get("rows"))
         if missing := [name for name in COLUMNS if name not in rows]:

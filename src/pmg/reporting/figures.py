@@ -103,10 +103,7 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
 
 
 def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane | None:
-    """Returns the first metrics of accuracy and of preference that one arm has both; None where there are none.
-
-    Scores that selected images are left out.
-    """
+    """Returns the first metrics of accuracy and of preference that one arm has both, and that selected no image."""
     measured = [set(values) for arms in variants for values in arms.values()]
     accuracy, preference = (
         [metric for metric in metrics if metric.aspect == aspect and not metric.selects]
@@ -122,11 +119,8 @@ def draw_trade(
 ) -> Figure | None:  # fmt: skip
     """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
 
-    Args:
-        curves: points of `ALPHAS` by method and group; a panel a method.
-        variants: means by group, in one last panel.
-        plane: the metrics of that panel; None: no such panel.
-        names: of the factor that separates the groups, and of the proposed method.
+    `curves` are points of `ALPHAS` by method and group, a panel a method; `variants` are means by group, in one last
+    panel of the metrics `plane`, if any. `names` are of the factor that separates groups, and of the proposed method.
     """
     name, proposed = names
     if not curves and plane is None:

@@ -48,10 +48,7 @@ def render(report: Report) -> str:
 
 
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
-    """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
-
-    PmgError if a path is no folder, holds no run, or none can be read.
-    """
+    """Returns what the page shows of all runs in and below `paths`, and the tidy table; PmgError as `read_runs`."""
     runs = read_runs(paths)
     factors, artifacts = find_factors(runs), gather(runs)
     groups = group(runs, factors, artifacts)

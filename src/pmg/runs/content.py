@@ -58,10 +58,7 @@ def names_content(key: str) -> bool:
 
 
 def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
-    """Returns the digest of a file or folder of a run, compared with that in the run's ``metrics.json``.
-
-    PmgError if it is missing, damaged, or another run's.
-    """
+    """Returns the digest of what a run made, as in its ``metrics.json``; PmgError if missing, damaged or another's."""
     recorded = (metrics.get("made") or {}).get(name)
     again = f"Run pmg-{metrics.get('command')} again in another run_dir"
     found = digest_path(folder / name)

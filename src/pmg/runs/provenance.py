@@ -67,10 +67,7 @@ def hardware() -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` on a GPU.
-
-    ``ram_mib`` is the larger of this process's and its largest child's.
-    """
+    """Returns peak memory so far in MiB: ``ram_mib``, of this process or its largest child, and ``cuda_mib`` on a GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}

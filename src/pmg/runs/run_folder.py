@@ -117,10 +117,7 @@ def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the resolved config and the ``metrics.json`` of an earlier run.
-
-    PmgError if `folder` is no run folder, is damaged, or belongs to another command.
-    """
+    """Returns the resolved config and ``metrics.json`` of a run; PmgError if none, damaged or of another command."""
     folder = Path(folder)
     try:
         metrics = json.loads((folder / METRICS_FILE).read_text())
