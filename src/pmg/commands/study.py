@@ -33,11 +33,8 @@ def body(cfg: DictConfig, run: Run) -> None:
     if cfg.train_run not in runs_in_use(to_plain(cfg)):
         del places["train"]
     # folders outside of the study belong to other runs, whose results are used unchanged
-    own = {
-        verb: place
-        for verb, place in places.items()
-        if Path(place[0]).absolute().is_relative_to(run.folder.absolute())
-    }
+    home = run.folder.absolute()
+    own = {verb: place for verb, place in places.items() if Path(place[0]).absolute().is_relative_to(home)}
     parts = {}
     for verb, (folder, _) in own.items():
         part = parts[verb] = part_config(cfg, verb, folder)

@@ -128,7 +128,6 @@ def terminated(signum: int, frame: FrameType | None) -> None:
 
 
 def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:
-    """Runs one job in a child process of this worker and returns its result."""
     if HydraConfig.get().launcher._target_.endswith(".JoblibLauncher"):  # SLURM's jobs outlive the shell
         sweep_jobs.end_with_parent()
     sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))

@@ -22,7 +22,6 @@ from pmg.reporting.summary import footnote, group, problems_table, runs_table, s
 from pmg.reporting.variants import Factors, find_factors
 from pmg.runs.provenance import git_state
 
-GENERATOR = "pmg-report"
 PAIR = ["run", "user", "example", "seed"]
 UNCLEAR = "not clearly better than"
 
@@ -44,7 +43,7 @@ class Report:
 
 def render(report: Report) -> str:
     """The page. Texts of runs are escaped, and its policy lets no script run but its own."""
-    return render_document("pmg.reporting", "page", report=report, generator=GENERATOR, data_uri=data_uri)
+    return render_document("pmg.reporting", "page", report=report, generator="pmg-report", data_uri=data_uri)
 
 
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:

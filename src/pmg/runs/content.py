@@ -121,7 +121,6 @@ def digest_file(path: Path) -> str:
 
 
 def _read_memo(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Returns the digests of an earlier process; empty without a readable memo."""
     try:
         found = json.loads(path.read_text())
         return {str(name): (tuple(stamp), str(digest)) for name, (stamp, digest) in found.items()}

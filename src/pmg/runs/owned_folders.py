@@ -50,9 +50,8 @@ def refuse_foreign(
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner:
             _refuse_files(folder)
-            if is_same_folder(folder, run_dir) and (
-                inside := [path.name for path in folder.glob("*/") if _holds_run(path)]
-            ):
+            inside = [path.name for path in folder.glob("*/") if _holds_run(path)]
+            if inside and is_same_folder(folder, run_dir):
                 raise PmgError(f"{shown} holds folders of runs, e.g. {min(inside)}; name a new one for this run")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -16,6 +17,7 @@ import pmg
 from pmg.configuration.plugins import plugin_version
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.targets import allowed_plugins
+from pmg.installation import ROOT
 
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "numpy", "lpips")
 
@@ -24,20 +26,15 @@ def versions() -> dict[str, str]:
     """Returns the versions of Python, pmg and the packages that results depend on, plug-ins in use included."""
     found = {"python": platform.python_version(), "pmg": pmg.__version__}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found | {name: plugin_version(name) for name in allowed_plugins()}
 
 
 def git_state() -> dict[str, Any] | None:
     """Returns ``{"revision", "dirty"}`` of the git checkout that contains the code, or None outside of one."""
-    root = Path(__file__).resolve().parents[3]
-    revision = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
-    if revision is None:
-        return None
-    return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain"))}
+    revision = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    return None if revision is None else {"revision": revision, "dirty": bool(_git("status", "--porcelain"))}
 
 
 def origin(cost: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,10 +42,10 @@ def origin(cost: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
     return {"cost": cost, "revision": (git_state() or {}).get("revision"), "config": config}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     """Returns git's output, or None if git fails or is missing."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -67,7 +64,7 @@ def hardware() -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns peak memory so far in MiB: ``ram_mib``, of this process or its largest child, and ``cuda_mib`` on a GPU."""
+    """Returns the peak so far in MiB: ``ram_mib``, of this process or its largest child, and ``cuda_mib`` on a GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}

@@ -36,13 +36,8 @@ ENCODER = "encoder"  # the folder of the trained weights in that of their run
 TRAINED = ENCODER  # whose digest a training's record has
 EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
-OUTPUTS = {
-    "evaluate": "results_dir",
-    "keywords": "results_dir",
-    "export": "folder",
-    "prepare": "source.folder",
-    "survey": "results_dir",
-}
+OUTPUTS = dict.fromkeys(("evaluate", "keywords", "survey"), "results_dir")
+OUTPUTS |= {"export": "folder", "prepare": "source.folder"}
 # files from which an incomplete run is resumed
 PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
 

@@ -70,11 +70,6 @@ class Tracker(Protocol):
 class Tracking(list[Tracker]):
     """The trackers of a run; forwards each record to all of them."""
 
-    def record_config(self, config: Mapping[str, Any]) -> None:
-        """Logs the resolved config."""
-        for tracker in self:
-            tracker.record_config(config)
-
     def record_metrics(self, metrics: Mapping[str, float]) -> None:
         """Logs results of the whole run; Lightning logs those of training steps."""
         for tracker in self if metrics else ():
@@ -124,7 +119,8 @@ def open_tracking(config: Mapping[str, Any], label: Label) -> Iterator[Tracking]
         if config.get("logger"):
             for node in filter(None, config["logger"].values()):
                 tracking.append(instantiate(node, label=label))
-            tracking.record_config(public_config(config))
+            for tracker in tracking:
+                tracker.record_config(public_config(config))
         yield tracking
     except BaseException as error:
         tracking.close(exit_code(error))
