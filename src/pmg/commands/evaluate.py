@@ -26,7 +26,7 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
-from pmg.domain import PmgError
+from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
@@ -41,7 +41,6 @@ from pmg.runs.run_folder import identify, read_identity, read_portable, replace_
 
 if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
-    from pmg.domain import Example
     from pmg.evaluation.set_comparison import ArmImages
     from pmg.generation.stored_images import StoredImages, StoredRecords
 

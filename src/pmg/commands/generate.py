@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
@@ -24,10 +27,6 @@ from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.domain import Example
     from pmg.generation.alpha import AlphaRule
     from pmg.generation.record_shards import Shard

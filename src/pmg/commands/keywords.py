@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig
+
 from pmg.cache import atomic_write_text
 from pmg.configuration.instantiate import instantiate, nearest
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Example, Keywords, PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.data.dataset import Timeline
-    from pmg.domain import Example
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.preferences.keyword_decoding import Decoding
     from pmg.preferences.scenarios import Scenario

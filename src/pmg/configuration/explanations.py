@@ -23,12 +23,9 @@ from pmg.installation import install_extra
 
 FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)  # in messages of OmegaConf
 HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra that brings them
-    "hydra/launcher/joblib": "sweep",
-    "hydra/launcher/submitit_local": "sweep",
-    "hydra/launcher/submitit_slurm": "sweep",
-    "hydra/launcher/ray": "ray",
-    "hydra/sweeper/optuna": "sweep",
-}
+    "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_local": "sweep",
+    "hydra/launcher/submitit_slurm": "sweep", "hydra/launcher/ray": "ray", "hydra/sweeper/optuna": "sweep",
+}  # fmt: skip
 
 ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose here
     "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "

@@ -1,16 +1,11 @@
 """Discovery of plug-ins: packages whose classes a config may build, their config folders, commands, components.
 
-A package declares itself by entry points::
-
-    [project.entry-points."pmg.plugins"]
-    my_package = "my_package"
-
-Optional further groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), and
-``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves (`pmg.looks`,
-`pmg.families`, `pmg.studio`) declare themselves in the same way; the core imports none of them.
-
-A module that is not installed is named on the command line: ``plugins=[my_module]``. Nothing here imports a plug-in:
-entry points are read from package metadata, folders from import specs.
+A package declares itself by an entry point of the group ``pmg.plugins``, see docs/extending.md. Optional further
+groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), ``pmg.reports`` and
+``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves declare themselves in the same
+way; the core imports none of them. A module that is not installed is named on the command line:
+``plugins=[my_module]``. Nothing here imports a plug-in: entry points are read from package metadata, folders from
+import specs.
 """
 
 from __future__ import annotations

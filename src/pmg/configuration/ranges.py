@@ -1,10 +1,7 @@
 """Types of numbers with the range that a config may give, and the check of a config's values.
 
-A constructor declares what it takes in its annotations::
-
-    def __init__(self, steps: Count, noise: Fraction, size: Count | None = None) -> None: ...
-
-`check_targets` compares every value with them before anything is loaded.
+A constructor declares what it takes in its annotations, e.g. ``size: Count | None = None``; `check_targets` compares
+every value with them before anything is loaded.
 """
 
 from __future__ import annotations

@@ -196,16 +196,10 @@ class PipelineConfig(StudyConfig, ExportConfig, EstimateConfig):
 
 
 CORE = {
-    "prepare": PrepareConfig,
-    "pretrain": PretrainConfig,
-    "keywords": KeywordsConfig,
-    "train": TrainConfig,
-    "generate": GenerateConfig,
-    "evaluate": EvaluateConfig,
-    "study": StudyConfig,
-    "export": ExportConfig,
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "keywords": KeywordsConfig, "train": TrainConfig,
+    "generate": GenerateConfig, "evaluate": EvaluateConfig, "study": StudyConfig, "export": ExportConfig,
     "estimate": EstimateConfig,
-}
+}  # fmt: skip
 
 
 @cache

@@ -14,7 +14,7 @@ from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.trees import texts
-from pmg.domain import PmgError
+from pmg.domain import Example, Item, PmgError
 from pmg.orchestration.hardware import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.content import select_content
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
     from pmg.data.dataset import Dataset
-    from pmg.domain import Example, Item
     from pmg.models.diffusion.interfaces import Generator, PromptEncoder
     from pmg.preferences.captioning import Pixels
     from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
@@ -162,17 +161,11 @@ class Builder:
 
         first = {example.profile: example for example in reversed(examples)}
         return SourceContext(
-            examples=[first[profile] for profile in extracted.profiles],
-            images=self.data.images,
-            captions=captions,
-            extracted=extracted,
-            extractor=extractor,
-            generator=self.generator,
-            cache=Cache(f"{self._nodes.paths.cache_dir}/preference"),
+            examples=[first[profile] for profile in extracted.profiles], images=self.data.images, captions=captions,
+            extracted=extracted, extractor=extractor, generator=self.generator, seed=self.seed,
+            cache=Cache(f"{self._nodes.paths.cache_dir}/preference"), folders=named_folders(self._nodes.paths),
             identity=self._hash("data", "generator", "text_encoder", "seed"),
-            seed=self.seed,
-            folders=named_folders(self._nodes.paths),
-        )
+        )  # fmt: skip
 
     def _hash(self, *keys: str) -> str:
         """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""

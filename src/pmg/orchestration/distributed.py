@@ -22,12 +22,10 @@ Work = Callable[[Run], float | None]
 def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: int, seed: int | None) -> float | None:
     """Runs a training in `trainer.devices` times `trainer.num_nodes` processes.
 
-    PmgError if `users` is no multiple of the number of processes, a process failed, or the training spans several
-    machines and no launcher started the ranks.
-
     `work` is a partial of a module's function, since it is pickled; what it returns in rank 0 is returned, and `run`
     receives the metrics, seconds and counts of that rank. The processes share the `users` of a step. `seed` is of each
-    rank's random number generators.
+    rank's random number generators. PmgError if `users` is no multiple of the number of processes, a process failed,
+    or the training spans several machines and no launcher started the ranks.
     """
     count = world_size(trainer)
     if users % count:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +77,16 @@ def started_workers(tasks: Sequence[Task]) -> Iterator[list[Worker]]:
             workers.append(Worker(task))
         yield workers
     finally:
-        _terminate([worker.process for worker in workers])
-
-
-def _terminate(started: Sequence[BaseProcess]) -> None:
-    deadline = time.monotonic() + GRACE_S
-    try:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:  # also after a second Ctrl-C
-        for process in started:
-            process.kill()
-            process.join()
+        deadline = time.monotonic() + GRACE_S
+        try:
+            for worker in workers:
+                worker.process.terminate()
+            for worker in workers:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also after a second Ctrl-C
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
 
 
 def run_ranks(tasks: Sequence[Task]) -> list[Any]:

@@ -132,10 +132,7 @@ def execute(
 
 
 def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
-    """Runs `body` inside another run, unless its folder contains a completed run of the same identity.
-
-    Errors are raised to the outer run, whose trackers stay open.
-    """
+    """Runs `body` inside another run, which gets its errors, unless the folder has a completed run of its identity."""
     if completed_metrics(cfg, command):
         return
     run = Run(Path(cfg.run_dir), command, tracking=tracking, is_main=is_main_process(command))

@@ -224,19 +224,15 @@ def enqueue_failed_trials(storage: str, name: str) -> list[Any]:
     except KeyError:
         return []
     trials = study.trials
-    settled = {_key(trial.params) for trial in trials if trial.state.name == "COMPLETE"}
-    settled |= {_key(trial.system_attrs["fixed_params"]) for trial in trials if trial.state.name == "WAITING"}
+    settled = [trial.params for trial in trials if trial.state.name == "COMPLETE"]
+    settled += [trial.system_attrs["fixed_params"] for trial in trials if trial.state.name == "WAITING"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of enqueue_trial
         for trial in trials:
-            if trial.state.name in ("FAIL", "RUNNING") and trial.params and _key(trial.params) not in settled:
+            if trial.state.name in ("FAIL", "RUNNING") and trial.params and trial.params not in settled:
                 study.enqueue_trial(trial.params)
-                settled.add(_key(trial.params))
+                settled.append(trial.params)
     return trials
-
-
-def _key(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(params.items()))
 
 
 def format_best_trial(folder: Path) -> str | None:

@@ -54,15 +54,11 @@ def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFr
     summary = summary_tables(groups, factors, artifacts)
     report = Report(
         title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
-        answer=answer(artifacts),
-        summary=summary,
-        pictures=draw_pictures(runs, factors, artifacts, groups),
-        grids=build_grids(runs, artifacts, factors),
-        runs=runs_table(runs, factors),
-        problems=problems_table(runs, artifacts),
-        footnote=footnote(summary, artifacts),
+        answer=answer(artifacts), summary=summary, pictures=draw_pictures(runs, factors, artifacts, groups),
+        grids=build_grids(runs, artifacts, factors), runs=runs_table(runs, factors),
+        problems=problems_table(runs, artifacts), footnote=footnote(summary, artifacts),
         origin=_origin(runs, factors, command),
-    )
+    )  # fmt: skip
     return report, tidy(runs, factors, artifacts)
 
 

@@ -131,8 +131,7 @@ def _read_links(folder: Path) -> dict[str, Path]:
     path = folder / CONFIG_FILE
     config = yaml.load(path.read_text(), LOADER) if path.exists() else {}
     home = str(config.get("run_dir") or folder)
-    found = {key: _find(folder, home, str(config[key])) for key in LINKS if config.get(key)}
-    return {key: link for key, link in found.items() if link is not None}
+    return {key: link for key in LINKS if config.get(key) and (link := _find(folder, home, str(config[key])))}
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,15 +18,11 @@ LONGEST = 48  # characters of a value in tables and figures
 
 @dataclass(frozen=True)
 class Factors:
-    """Keys of the config that vary.
-
-    Of the `varied` ones, `chosen` has those that runs are grouped by: one of keys that say the same; `same` for each
-    of these the keys that always change with it.
-    """
+    """Keys of the config that vary."""
 
     varied: tuple[str, ...]
-    chosen: tuple[str, ...]
-    same: Mapping[str, tuple[str, ...]]
+    chosen: tuple[str, ...]  # of those, the keys that runs are grouped by: one of keys that say the same
+    same: Mapping[str, tuple[str, ...]]  # for each chosen one, the keys that always change with it
 
     def values(self, run: RunFolder) -> tuple[str, ...]:
         """Returns the run's values of the chosen keys, formatted for tables."""

@@ -233,15 +233,11 @@ class RunRecord:
         self.folder, self.config = folder, config
         self.earlier = earlier or {}
         self.facts = {
-            **facts,
-            "config": sha256(config.encode()).hexdigest(),
-            "id": self.earlier.get("id") or uuid.uuid4().hex[:12],
-            "process": os.getpid(),
-            "versions": versions(),
-            "git": git_state(),
-            "hardware": hardware(),
+            **facts, "config": sha256(config.encode()).hexdigest(),
+            "id": self.earlier.get("id") or uuid.uuid4().hex[:12], "process": os.getpid(),
+            "versions": versions(), "git": git_state(), "hardware": hardware(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+        }  # fmt: skip
         same = self.earlier.get("identity") == self.facts["identity"]
         self.complete = self.earlier.get("status") == "completed" and same
         self.begun = False
