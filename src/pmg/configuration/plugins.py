@@ -3,9 +3,10 @@
 A package declares itself by an entry point of the group ``pmg.plugins``, see docs/extending.md. Optional further
 groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), ``pmg.reports`` and
 ``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves declare themselves in the same
-way; the core imports none of them. A module that is not installed is named on the command line:
-``plugins=[my_module]``. Nothing here imports a plug-in: entry points are read from package metadata, folders from
-import specs.
+way; the core imports none of them.
+
+A module that is not installed is named on the command line: ``plugins=[my_module]``. Nothing here imports a plug-in:
+entry points are read from package metadata, folders from import specs.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pmg import __version__
-from pmg.configuration.explanations import explain, refuse_overrides
+from pmg.configuration.compose import explain, refuse_overrides
 from pmg.configuration.instantiate import register_configs, to_plain
 from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
