@@ -175,8 +175,7 @@ class Cache:
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""
-        found = self.load(key)
-        if found is None:
+        if (found := self.load(key)) is None:
             found = dict(compute())
             self.save(key, found)
         return found

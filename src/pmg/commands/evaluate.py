@@ -125,8 +125,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
     plain, metrics = read_portable(folder, "generate")
     identity = metrics.get("identity") or {}
     config = replace_folders(plain, places)
-    differ = find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config)
-    if differ:
+    if differ := find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config):
         raise PmgError(
             f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
             "users and models of an evaluation are the generation's), or generate again"
@@ -194,8 +193,7 @@ def _read_images(
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)
     methods = build_methods(made.config["method"], made.config["mismatched"])
-    missing = [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]
-    if missing:
+    if missing := [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]:
         arms = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
         raise PmgError(
             f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "

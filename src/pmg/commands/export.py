@@ -64,8 +64,7 @@ def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
 
     facts = dict(leaves(read_results(path, "config", "arms")["config"]))
     known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
-    differ = {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}
-    if differ:
+    if differ := {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}:
         raise PmgError(f"results={path} is of another training: {format_differences(differ)}")
 
 

@@ -101,9 +101,7 @@ def read(
     from pmg.preferences.keyword_sources import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
-    examples = [
-        replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
-    ]
+    examples = [replace(each, history=tuple(one for one in each.history if one.liked)) for each in examples]
     captions = builder.captions(examples)
     with builder.extractor(text_encoder) as extractor, builder.run.ledger.phase("read histories"):
         found = extractor.extract(examples, captions, [decoding], pixels=builder.pixels())

@@ -60,8 +60,7 @@ def schema_ranges(schema: Any) -> dict[str, Any]:
     for part in fields(schema) if is_dataclass(schema) else ():
         ranges: Mapping[str, Any] = part.metadata.get(_RANGES, {})
         found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
-        inner = schema_ranges(part.default_factory)
-        found |= {f"{part.name}.{name}": values for name, values in inner.items()}
+        found |= {f"{part.name}.{name}": values for name, values in schema_ranges(part.default_factory).items()}
     return found
 
 

@@ -113,8 +113,7 @@ def check_object(key: str, target: str, found: Any, package: str | None = None) 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> None:
     """Refuses arguments that make a library run code that comes with weights, by PmgError."""
-    found = sorted(CODE_ARGUMENTS & node.keys())
-    if found:
+    if found := sorted(CODE_ARGUMENTS & node.keys()):
         raise PmgError(
             f"{key or 'node'}: {found[0]} can't be set by a config: it decides whether checkpoints run code"
         )

@@ -26,7 +26,6 @@ READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generat
 DEFAULT_DATA = "looks"  # the option of `data` that pmg-app has by itself
 KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
 """What Hydra reads as a value of another kind than a text."""
-OVERLAYS = {"experiment", "debug"}  # groups that are no keys of a config
 
 
 def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
@@ -83,7 +82,7 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
     """Returns the overrides that the next command reads, without its run folder and keys that are `given` anew."""
-    kept = read_keys(reader) - {"run_dir", *given} | OVERLAYS
+    kept = read_keys(reader) - {"run_dir", *given} | {"experiment", "debug"}  # the last are groups, but no keys
     return [override for override in overrides if override_root(override) in kept]
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
     from pmg.runs.ledger import Ledger
 
-METHOD = "pmg.generation.requests.Method"
-
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
     """Returns the configured methods by name, but null ones; a node without ``_target_`` is a `Method`.
@@ -32,7 +30,7 @@ def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
         if not isinstance(node, Mapping):
             example = f"method.{name}={{keywords: keywords}}"
             raise PmgError(f"method.{name} is {node!r}; a method is a mapping, e.g. {example}")
-    nodes = {name: {"_target_": METHOD, **node} for name, node in given.items()}
+    nodes = {name: {"_target_": "pmg.generation.requests.Method", **node} for name, node in given.items()}
     check_targets({"method": nodes})
     methods = {name: instantiate(node) for name, node in nodes.items()}
     return methods if mismatched else {name: replace(one, mismatch=False) for name, one in methods.items()}

@@ -133,7 +133,10 @@ def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins:
         allow_plugin(name)
     os.environ.update(task.environment)
     if not task.console:
-        _redirect(task.log)
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("ab") as file:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(file.fileno(), stream.fileno())
     with log_file(task.log):
         try:
             sender.send((task.work(), None))
@@ -155,13 +158,6 @@ def _watch_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _redirect(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
 
 
 def _user_error(error: BaseException, task: Task) -> BaseException:

@@ -232,9 +232,8 @@ def tracked(body: Body) -> Body:
         plain = to_plain(cfg)
         name = run_name(run.folder, Path(plain["paths"]["output_dir"]))
         label = Label(run.id, name, run.command, tags(plain.get("method"), run.choices, run.command))
-        opening = open_tracking(plain, label)
         with contextlib.ExitStack() as stack:
-            run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(opening)))
+            run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(open_tracking(plain, label))))
             result = body(cfg, run)
             run.begin()
             costs = {f"cost/{name.replace('.', '/')}": value for name, value in leaves(run.ledger.as_dict())}

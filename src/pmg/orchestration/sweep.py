@@ -93,8 +93,9 @@ class SweepSummary(Callback):
         if (sweep := cls.current) is not None:
             if "Slurm" in sweep.launcher:
                 arrays = {path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}
-                ids = " ".join(sorted(arrays))
-                print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
+                print(
+                    f"SLURM still runs the jobs; before a rerun: scancel {' '.join(sorted(arrays))}", file=sys.stderr
+                )
             sweep_jobs.interrupt_jobs(
                 lambda: {
                     job.metrics.get("process", 0)  # its id on the job's own machine
@@ -116,8 +117,7 @@ def refuse_run_dir(run_dir: str, folder: Path, overrides: Sequence[str]) -> None
 def summarize(sweep: Sweep) -> bool:
     """Prints a sweep's table, and the command that completes it; returns whether a job failed."""
     folder = sweep.folder
-    jobs = find_jobs(folder, sweep.command)
-    if not jobs:
+    if not (jobs := find_jobs(folder, sweep.command)):
         return False  # an error stopped the sweep before its first job
     print_table(jobs, folder)
     own = [job for job in jobs if (job.folder / METRICS_FILE).stat().st_mtime >= sweep.begun]  # not of earlier sweeps

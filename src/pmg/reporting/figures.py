@@ -231,9 +231,8 @@ def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     room = figure.get_figwidth() * LETTERS / (max(map(len, found)) + 6)
     if room >= 1 and len(found) <= NAMED:
-        columns = min(4, int(room))
-        style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
-        figure.legend(found.values(), found.keys(), title=title, **style)
+        place, columns = "outside lower center", min(4, int(room))
+        figure.legend(found.values(), found.keys(), title=title, loc=place, ncols=columns, fontsize=8)
 
 
 def png(figure: Figure) -> bytes:

@@ -61,8 +61,7 @@ def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
     """Returns the digest of what a run made, as in its ``metrics.json``; PmgError if missing, damaged or another's."""
     recorded = (metrics.get("made") or {}).get(name)
     again = f"Run pmg-{metrics.get('command')} again in another run_dir"
-    found = digest_path(folder / name)
-    if found is None:
+    if (found := digest_path(folder / name)) is None:
         raise PmgError(f"{folder / name} is missing. {again}")
     if found != recorded:
         raise PmgError(f"{folder / name} is not what this run made: it is damaged, or another run's. {again}")
@@ -78,8 +77,7 @@ def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mappi
     values, recorded = dict(leaves(config)), select_content(metrics["identity"], *groups)
     places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
     found = digest_content(places)
-    changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
-    if changed:
+    if changed := [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]:
         named = ", ".join(f"{key} ({display_path(places[key])})" for key in changed)
         again = f"run pmg-{metrics['command']} again in another run_dir"
         raise PmgError(f"{folder} was made from other files than are there now: {named}; {again}")

@@ -74,10 +74,9 @@ def refuse_sweep(folder: Path) -> None:
 
 def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
     """Records in folders whose they are."""
+    record = {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
     for folder in folders:
-        atomic_write_json(
-            folder / OWNER, {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
-        )
+        atomic_write_json(folder / OWNER, record)
 
 
 def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:

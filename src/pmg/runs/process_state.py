@@ -27,8 +27,7 @@ def keep_freed_memory() -> None:
     By default glibc returns large blocks at once, and the system zeroes each page at its next use: 25,000 page faults
     in a training step on the CPU, a tenth of its time.
     """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries don't have it
-    if adjust is not None:
+    if (adjust := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # other C libraries don't have it
         adjust(TRIM_THRESHOLD, 2**31 - 1)
         adjust(MMAP_THRESHOLD, LARGEST_BLOCK)
 

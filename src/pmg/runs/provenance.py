@@ -68,8 +68,7 @@ def peak_memory() -> dict[str, float]:
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}
-    cuda = _cuda()
-    if cuda:
+    if cuda := _cuda():
         peak["cuda_mib"] = round(cuda.max_memory_allocated() / 2**20, 1)
     return peak
 

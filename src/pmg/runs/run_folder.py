@@ -176,7 +176,7 @@ def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
         _, metrics = read_run(cfg.run_dir, command)
     except PmgError:
         return None
-    same = metrics.get("identity") == identify(cfg, command) and matches_dtype(metrics, cfg.get("dtype"))
+    same = metrics.get("identity") == identify(cfg, command) and _matches_dtype(metrics, cfg.get("dtype"))
     if metrics["status"] != "completed" or not same:
         return None
     made = metrics.get("made") or {}
@@ -204,7 +204,7 @@ def refuse_other(
     if earlier.get("command") != command:
         raise PmgError(f"run_dir {folder} belongs to pmg-{earlier.get('command')}; name another one")
     differ = find_differences(command, earlier.get("identity") or {}, identity)
-    if not matches_dtype(earlier, dtype):
+    if not _matches_dtype(earlier, dtype):
         differ["dtype"] = (earlier["dtype"], dtype)
     partial = (path for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
     if differ and (earlier.get("status") == "completed" or any(path.stat().st_size for path in partial)):
@@ -216,8 +216,7 @@ def refuse_other(
     return earlier
 
 
-def matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
-    """Returns whether a run of this dtype may be resumed from an earlier ``metrics.json``."""
+def _matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
     return dtype in (None, "auto") or earlier.get("dtype") in (None, dtype)
 
 
