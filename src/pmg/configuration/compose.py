@@ -30,7 +30,6 @@ HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra tha
     "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_local": "sweep",
     "hydra/launcher/submitit_slurm": "sweep", "hydra/launcher/ray": "ray", "hydra/sweeper/optuna": "sweep",
 }  # fmt: skip
-
 ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose here
     "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "
     "train_run=FOLDER generates with them",

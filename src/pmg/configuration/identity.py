@@ -85,9 +85,11 @@ def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
         if key.startswith(f"{group}."):
             entry = f"{group}.{key.removeprefix(f'{group}.').partition('.')[0]}."
             return not all(any(k.startswith(entry) for k in values) for values in (old, new))
-    if command in ("train", "pretrain") and key == "trainer.max_steps":
+    if command not in ("train", "pretrain"):
+        return False
+    if key == "trainer.max_steps":
         return new.get(SCHEDULE) == CONSTANT and (new.get(key) or 0) > (old.get(key) or 0)
-    return command in ("train", "pretrain") and key == "trainer.max_time"
+    return key == "trainer.max_time"
 
 
 # groups whose entries may be added and left out while the others' results remain

@@ -92,10 +92,8 @@ class SweepSummary(Callback):
         """Interrupts the jobs in other processes of this machine and waits until they have saved."""
         if (sweep := cls.current) is not None:
             if "Slurm" in sweep.launcher:
-                arrays = {path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}
-                print(
-                    f"SLURM still runs the jobs; before a rerun: scancel {' '.join(sorted(arrays))}", file=sys.stderr
-                )
+                ids = " ".join(sorted({path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}))
+                print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
             sweep_jobs.interrupt_jobs(
                 lambda: {
                     job.metrics.get("process", 0)  # its id on the job's own machine

@@ -265,10 +265,9 @@ def _rounded(value: float | None) -> Cell:
 
 def problems_table(runs: Sequence[RunFolder], artifacts: Artifacts) -> Table:
     """Returns the runs that failed, did not finish, or have files that can't be read."""
-    reasons = [problem_of(run, artifacts.problems.get(number)) for number, run in enumerate(runs)]
     rows = tuple(
         tuple(map(Cell, (run.name, run.command or NOTHING, run.status, reason)))
-        for run, reason in zip(runs, reasons, strict=True)
-        if reason
+        for number, run in enumerate(runs)
+        if (reason := problem_of(run, artifacts.problems.get(number)))
     )
     return Table("Runs that count in no mean, or in part", ("run", "command", "status", "reason"), rows, names=4)

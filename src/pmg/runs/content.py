@@ -85,9 +85,8 @@ def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mappi
 
 def select_content(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:
     """Returns the digests among the values of an identity; those of some groups, e.g. ``data``, or all."""
-    digests = {key: value for key, value in values.items() if key.endswith(f".{CONTENT}")}
     beginnings = tuple(f"{group}." for group in groups) or ("",)
-    return {key: value for key, value in digests.items() if key.startswith(beginnings)}
+    return {key: value for key, value in values.items() if key.endswith(f".{CONTENT}") and key.startswith(beginnings)}
 
 
 def digest_path(path: Path) -> str | None:
@@ -95,8 +94,7 @@ def digest_path(path: Path) -> str | None:
     if path.is_file():
         return digest_file(path)
     whole = hashlib.sha256()
-    folders = os.walk(path, followlinks=True)
-    files = sorted(Path(where, name) for where, _, names in folders for name in names)
+    files = sorted(Path(where, name) for where, _, names in os.walk(path, followlinks=True) for name in names)
     files = [file for file in files if file.suffix not in NO_CONTENT and file.is_file()]
     for file in files:
         name = file.relative_to(path)
