@@ -194,9 +194,8 @@ class Builder:
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        run.metrics.update(
-            signature.metrics | {name: float(value) for name, value in trainer.callback_metrics.items()}
-        )
+        latest = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        run.metrics.update(signature.metrics | latest)
         return trainer
 
 

@@ -1,4 +1,4 @@
-"""Checks that the machine has the device and trainer of a config, and silences what Lightning says of it."""
+"""Checks a config's device and trainer before a command loads anything, and silences messages of Lightning."""
 
 from __future__ import annotations
 
