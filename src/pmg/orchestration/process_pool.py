@@ -35,9 +35,7 @@ class Task:
     """The work of one process."""
 
     name: str  # for messages
-    work: Callable[
-        [], Any
-    ]  # called in the new process: a function of a module, or a partial of one, since it is pickled
+    work: Callable[[], Any]  # called in the new process; a module's function or a partial of one: it is pickled
     log: Path  # file of its log records and, without `console`, of its output
     environment: Mapping[str, str]  # variables that are set in the new process only
     console: bool = False  # whether stdout and stderr stay those of the parent
