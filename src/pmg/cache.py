@@ -143,14 +143,13 @@ class Cache:
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                sound = _is_sealed(file, key)
+                if _is_sealed(file, key):
+                    return self._view(key)
         except FileNotFoundError:
             return None
-        if not sound:
-            log.warning("cache entry %s is damaged: removed, to be computed again", path)
-            path.unlink(missing_ok=True)
-            return None
-        return self._view(key)
+        log.warning("cache entry %s is damaged: removed, to be computed again", path)
+        path.unlink(missing_ok=True)
+        return None
 
     def _view(self, key: str, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         from safetensors import safe_open
@@ -176,8 +175,7 @@ class Cache:
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""
-        found = self.load(key)
-        if found is None:
+        if (found := self.load(key)) is None:
             found = dict(compute())
             self.save(key, found)
         return found

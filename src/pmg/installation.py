@@ -55,5 +55,4 @@ def install_weights() -> str:
 
 
 def _is_checkout() -> bool:
-    """Returns whether the code is that of a checkout, not of an installed wheel."""
     return (ROOT / "assets" / "README.md").is_file()

@@ -33,11 +33,8 @@ def track(
 ) -> Iterator[Element]:  # fmt: skip
     """Yields elements, and shows how many were taken.
 
-    Args:
-        elements: of the work.
-        description: of the work.
-        total: sum of the sizes; None: of all elements, where these have a length.
-        size: of an element; None: each counts as 1.
+    `size` gives that of an element; None: each counts as 1. `total` is the sum of all sizes; None: computed where
+    `elements` have a length.
     """
     weigh = size or (lambda _: 1)
     if total is None and isinstance(elements, Collection):

@@ -17,9 +17,9 @@ from pmg.configuration.portable import named_folders, take_out, unread_keys
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
-from pmg.orchestration.run import completed_metrics, execute
+from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
-from pmg.runs.run_folder import TRAINED, identify, refuse_other
+from pmg.runs.run_folder import TRAINED, completed_metrics, identify, refuse_other
 from runs import record, snapshot, write_run
 from runs import run_config as config
 

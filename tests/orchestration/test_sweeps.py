@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from commands import FEW
 from launchers import LAUNCHERS, launched_by
-from pmg.configuration.explanations import explain
+from pmg.configuration.compose import explain
 from pmg.domain import PmgError
 from pmg.orchestration.sweep import Sweep, format_best_trial, refuse_run_dir, rerun_command, resume_study, summarize
 from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.figures import ALPHAS, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
+from pmg.reporting.figures import ALPHAS, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.summary import scalar_metric
+from pmg.reporting.variants import numbers_of
 
 JUDGED = [
     MetricInfo("style_accuracy", "style accuracy", range=(0.0, 1.0), aspect="preference"),

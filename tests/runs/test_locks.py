@@ -9,7 +9,7 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
-from pmg.runs.locks import LOCK, locked
+from pmg.runs.owned_folders import LOCK, locked
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import written_folders
 from runs import run_config as config
@@ -18,7 +18,7 @@ from runs import snapshot
 HOLD = """
 import sys, time
 from pathlib import Path
-from pmg.runs.locks import locked
+from pmg.runs.owned_folders import locked
 with locked([Path(sys.argv[1])], "train"):
     print("locked", flush=True)
     time.sleep(600)

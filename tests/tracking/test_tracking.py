@@ -14,8 +14,7 @@ from PIL import Image
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute, execute_nested, tracked
-from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
-from pmg.tracking.tracker import Label
+from pmg.tracking.tracker import HIDDEN, Label, open_tracking, public_config, run_name, tags
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """

@@ -111,7 +111,6 @@ def _measure_texts(text_encoder: PromptEncoder) -> TextSizes:
 
 
 def _check_measurable(generator: Any) -> None:
-    """Raises a `PmgError` if a generator can't be forecast."""
     missing = [name for name in ("images_at_once", "encode_pass", "frozen_models") if not hasattr(generator, name)]
     if missing:
         raise PmgError(
@@ -121,7 +120,6 @@ def _check_measurable(generator: Any) -> None:
 
 
 def _show(estimate: Estimate) -> None:
-    """Prints the table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.identity import (
     Role,
@@ -26,13 +26,12 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
-from pmg.domain import PmgError
+from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
-from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.paths import is_same_folder
@@ -41,12 +40,7 @@ from pmg.runs.owned_folders import RESULTS
 from pmg.runs.run_folder import identify, read_identity, read_portable, replace_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.data.dataset import Dataset
-    from pmg.domain import Example
     from pmg.evaluation.set_comparison import ArmImages
     from pmg.generation.stored_images import StoredImages, StoredRecords
 
@@ -54,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
     from pmg.evaluation.comparison import Comparison
@@ -69,11 +63,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     check_device(cfg.device)
     made = read_generation(cfg.generate_run, run.stated, named_folders(cfg.paths))
     check_independent(cfg.metrics, made.config.get("scorer"), f"the scorer of {cfg.generate_run}")
-    parts = (
-        [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)]
-        if is_sharded(cfg.shard)
-        else None
-    )
+    shards = run_missing_shards(cfg, run, "evaluate", body) if is_sharded(cfg.shard) else []
+    parts = [read_rows(folder) for folder in shards]
     data = instantiate(made.config["data"])
     examples = select_examples(data, made.config["split"], made.config)
     for example in examples:
@@ -95,7 +86,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             write_rows(run.folder, tables[0])
             run.seal(ROWS)
             judged.drop()
-            return None
+            return
         rows = in_order(tables)
         arms = evaluation.arm_images(images)
         sets = compare_sets(metrics.per_set, examples, arms)
@@ -109,25 +100,17 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     drawn = {key.method: arms[key.method] for key in images}
     _draw_sheet(Path(cfg.results_dir), examples, data, drawn, cfg.sheet_users)
     run.tracking.record_image("contact_sheet", Path(cfg.results_dir, "contact_sheet.png"))
-    publish(Path(cfg.results_dir), run, results, {"all numbers": "results.json", "images": "contact_sheet.png"})
-    return None
+    run.publish(Path(cfg.results_dir), results, {"all numbers": "results.json", "images": "contact_sheet.png"})
 
 
 @dataclass(frozen=True)
 class Generation:
-    """The ``pmg-generate`` run that is judged.
+    """The ``pmg-generate`` run that is judged."""
 
-    Attributes:
-        config: of the run, with this machine's folders.
-        metrics: its ``metrics.json``.
-        facts: its config and those of the trainings whose encoders it used, for ``results.json``.
-        cost: of it and of the trainings.
-    """
-
-    config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    cost: Mapping[str, Any]
+    config: Mapping[str, Any]  # of the run, with this machine's folders
+    metrics: Mapping[str, Any]  # its metrics.json
+    facts: Mapping[str, Any]  # its config and those of the trainings whose encoders it used, for results.json
+    cost: Mapping[str, Any]  # of it and of the trainings
 
 
 def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mapping[str, str]) -> Generation:
@@ -142,14 +125,14 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
     plain, metrics = read_portable(folder, "generate")
     identity = metrics.get("identity") or {}
     config = replace_folders(plain, places)
-    differ = find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config)
-    if differ:
+    if differ := find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config):
         raise PmgError(
             f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
             "users and models of an evaluation are the generation's), or generate again"
         )
     refuse_changed(folder, config, metrics, "data", "generator")
-    facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
+    facts: Any = keep_used("generate", plain)
+    cost = {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
         beginning = f"preference.{name}.run."
@@ -157,17 +140,13 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         if used != {f"{beginning}{key}": value for key, value in read_identity(Path(folder)).items()}:
             raise PmgError(f"{generation} was made with another training than is in {folder} now; generate again")
         verb = "train" if "train" not in cost else f"train {name}"
-        merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
-        facts = merged
-        cost = {**cost, verb: of_training["ledger"]}
+        facts = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
+        cost[verb] = of_training["ledger"]
     return Generation(config, metrics, facts, cost)
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the values of the command line that are not those which images were generated with, old and new.
-
-    `stated` are the values that an evaluation does not read, by dotted key.
-    """
+    """Returns the values of the command line that are not those which images were generated with, old and new."""
     used = select_result("generate", {**identity, **stated})
     return {
         key: (identity.get(key), value)
@@ -180,10 +159,7 @@ def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) 
 
 
 def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the training runs of the command line that are not those which images were generated with, old and new.
-
-    Both have this machine's folders; `stated` are the values that an evaluation does not read, by dotted key.
-    """
+    """Returns the training runs of the command line that aren't those which made the images, old and new."""
     values = dict(leaves(config))
     keys = sorted(f"preference.{name}.run" for name in used_sources(values))
     used = [values[key] for key in keys if values.get(key)]
@@ -209,10 +185,7 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
 ) -> tuple[StoredRecords, StoredImages]:
-    """Returns the records of a generation and its images.
-
-    PmgError if the records are not those that the run made, or a picture of an example is missing.
-    """
+    """Returns a generation's records and images; PmgError if they aren't what it made, or a picture is missing."""
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.records import RECORDS, refuse_mixtures, scan_records
     from pmg.generation.stored_images import StoredImages, StoredRecords
@@ -220,8 +193,7 @@ def _read_images(
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)
     methods = build_methods(made.config["method"], made.config["mismatched"])
-    missing = [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]
-    if missing:
+    if missing := [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]:
         arms = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
         raise PmgError(
             f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
@@ -234,7 +206,6 @@ def _read_images(
 def _draw_sheet(
     folder: Path, examples: Sequence[Example], data: Dataset, arms: Mapping[str, ArmImages], users: int
 ) -> None:
-    """Draws the contact sheet: the images of all methods for some users."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
     chosen = choose_examples(examples, data.labels, users)

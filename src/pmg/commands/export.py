@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig
 
 from pmg.configuration.identity import format_differences
 from pmg.configuration.instantiate import built_class, to_plain
@@ -17,28 +19,15 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run
 from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.owned_folders import OWNER
-from pmg.runs.run_folder import TRAINED, read_finished
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from pmg.runs.run_folder import EXPORTED_ENCODER, TRAINED, read_finished
 
 
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Makes a pipeline folder of a training run."""
     from pmg.evaluation.model_card import write_pipeline_card
-    from pmg.generation.export import (
-        begin_folder,
-        check_index,
-        copy_weights,
-        load_encoder,
-        name_encoder,
-        name_weights,
-        to_index,
-        write_index,
-    )
+    from pmg.generation import export
     from pmg.generation.serialization import PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
-    from pmg.runs.run_folder import EXPORTED_ENCODER
 
     for key, example in (("train_run", "outputs/demo/train"), ("folder", "outputs/pipeline")):
         if not cfg[key]:
@@ -51,36 +40,31 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     kind = built_class(trained.preference_encoder)
     # a training's config has no settings of the generation
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)
-    nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()}) | name_encoder(kind)
-    encoder = load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
+    nodes = export.to_index({name: to_plain(home[name]) for name, home in homes.items()}) | export.name_encoder(kind)
+    encoder = export.load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
     folder, places = Path(cfg.folder), {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
-    nodes, copies = name_weights(nodes, places, cfg.copy_frozen)
-    check_index(folder, nodes)
+    nodes, copies = export.name_weights(nodes, places, cfg.copy_frozen)
+    export.check_index(folder, nodes)
     run.begin()
-    begin_folder(folder)
+    export.begin_folder(folder)
     with run.ledger.phase("export"):
         encoder.save_pretrained(folder / EXPORTED_ENCODER)
-        copy_weights(folder, copies)
+        export.copy_weights(folder, copies)
         write_pipeline_card(folder, cfg.title, cfg.license, nodes, metrics, cfg.results)
-        write_index(folder, nodes)  # last: a folder that has it has the others
+        export.write_index(folder, nodes)  # last: a folder that has it has the others
     print(folder)
     if cfg.push_to:
         with run.ledger.phase("push"):
             print(push(folder, cfg.push_to, cfg.private))
-    return None
 
 
 def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
-    """Checks that the results that a card shows are of images by this training.
-
-    PmgError if they can't be read, or their training had other values.
-    """
+    """Raises PmgError if the results that a card shows can't be read, or are of images by another training."""
     from pmg.evaluation.results import read_results
 
     facts = dict(leaves(read_results(path, "config", "arms")["config"]))
     known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
-    differ = {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}
-    if differ:
+    if differ := {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}:
         raise PmgError(f"results={path} is of another training: {format_differences(differ)}")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
@@ -24,10 +27,6 @@ from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.domain import Example
     from pmg.generation.alpha import AlphaRule
     from pmg.generation.record_shards import Shard
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Generates images for test users with every method."""
     from pmg.evaluation.tracker_logging import record_samples
     from pmg.generation.dataset_generation import DatasetGenerator, list_keys
@@ -79,7 +78,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.seal(RECORDS)
     if cfg.shard.index is None:
         record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users, data.labels)
-    return None
 
 
 def _read(

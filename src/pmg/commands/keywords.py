@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig
+
 from pmg.cache import atomic_write_text
 from pmg.configuration.instantiate import instantiate, nearest
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Example, Keywords, PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from omegaconf import DictConfig
-
     from pmg.data.dataset import Timeline
-    from pmg.domain import Example
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.preferences.keyword_decoding import Decoding
     from pmg.preferences.scenarios import Scenario
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Measures how well keywords of real users' likes predict later ones."""
     from pmg.data.interactions import cut_later
     from pmg.evaluation.comparison import Comparison
@@ -65,12 +62,10 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
-    publish(Path(cfg.results_dir), run, results)
-    return None
+    run.publish(Path(cfg.results_dir), results)
 
 
 def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:
-    """Returns the options of the attribute that is compared."""
     attributes = scenario.attributes
     if attribute not in attributes or not attributes[attribute].options:
         having = [name for name, values in attributes.items() if values.options]
@@ -106,9 +101,7 @@ def read(
     from pmg.preferences.keyword_sources import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
-    examples = [
-        replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
-    ]
+    examples = [replace(each, history=tuple(one for one in each.history if one.liked)) for each in examples]
     captions = builder.captions(examples)
     with builder.extractor(text_encoder) as extractor, builder.run.ledger.phase("read histories"):
         found = extractor.extract(examples, captions, [decoding], pixels=builder.pixels())

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.configuration.instantiate import instantiate
 from pmg.configuration.prepared_folders import record_prepared
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run
 from pmg.paths import display_path
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pmg.orchestration.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Makes a data set from its published files."""
     run.begin()
     with run.ledger.phase("build"):
@@ -36,7 +33,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         data.feedback.record(cfg.data.folder)
         for name, value in data.describe().items():
             print(f"{name}: {value}")
-    return None
 
 
 main = partial(launch, "prepare", body)

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.cache import replace_folder
 from pmg.configuration.instantiate import instantiate
@@ -17,18 +18,14 @@ from pmg.orchestration.hardware import check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path, is_same_folder
-from pmg.runs.locks import locked
-from pmg.runs.owned_folders import own, refuse_assets, refuse_foreign
+from pmg.runs.owned_folders import locked, own, refuse_assets, refuse_foreign
 from pmg.runs.provenance import hardware
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
     from pmg.evaluation.model_card import OPERATIONS, STEPS, STEPS_BEFORE, read_steps, write_model_card
     from pmg.training.callbacks import StepOperations
@@ -87,7 +84,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         install(run.folder / "model", into, None if cfg.into == "assets" else str(cfg.paths.assets_dir))
     if not replaces_assets:
         print(f"what builds on it finds the model with paths.models_dir={display_path(into or run.folder / 'model')}")
-    return None
 
 
 def describe_data(sentences: Mapping[str, str], option: str | None, start: str | None) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pmg import __version__
 from pmg.cache import atomic_write_bytes, atomic_write_text
@@ -18,14 +18,8 @@ from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
 from pmg.runs.exit_codes import INTERRUPTED
-from pmg.runs.locks import LOCK, locked
-from pmg.runs.owned_folders import OWNER, own
+from pmg.runs.owned_folders import LOCK, OWNER, locked, own
 from pmg.runs.run_folder import read_json
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from pmg.reporting.report import Report
 
 ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.
 
@@ -50,7 +44,8 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
     """
     check_place(into)
     try:
-        from pmg.reporting.report import build_report
+        from pmg.evaluation.table_rendering import to_markdown
+        from pmg.reporting.report import build_report, render
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise PmgError(f"pmg-report needs {package}: {install_extra('report')}") from error
@@ -62,19 +57,12 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
             figure.unlink()  # of an earlier report
         for picture in report.pictures:
             atomic_write_bytes(into / FIGURES / f"{picture.name}.png", picture.content)
-        _write_texts(report, table, into)
-
-
-def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
-    from pmg.evaluation.table_rendering import to_markdown
-    from pmg.reporting.report import render
-
-    atomic_write_bytes(into / "table.parquet", table.to_parquet(index=False))
-    atomic_write_text(into / "table.csv", table.to_csv(index=False))
-    tables = [table for table in (*report.summary, report.problems, report.runs) if table.rows]
-    opening = f"{report.answer}\n\n" if report.answer else ""
-    atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{opening}{to_markdown(tables, report.footnote)}")
-    atomic_write_text(into / INDEX, render(report))
+        atomic_write_bytes(into / "table.parquet", table.to_parquet(index=False))
+        atomic_write_text(into / "table.csv", table.to_csv(index=False))
+        shown = [one for one in (*report.summary, report.problems, report.runs) if one.rows]
+        opening = f"{report.answer}\n\n" if report.answer else ""
+        atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{opening}{to_markdown(shown, report.footnote)}")
+        atomic_write_text(into / INDEX, render(report))
 
 
 def check_place(into: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import to_plain
@@ -16,12 +17,9 @@ from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, execute_nested, tracked
 from pmg.runs.run_folder import identify, read_run, refuse_other
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 
 @tracked
-def body(cfg: DictConfig, run: Run) -> float | None:
+def body(cfg: DictConfig, run: Run) -> None:
     """Trains, generates and evaluates in one go."""
     check_independent(cfg.metrics, cfg.scorer)  # before anything is trained
     for key in ("train_run", "generate_run", "results_dir"):
@@ -35,11 +33,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if cfg.train_run not in runs_in_use(to_plain(cfg)):
         del places["train"]
     # folders outside of the study belong to other runs, whose results are used unchanged
-    own = {
-        verb: place
-        for verb, place in places.items()
-        if Path(place[0]).absolute().is_relative_to(run.folder.absolute())
-    }
+    home = run.folder.absolute()
+    own = {verb: place for verb, place in places.items() if Path(place[0]).absolute().is_relative_to(home)}
     parts = {}
     for verb, (folder, _) in own.items():
         part = parts[verb] = part_config(cfg, verb, folder)
@@ -49,7 +44,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase(verb):
             execute_nested(parts[verb], verb, work, run.tracking)
         run.ledger.count_nested(read_run(folder, verb)[1]["ledger"])
-    return None
 
 
 main = partial(launch, "study", body)

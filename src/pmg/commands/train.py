@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from pmg.configuration.instantiate import instantiate, instantiate_all
 from pmg.orchestration.builders import Builder, start_from, warn_of_other_pictures
@@ -13,9 +14,6 @@ from pmg.orchestration.hardware import check_device, check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.runs.run_folder import ENCODER, TRAINED
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:

@@ -13,19 +13,12 @@ from pmg.configuration.schemas import find_roles, other_keys
 
 Values = Mapping[str, Any]
 """Values of a config by dotted key."""
-
-
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
 KINDS = {
-    "keywords": "keywords",
-    "soft_tokens": "soft tokens",
-    "negative": "keywords",
-    "references": "reference images",
-    "taste": "tastes",
-    "image": "images",
-    "start": "images",
-}
+    "keywords": "keywords", "soft_tokens": "soft tokens", "negative": "keywords", "references": "reference images",
+    "taste": "tastes", "image": "images", "start": "images",
+}  # fmt: skip
 """What the preference source that an argument of a method names has to give."""
 _REFERENCE = re.compile(rf"method\.[^.]+\.(?:{'|'.join(KINDS)})")
 _SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")

@@ -93,8 +93,7 @@ def instantiate(node: Any, **kwargs: Any) -> Any:
 
 def instantiate_by_name(nodes: Any, **kwargs: Any) -> dict[str, Any]:
     """Builds each value of a mapping of nodes and keeps its name (methods); null nodes are left out."""
-    plain = to_plain(nodes) or {}
-    return {name: instantiate(node, **kwargs) for name, node in plain.items() if node}
+    return {name: instantiate(node, **kwargs) for name, node in (to_plain(nodes) or {}).items() if node}
 
 
 def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
@@ -158,8 +157,7 @@ def allow_plugins(cfg: DictConfig) -> None:
     What files of runs and pipelines name is not allowed by this: it is read later. PmgError if `plugins` names none.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    named = [str(name) for name in plain.get("plugins") or []]
-    if named:
+    if named := [str(name) for name in plain.get("plugins") or []]:
         add_current_folder()
     roots = {str(node["_target_"]).partition(".")[0] for _, node in targets(plain)}
     installed = {name for name in roots.intersection(installed_plugins()) if not is_reserved(name)}
@@ -206,8 +204,9 @@ def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
         return problems
     unknown = [name for name in node if name not in parameters and name not in _HYDRA_KEYS]
     where = f"{key}." if key else ""
-    problems += [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
-    return problems
+    return problems + [
+        f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown
+    ]
 
 
 def _root_cause(error: BaseException) -> BaseException:

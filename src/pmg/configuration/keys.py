@@ -14,19 +14,12 @@ from pmg.configuration.ranges import Seed
 
 
 class Role(StrEnum):
-    """The role of a config value in a command.
+    """The role of a config value in a command."""
 
-    Attributes:
-        RESULT: decides the command's result.
-        EXECUTION: decides how and where the result is computed, and what is logged.
-        DESTINATION: a folder, or the name or a note of the run.
-        UNUSED: has no effect: it is read by another command, or through interpolations only.
-    """
-
-    RESULT = "result"
-    EXECUTION = "execution"
-    DESTINATION = "destination"
-    UNUSED = "unused"
+    RESULT = "result"  # decides the command's result
+    EXECUTION = "execution"  # decides how and where the result is computed, and what is logged
+    DESTINATION = "destination"  # a folder, or the name or a note of the run
+    UNUSED = "unused"  # has no effect: it is read by another command, or through interpolations only
 
 
 _ROLES, _RANGES = "roles", "ranges"  # of a field's metadata
@@ -38,15 +31,9 @@ def key(
 ) -> Any:  # fmt: skip
     """Returns a dataclass field of a config with its role, and a range of values, which OmegaConf's types lack.
 
-    Args:
-        default: value; a class is called for each config.
-        values: the type of its values, e.g. ``Count | None``.
-        role: of the key, and of the keys below it that the next arguments don't name.
-        result: keys below it that decide the result, dotted, separated by spaces.
-        execution: likewise, see `Role`.
-        destination: likewise.
-        unused: likewise.
-        **inner: types of the values of a group without a ``_target_``, by name.
+    A class as `default` is called for each config. `values` is the type of the key's values, e.g. ``Count | None``,
+    and `inner` has those of a group without a ``_target_``, by name. `role` is that of the key, and of the keys below
+    it that `result`, `execution`, `destination` and `unused` don't name: dotted, separated by spaces, see `Role`.
     """
     roles = {"": Role(role)}
     for name, listed in zip(Role, (result, execution, destination, unused), strict=True):
@@ -73,8 +60,7 @@ def schema_ranges(schema: Any) -> dict[str, Any]:
     for part in fields(schema) if is_dataclass(schema) else ():
         ranges: Mapping[str, Any] = part.metadata.get(_RANGES, {})
         found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
-        inner = schema_ranges(part.default_factory)
-        found |= {f"{part.name}.{name}": values for name, values in inner.items()}
+        found |= {f"{part.name}.{name}": values for name, values in schema_ranges(part.default_factory).items()}
     return found
 
 
@@ -103,21 +89,13 @@ def find_key(table: Mapping[str, Role], name: str) -> Role | None:
 
 @dataclass
 class RunConfig:
-    """Keys of every command. Groups have no schema; `check_targets` checks their keys.
+    """Keys of every command. Groups have no schema; `check_targets` checks their keys."""
 
-    Attributes:
-        name: name of the run; part of its folder.
-        seed: seed of every random number generator; null leaves them unseeded.
-        run_dir: the run folder; the folder of an interrupted run resumes it.
-        paths: folders of assets, outputs and cached results.
-        plugins: modules of your own whose classes the config may build, see docs/extending.md.
-    """
-
-    name: str = key("default", role="destination")
-    seed: int | None = key(0, Seed | None)
-    run_dir: str | None = key(role="destination")
-    paths: Any = key(role="destination")
-    plugins: list[str] = key(list, role="execution")  # the classes that it allows are in the rest
+    name: str = key("default", role="destination")  # of the run; part of its folder
+    seed: int | None = key(0, Seed | None)  # of every random number generator; null leaves them unseeded
+    run_dir: str | None = key(role="destination")  # that of an interrupted run resumes it
+    paths: Any = key(role="destination")  # folders of assets, outputs and cached results
+    plugins: list[str] = key(list, role="execution")  # modules of your own; the classes that it allows are in the rest
 
 
 @dataclass

@@ -1,13 +1,9 @@
 """Discovery of plug-ins: packages whose classes a config may build, their config folders, commands, components.
 
-A package declares itself by entry points::
-
-    [project.entry-points."pmg.plugins"]
-    my_package = "my_package"
-
-Optional further groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), and
-``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves (`pmg.looks`,
-`pmg.families`, `pmg.studio`) declare themselves in the same way; the core imports none of them.
+A package declares itself by an entry point of the group ``pmg.plugins``, see docs/extending.md. Optional further
+groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), ``pmg.reports`` and
+``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves declare themselves in the same
+way; the core imports none of them.
 
 A module that is not installed is named on the command line: ``plugins=[my_module]``. Nothing here imports a plug-in:
 entry points are read from package metadata, folders from import specs.
@@ -105,9 +101,8 @@ def add_current_folder() -> None:
 
 def plugin_version(name: str) -> str:
     """Returns the version of a plug-in's distribution; ``"not installed"`` for a module on Python's path."""
-    entries = metadata.entry_points(group=GROUP)
-    found = [entry.dist.version for entry in entries if entry.dist and entry.module.partition(".")[0] == name]
-    return found[0] if found else "not installed"
+    entries = [entry for entry in metadata.entry_points(group=GROUP) if entry.module.partition(".")[0] == name]
+    return next((entry.dist.version for entry in entries if entry.dist), "not installed")
 
 
 def find_config_folders() -> dict[str, Path]:
@@ -142,10 +137,7 @@ def read_command_line() -> list[str]:
 def read_override(arguments: Sequence[str]) -> list[str]:
     """Returns the modules that arguments name as ``plugins=[…]``; PmgError if the value is no list of names."""
     found = [match.group(1) for text in arguments if (match := _OVERRIDE.fullmatch(text))]
-    if not found:
-        return []
-    value = found[-1].strip()
-    names = [name.strip(" '\"") for name in value[1:-1].split(",")] if value[:1] + value[-1:] == "[]" else None
-    if names is None:
+    value = found[-1].strip() if found else "[]"
+    if value[:1] + value[-1:] != "[]":
         raise PmgError(f"plugins must be a list: '{value}'. Write plugins=[my_module].")
-    return [name for name in names if name]
+    return [name for part in value[1:-1].split(",") if (name := part.strip(" '\""))]

@@ -66,7 +66,6 @@ def unread_keys(stated: Iterable[str], overrides: Sequence[str]) -> list[str]:
 
 
 def _key(override: str) -> str:
-    """Returns the dotted key of an override."""
     return re.sub(r"[@=].*", "", override.lstrip("+")).replace("/", ".")
 
 
@@ -77,9 +76,7 @@ def part_config(cfg: DictConfig, command: str, run_dir: str, changes: Mapping[st
     """
     part = cfg.copy()
     OmegaConf.set_readonly(part, False)
-    for name in ("train_run", "generate_run", "results_dir"):
-        if name in cfg:
-            part[name] = cfg[name]
+    part.update({name: cfg[name] for name in ("train_run", "generate_run", "results_dir") if name in cfg})
     with open_dict(part):
         for name in [str(name) for name in part if name not in read_keys(command)]:
             part.pop(name)

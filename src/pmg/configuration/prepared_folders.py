@@ -14,10 +14,7 @@ RECORD = "prepared.json"
 
 
 def find_prepared(option: str, data_dir: str) -> str:
-    """Returns the recorded folder of an option of ``data``, else the one below `data_dir` that has its name.
-
-    PmgError if the record is damaged.
-    """
+    """Returns the recorded folder of an option of ``data``, else that of its name; PmgError for a damaged record."""
     return _read(Path(data_dir, RECORD)).get(option, str(Path(data_dir, option)))
 
 
@@ -25,8 +22,7 @@ def record_prepared(option: str, folder: str, data_dir: str) -> None:
     """Records where a data set was prepared; forgets an earlier place where that is the default."""
     path = Path(data_dir, RECORD)
     recorded = _read(path)
-    found = dict(recorded)
-    found.pop(option, None)
+    found = {name: place for name, place in recorded.items() if name != option}
     if not is_same_folder(folder, Path(data_dir, option)):
         found[option] = os.path.abspath(folder)
     if found != recorded:

@@ -1,10 +1,7 @@
 """Types of numbers with the range that a config may give, and the check of a config's values.
 
-A constructor declares what it takes in its annotations::
-
-    def __init__(self, steps: Count, noise: Fraction, size: Count | None = None) -> None: ...
-
-`check_targets` compares every value with them before anything is loaded.
+A constructor declares what it takes in its annotations, e.g. ``size: Count | None = None``; `check_targets` compares
+every value with them before anything is loaded.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+from omegaconf import MISSING
 
 from pmg.configuration.targets import is_library
 from pmg.configuration.trees import nodes, targets
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Count = Annotated[int, Ge(1)]
+Counts = Annotated[Sequence[Count], MinLen(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -46,63 +45,35 @@ NotNegative = Annotated[float, Ge(0)]
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"),
            (MinLen, "min_length", "a length of at least"))  # fmt: skip
-_SKIPPED = "???"
-
-
-Counts = Annotated[Sequence[Count], MinLen(1)]
-
-
-class LibraryArguments:
-    """What a config may give to the classes of `RANGED`, whose own annotations have no ranges."""
-
-    # of Lightning's trainer and early stopping
-    max_steps: Count
-    max_epochs: Count | Literal[-1] | None
-    num_nodes: Count
-    devices: Count | Literal[-1] | Sequence[CountOrZero] | str
-    accumulate_grad_batches: Count
-    log_every_n_steps: CountOrZero
-    check_val_every_n_epoch: Count | None
-    val_check_interval: Count | Annotated[float, Gt(0), Le(1)] | None
-    limit_train_batches: CountOrZero | Fraction | None
-    limit_val_batches: CountOrZero | Fraction | None
-    num_sanity_val_steps: CountOrZero | Literal[-1]
-    gradient_clip_val: NotNegative | None
-    fast_dev_run: bool | CountOrZero
-    detect_anomaly: bool
-    deterministic: bool | Literal["warn"] | None
-    patience: CountOrZero
-    min_delta: NotNegative
-    # of torch's optimizers
-    lr: Positive
-    weight_decay: NotNegative
-    momentum: Decay
-    betas: Sequence[Decay]
-    eps: NotNegative
-    # of diffusers' noise schedulers and models
-    num_train_timesteps: Count
-    in_channels: Count
-    out_channels: Count
-    latent_channels: Count
-    sample_size: Count
-    layers_per_block: Count
-    norm_num_groups: Count
-    cross_attention_dim: Count
-    projection_class_embeddings_input_dim: Count
-    attention_head_dim: Count | Sequence[Count]
-    block_out_channels: Counts
-    encoder_block_out_channels: Counts
-    decoder_block_out_channels: Counts
-    encoder_layers_per_block: Counts
-    decoder_layers_per_block: Counts
-    dropout: Decay
-
-
+_LIBRARY_RANGES = (
+    (Count, """max_steps num_nodes accumulate_grad_batches num_train_timesteps in_channels out_channels latent_channels
+        sample_size layers_per_block norm_num_groups cross_attention_dim projection_class_embeddings_input_dim"""),
+    (Counts, """block_out_channels encoder_block_out_channels decoder_block_out_channels encoder_layers_per_block
+        decoder_layers_per_block"""),
+    (Count | Sequence[Count], "attention_head_dim"),
+    (Count | None, "check_val_every_n_epoch"),
+    (Count | Literal[-1] | None, "max_epochs"),
+    (Count | Literal[-1] | Sequence[CountOrZero] | str, "devices"),
+    (Count | Annotated[float, Gt(0), Le(1)] | None, "val_check_interval"),
+    (CountOrZero, "log_every_n_steps patience"),
+    (CountOrZero | Literal[-1], "num_sanity_val_steps"),
+    (CountOrZero | Fraction | None, "limit_train_batches limit_val_batches"),
+    (bool, "detect_anomaly"),
+    (bool | CountOrZero, "fast_dev_run"),
+    (bool | Literal["warn"] | None, "deterministic"),
+    (Positive, "lr"),
+    (NotNegative, "min_delta weight_decay eps"),
+    (NotNegative | None, "gradient_clip_val"),
+    (Decay, "momentum dropout"),
+    (Sequence[Decay], "betas"),
+)  # fmt: skip
+LIBRARY_ARGUMENTS: dict[str, Any] = {name: hint for hint, names in _LIBRARY_RANGES for name in names.split()}
+"""What a config may give to the classes of `RANGED`, whose own annotations have no ranges."""
 RANGED = ("pytorch_lightning.Trainer", "pytorch_lightning.callbacks.EarlyStopping", "torch.optim.Adam",
           "torch.optim.AdamW", "torch.optim.SGD", "diffusers.DDPMScheduler", "diffusers.AutoencoderDC",
           "diffusers.AutoencoderKL", "diffusers.UNet2DConditionModel",
           "diffusers.UNet2DConditionModel.from_pretrained")  # fmt: skip
-"""Targets of other packages, whose arguments' ranges `LibraryArguments` has."""
+"""Targets of other packages, whose arguments' ranges `LIBRARY_ARGUMENTS` has."""
 
 
 def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
@@ -116,7 +87,7 @@ def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -
         where = f"{key}.{name}" if key else str(name)
         if hints.get(name) is object:
             problems += [f"{where} must be a node with a _target_, got null"] if value is None else []
-        elif name in hints and value != _SKIPPED and not any(targets(value)):
+        elif name in hints and value != MISSING and not any(targets(value)):
             problems += _compare(where, value, hints[name])
     return problems
 
@@ -131,11 +102,11 @@ def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     """Returns the types of a target's arguments, as far as a config's values can be compared with them.
 
     An argument that takes an instance of a class has the type `object`: its node is built first.
-    The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a
+    The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LIBRARY_ARGUMENTS`. What a
     function takes as ``**rest`` belongs to the dataclass that it returns.
     """
     if is_library(name):
-        return get_type_hints(LibraryArguments, include_extras=True) if name in RANGED else {}
+        return LIBRARY_ARGUMENTS if name in RANGED else {}
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else getattr(target, "__func__", target))
     hints = _evaluated(function)
     passed_on = hints.pop("return", None)

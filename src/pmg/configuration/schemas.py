@@ -59,17 +59,10 @@ class PretrainConfig(RunConfig):
 
 @dataclass
 class ReadingConfig(RunConfig):
-    """Keys of commands that read histories; the scorer is used by captioners and encoders with image input.
+    """Keys of commands that read histories; the scorer is used by captioners and encoders with image input."""
 
-    Attributes:
-        device: device of frozen models; auto: a GPU if available.
-        dtype: floating point type of the language model and of matrix products: auto, bfloat16 or float32.
-        keep_contexts: whether contexts are cached, and encoded keywords kept in memory; false: recomputed for each
-            batch, for very many users.
-    """
-
-    device: str = execution("auto")
-    dtype: str = "auto"
+    device: str = execution("auto")  # of frozen models; auto: a GPU if available
+    dtype: str = "auto"  # of the language model and of matrix products: auto, bfloat16 or float32
     data: Any = None
     scenario: Any = None
     captioner: Any = key(execution="device")
@@ -78,7 +71,7 @@ class ReadingConfig(RunConfig):
     language_model: Any = key(destination="cache_dir")
     scorer: Any = key(role="unused")  # captioners and encoders that look hold it themselves
     logger: Any = execution()
-    keep_contexts: bool = execution(True)
+    keep_contexts: bool = execution(True)  # in the cache, and keywords in memory; false: recomputed for each batch
 
 
 @dataclass
@@ -203,16 +196,10 @@ class PipelineConfig(StudyConfig, ExportConfig, EstimateConfig):
 
 
 CORE = {
-    "prepare": PrepareConfig,
-    "pretrain": PretrainConfig,
-    "keywords": KeywordsConfig,
-    "train": TrainConfig,
-    "generate": GenerateConfig,
-    "evaluate": EvaluateConfig,
-    "study": StudyConfig,
-    "export": ExportConfig,
+    "prepare": PrepareConfig, "pretrain": PretrainConfig, "keywords": KeywordsConfig, "train": TrainConfig,
+    "generate": GenerateConfig, "evaluate": EvaluateConfig, "study": StudyConfig, "export": ExportConfig,
     "estimate": EstimateConfig,
-}
+}  # fmt: skip
 
 
 @cache

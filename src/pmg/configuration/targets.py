@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
@@ -20,43 +20,26 @@ CORE = [f"pmg.{name}" for name in ("data", "domain", "evaluation", "generation",
 CORE += ["pmg.tracking", "pmg.training"]
 # modules whose classes and class methods configs build
 LIBRARIES = [
-    "diffusers.configuration_utils",
-    "diffusers.models",
-    "diffusers.schedulers",
-    "pytorch_lightning.accelerators",
-    "pytorch_lightning.callbacks",
-    "pytorch_lightning.loggers",
-    "pytorch_lightning.plugins",
-    "pytorch_lightning.profilers",
-    "pytorch_lightning.strategies",
-    "pytorch_lightning.trainer",
-    "torch.nn",
-    "torch.optim",
-    "torchmetrics",
-    "transformers.configuration_utils",
-    "transformers.modeling_utils",
-    "transformers.models",
+    "diffusers.configuration_utils", "diffusers.models", "diffusers.schedulers",
+    "pytorch_lightning.accelerators", "pytorch_lightning.callbacks", "pytorch_lightning.loggers",
+    "pytorch_lightning.plugins", "pytorch_lightning.profilers", "pytorch_lightning.strategies",
+    "pytorch_lightning.trainer", "torch.nn", "torch.optim", "torchmetrics",
+    "transformers.configuration_utils", "transformers.modeling_utils", "transformers.models",
     "transformers.tokenization_utils_base",
-]
+]  # fmt: skip
 # arguments by which libraries run code that comes with weights
 CODE_ARGUMENTS = frozenset({"trust_remote_code", "custom_pipeline", "allow_pickle", "weights_only", "pickle_module"})
-
-
 # packages of plug-ins that this process may build from: named by its command line or its Python code
 _allowed: dict[str, None] = {}
 
 
-def allow_plugin(name: str) -> str:
-    """Lets configs build from a module that passes `check_plugin`, which is not imported yet; returns its name."""
+def allow_plugin(name: str) -> None:
+    """Lets configs build from a module that passes `check_plugin`, which is not imported yet."""
     _allowed[check_plugin(name)] = None
-    return name
 
 
 def check_plugin(name: str) -> str:
-    """Returns the name of a module, not imported, that may be a plug-in.
-
-    PmgError if there is no such module, or it belongs to Python or to a library that pmg uses.
-    """
+    """Returns a plug-in's name, not imported; PmgError if there is no such module, or it is of Python or a library."""
     if is_reserved(name):
         raise PmgError(f"plugins: '{name}' is no plug-in. Name a module of your own: plugins=[my_module].")
     find_module(name)
@@ -88,26 +71,17 @@ def check_package(key: str, target: Any) -> str:
     PmgError if it is no dotted name, a part of it is private, or its package is not allowed.
     """
     packages = list(dict.fromkeys(module.split(".")[0] for module in (*CORE, *LIBRARIES, *_allowed)))
-    parts = str(target).split(".")
-    if parts[0] in installed_plugins() and parts[0] not in packages:
-        raise PmgError(
-            f"{key or 'node'}: target '{target}' is of the plug-in '{parts[0]}', which this command does not name. "
-            f"If its code may run, add plugins=[{parts[0]}]."
-        )
-    if parts[0] not in packages or len(parts) < 2:
-        raise PmgError(
-            f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)}). "
-            + _how_to_allow(parts)
-        )
+    where, root, dotted = f"{key or 'node'}: target '{target}'", str(target).split(".")[0], "." in str(target)
+    way_out = f"If its code may run, add plugins=[{root}]"
+    if root in installed_plugins() and root not in packages:
+        raise PmgError(f"{where} is of the plug-in '{root}', which this command does not name. {way_out}.")
+    if root not in packages or not dotted:
+        own = "A module of your own: see docs/extending.md."
+        hint = own if not dotted or is_reserved(root) else f"{way_out} (docs/extending.md)."
+        raise PmgError(f"{where} is outside the allowed packages ({', '.join(packages)}). {hint}")
     if not is_public(target):
-        raise PmgError(f"{key or 'node'}: target '{target}' is no dotted name of a public class or function")
+        raise PmgError(f"{where} is no dotted name of a public class or function")
     return target
-
-
-def _how_to_allow(parts: Sequence[str]) -> str:
-    if len(parts) < 2 or is_reserved(parts[0]):
-        return "A module of your own: see docs/extending.md."
-    return f"If its code may run, add plugins=[{parts[0]}] (docs/extending.md)."
 
 
 def is_public(target: str) -> bool:
@@ -118,8 +92,7 @@ def is_public(target: str) -> bool:
 def check_object(key: str, target: str, found: Any, package: str | None = None) -> None:
     """Checks that what a ``_target_`` names, `found`, is a class, class method or function of the allowed modules.
 
-    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the node's
-    `key`.
+    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the `key`.
     """
     where = f"{key or 'node'}: target '{target}'"
     own, libraries = ([package], []) if package else ([*CORE, *leaves(), *_allowed], LIBRARIES)
@@ -140,8 +113,7 @@ def check_object(key: str, target: str, found: Any, package: str | None = None) 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> None:
     """Refuses arguments that make a library run code that comes with weights, by PmgError."""
-    found = sorted(CODE_ARGUMENTS & node.keys())
-    if found:
+    if found := sorted(CODE_ARGUMENTS & node.keys()):
         raise PmgError(
             f"{key or 'node'}: {found[0]} can't be set by a config: it decides whether checkpoints run code"
         )

@@ -14,8 +14,8 @@ from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.trees import texts
-from pmg.domain import PmgError
-from pmg.orchestration.library_messages import quiet_lightning
+from pmg.domain import Example, Item, PmgError
+from pmg.orchestration.hardware import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.content import select_content
 from pmg.runs.finished_training import TrainingRun
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
     from pmg.data.dataset import Dataset
-    from pmg.domain import Example, Item
     from pmg.models.diffusion.interfaces import Generator, PromptEncoder
     from pmg.preferences.captioning import Pixels
     from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
@@ -68,16 +67,14 @@ class Builder:
     @cached_property
     def data(self) -> Dataset:
         """The data set."""
-        dataset: Dataset = instantiate(self._nodes.data)
-        return dataset
+        return instantiate(self._nodes.data)
 
     @cached_property
     def generator(self) -> Generator:
         """The frozen generator, on the device."""
         from pmg.models.loading.device import to_device
 
-        generator: Generator = to_device(instantiate(self._nodes.generator), self._nodes.device)
-        return generator
+        return to_device(instantiate(self._nodes.generator), self._nodes.device)
 
     def examples(self, split: str) -> Sequence[Example]:
         """Returns the examples of a split, see `select_examples`."""
@@ -110,15 +107,16 @@ class Builder:
     ) -> dict[str, Any]:
         """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
 
-        These are images of `truths`; `width` is that of the generator's text tokens. Latents are kept in
-        `latents_folder`.
+        These are images of `truths`; `width` is that of the generator's text tokens. Latents are kept in the config's
+        folder for them, by generator and content, or in memory.
         """
         from pmg.training.latents import encode_item_images
         from pmg.training.preference_setup import describe_accepted, see_accepted
 
         found: dict[str, Any] = {"latents": None}
         if any(term.needs_generator for term in terms):
-            folder = self.latents_folder()
+            home = self._nodes.paths.latents_dir
+            folder = None if home is None else f"{home}/{self._hash('data', 'generator')}"
             found["latents"] = encode_item_images(self.generator, self.data.images, truths, folder)
         if any(term.needs_accepted for term in terms):
             tower = instantiate(self._nodes.objective.tower)
@@ -154,13 +152,6 @@ class Builder:
         run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
         run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 
-    def latents_folder(self) -> str | None:
-        """Returns where the latents of the data set's images are kept, by generator and content; None: in memory."""
-        home = self._nodes.paths.latents_dir
-        if home is None:
-            return None
-        return f"{home}/{self._hash('data', 'generator')}"
-
     def source_context(
         self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
         extracted: ExtractedPreferences,
@@ -170,17 +161,11 @@ class Builder:
 
         first = {example.profile: example for example in reversed(examples)}
         return SourceContext(
-            examples=[first[profile] for profile in extracted.profiles],
-            images=self.data.images,
-            captions=captions,
-            extracted=extracted,
-            extractor=extractor,
-            generator=self.generator,
-            cache=Cache(f"{self._nodes.paths.cache_dir}/preference"),
+            examples=[first[profile] for profile in extracted.profiles], images=self.data.images, captions=captions,
+            extracted=extracted, extractor=extractor, generator=self.generator, seed=self.seed,
+            cache=Cache(f"{self._nodes.paths.cache_dir}/preference"), folders=named_folders(self._nodes.paths),
             identity=self._hash("data", "generator", "text_encoder", "seed"),
-            seed=self.seed,
-            folders=named_folders(self._nodes.paths),
-        )
+        )  # fmt: skip
 
     def _hash(self, *keys: str) -> str:
         """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""
@@ -203,8 +188,7 @@ class Builder:
         trainer = instantiate(self._nodes.trainer, callbacks=[*configured, signature], logger=list(run.tracking))
         trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *callbacks]
         run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
-        checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity)
-        if checkpoint:
+        if checkpoint := resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity):
             log.info("resuming from %s", checkpoint)
         with run.ledger.phase("train"):
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)

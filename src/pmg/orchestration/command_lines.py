@@ -23,14 +23,9 @@ from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, read_json
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
-DEFAULT_DATA = "looks"
-"""The option of ``data`` that ``pmg-app`` has by itself."""
-REAL_USERS = "real_users"
-"""The experiment that trains on data of real users."""
+DEFAULT_DATA = "looks"  # the option of `data` that pmg-app has by itself
 KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
 """What Hydra reads as a value of another kind than a text."""
-OVERLAYS = {"experiment", "debug"}
-"""Groups that are no keys of a config."""
 
 
 def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
@@ -80,14 +75,14 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
     if values.get("data.name") is None:
         return None
     following = _kept(overrides, "train")
-    if not any(override_root(override) == "experiment" for override in following):
-        following.insert(0, f"experiment={REAL_USERS}")
+    if "experiment" not in map(override_root, following):
+        following.insert(0, "experiment=real_users")
     return shlex.join(["pmg-train", *config_folder(), *following])
 
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
     """Returns the overrides that the next command reads, without its run folder and keys that are `given` anew."""
-    kept = read_keys(reader) - {"run_dir", *given} | OVERLAYS
+    kept = read_keys(reader) - {"run_dir", *given} | {"experiment", "debug"}  # the last are groups, but no keys
     return [override for override in overrides if override_root(override) in kept]
 
 

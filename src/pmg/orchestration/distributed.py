@@ -22,12 +22,10 @@ Work = Callable[[Run], float | None]
 def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: int, seed: int | None) -> float | None:
     """Runs a training in `trainer.devices` times `trainer.num_nodes` processes.
 
-    PmgError if `users` is no multiple of the number of processes, a process failed, or the training spans several
-    machines and no launcher started the ranks.
-
     `work` is a partial of a module's function, since it is pickled; what it returns in rank 0 is returned, and `run`
     receives the metrics, seconds and counts of that rank. The processes share the `users` of a step. `seed` is of each
-    rank's random number generators.
+    rank's random number generators. PmgError if `users` is no multiple of the number of processes, a process failed,
+    or the training spans several machines and no launcher started the ranks.
     """
     count = world_size(trainer)
     if users % count:
@@ -43,13 +41,11 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
             "Start the command with torchrun or srun, see docs/scaling.md."
         )
     run.begin()
-    first, *_ = run_ranks(_rank_tasks(work, run, count, seed))
-    result, metrics, made, seconds, counts = first
+    (result, metrics, made, seconds, counts), *_ = run_ranks(_rank_tasks(work, run, count, seed))
     run.metrics.update(metrics)
     run.made.update(made)
     run.ledger.seconds.update(seconds)
-    for name, amount in counts.items():
-        run.ledger.count(name, amount)
+    run.ledger.count_nested(counts)
     return result
 
 
@@ -66,7 +62,6 @@ def world_size(trainer: Mapping[str, Any]) -> int:
 
 
 def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task]:
-    """Returns the task of each rank, with torch's rendezvous variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -19,7 +19,6 @@ WORDS = {
     "scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",), "scorer": ("scorer",)
 }  # fmt: skip
 """By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""
-DTYPES = ("bfloat16", "float32")
 
 
 def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
@@ -46,7 +45,7 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
 
     parts = read_parts(cfg.pipeline)
     model = parts["language_model"]
-    if model.get("dtype") in DTYPES:  # that of the machine which exported it
+    if model.get("dtype") in ("bfloat16", "float32"):  # that of the machine which exported it
         model["dtype"] = "${pmg.dtype:${dtype}}"
     with open_dict(cfg):
         cfg.language_model = model
@@ -69,8 +68,7 @@ def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[st
     There are none for a training that didn't record its generator. PmgError if there is no such training.
     """
     _, metrics = read_run(train_run, "train")
-    option = (metrics.get("choices") or {}).get("generator")
-    if not option:
+    if not (option := (metrics.get("choices") or {}).get("generator")):
         return {}
     trained = compose("export", [f"generator={option}", *config_folder("hydra.searchpath"), *overrides])
     return {group: OmegaConf.to_container(trained[group], resolve=False) for group in ("sampling", "balance")}

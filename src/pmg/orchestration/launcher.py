@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pmg import __version__
-from pmg.configuration.explanations import explain, refuse_overrides
+from pmg.configuration.compose import explain, refuse_overrides
 from pmg.configuration.instantiate import register_configs, to_plain
 from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
@@ -28,11 +28,11 @@ from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command
 from pmg.orchestration.exported_pipeline import adopt
-from pmg.orchestration.run import Body, completed_metrics, execute
+from pmg.orchestration.run import Body, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
 from pmg.runs.process_state import RunFailedError, check_rank, is_main_process, keep_freed_memory
-from pmg.runs.run_folder import read_run
+from pmg.runs.run_folder import completed_metrics, read_run
 
 # here, not in `launch`: a launcher's worker imports this module with its job, whose config it resolves first
 register_configs()
@@ -106,26 +106,18 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
         if show_trace:
             raise
         return _print_error(explain(error, command, sys.argv[1:]))
-    except OSError as error:
-        if show_trace or error.filename is None:
-            return _end_sweep(error, show_trace)
-        return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
     except Exception as error:
-        return _end_sweep(error, show_trace)
+        if isinstance(error, OSError) and error.filename is not None and not show_trace:
+            return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
+        if show_trace or not SweepSummary.current:
+            raise  # an error of pmg itself
+        return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
     return 0
 
 
-def _end_sweep(error: Exception, show_trace: bool) -> int:
-    """Prints an error of pmg itself that ended a sweep; raises it in a single run."""
-    if show_trace or not SweepSummary.current:
-        raise error
-    return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
-
-
 def _print_error(text: str) -> int:
-    """Prints an error; returns the exit code."""
     print(f"error: {text}", file=sys.stderr)
-    return 1
+    return 1  # the exit code
 
 
 def terminated(signum: int, frame: FrameType | None) -> None:
@@ -136,7 +128,6 @@ def terminated(signum: int, frame: FrameType | None) -> None:
 
 
 def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:
-    """Runs one job in a child process of this worker and returns its result."""
     if HydraConfig.get().launcher._target_.endswith(".JoblibLauncher"):  # SLURM's jobs outlive the shell
         sweep_jobs.end_with_parent()
     sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))

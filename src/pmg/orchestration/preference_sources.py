@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
@@ -18,25 +19,21 @@ if TYPE_CHECKING:
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
     from pmg.runs.ledger import Ledger
 
-METHOD = "pmg.generation.requests.Method"
-
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
     """Returns the configured methods by name, but null ones; a node without ``_target_`` is a `Method`.
 
     Without `mismatched`, no method has a mismatched control. PmgError if a method has an unknown argument.
     """
-    for name, node in to_plain(method).items():
-        if node and not isinstance(node, Mapping):
-            raise PmgError(
-                f"method.{name} is {node!r}; a method is a mapping, e.g. method.{name}={{keywords: keywords}}"
-            )
-    nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(method).items() if node}
+    given = {name: node for name, node in to_plain(method).items() if node}
+    for name, node in given.items():
+        if not isinstance(node, Mapping):
+            example = f"method.{name}={{keywords: keywords}}"
+            raise PmgError(f"method.{name} is {node!r}; a method is a mapping, e.g. {example}")
+    nodes = {name: {"_target_": "pmg.generation.requests.Method", **node} for name, node in given.items()}
     check_targets({"method": nodes})
     methods = {name: instantiate(node) for name, node in nodes.items()}
-    if mismatched:
-        return methods
-    return {name: replace(method, mismatch=False) for name, method in methods.items()}
+    return methods if mismatched else {name: replace(one, mismatch=False) for name, one in methods.items()}
 
 
 def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
@@ -46,26 +43,19 @@ def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, P
     """
     nodes = {name: node for name, node in (preference or {}).items() if node}
     built: dict[str, PreferenceSource] = {}
-    for key, name, kind in _references(methods):
+    for method, (argument, kind) in product(methods, KINDS.items()):
+        key, name = f"method.{method}.{argument}", getattr(methods[method], argument)
+        if not name:
+            continue
         if name not in nodes:
             raise PmgError(
-                f"method.{key}: no preference source '{name}'{nearest(name, nodes)} (known: {', '.join(nodes)}). Name "
+                f"{key}: no preference source '{name}'{nearest(name, nodes)} (known: {', '.join(nodes)}). Name "
                 f"one of them, or add it: +preference.{name}={{_target_: …}}"
             )
         source = built[name] = built.get(name) or instantiate(nodes[name])
         if source.kind != kind:
-            raise PmgError(
-                f"method.{key}: the preference source '{name}' gives {source.kind}. Name one that gives {kind}"
-            )
+            raise PmgError(f"{key}: the preference source '{name}' gives {source.kind}. Name one that gives {kind}")
     return built
-
-
-def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]:
-    """Yields (key below ``method``, name of a source, the kind that it has to be)."""
-    for name, method in methods.items():
-        for argument, kind in KINDS.items():
-            if source := getattr(method, argument):
-                yield f"{name}.{argument}", source, kind
 
 
 def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
@@ -132,10 +122,7 @@ def hide_truth(context: SourceContext, labels: Sequence[str]) -> SourceContext:
 def build_preferences(
     sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
 ) -> dict[str, Preference]:
-    """Calls each source once, a phase of the ledger each; returns the preference of each profile.
-
-    PmgError if a source gives another number of rows than there are profiles.
-    """
+    """Returns each profile's preference; PmgError if a source, called once for all, gives too few or too many rows."""
     from pmg.generation.requests import Preference
 
     made: dict[str, Any] = {}
@@ -145,8 +132,7 @@ def build_preferences(
             rows = made[name] = source(hide_truth(context, source.requires.labels))
         if len(rows) != count:
             raise PmgError(f"preference.{name} gave {len(rows)} rows for {count} profiles. Return one for each")
-    found = [{name: given[place] for name, given in made.items()} for place in range(count)]
     return {
-        example.profile: Preference(example.user, each, len(example.history))
-        for example, each in zip(context.examples, found, strict=True)
+        one.profile: Preference(one.user, {name: rows[place] for name, rows in made.items()}, len(one.history))
+        for place, one in enumerate(context.examples)
     }

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +32,13 @@ GRACE_S = 60  # to save a checkpoint after an interruption
 
 @dataclass(frozen=True)
 class Task:
-    """The work of one process.
+    """The work of one process."""
 
-    Attributes:
-        name: of the process, for messages.
-        work: called in the new process; a function of a module, or a partial of one, since it is pickled.
-        log: file of its log records and, without `console`, of its output.
-        environment: variables that are set in the new process only.
-        console: whether stdout and stderr stay those of the parent.
-    """
-
-    name: str
-    work: Callable[[], Any]
-    log: Path
-    environment: Mapping[str, str]
-    console: bool = False
+    name: str  # for messages
+    work: Callable[[], Any]  # called in the new process; a module's function or a partial of one: it is pickled
+    log: Path  # file of its log records and, without `console`, of its output
+    environment: Mapping[str, str]  # variables that are set in the new process only
+    console: bool = False  # whether stdout and stderr stay those of the parent
 
 
 class Worker:
@@ -84,27 +75,20 @@ def started_workers(tasks: Sequence[Task]) -> Iterator[list[Worker]]:
             workers.append(Worker(task))
         yield workers
     finally:
-        _terminate([worker.process for worker in workers])
-
-
-def _terminate(started: Sequence[BaseProcess]) -> None:
-    deadline = time.monotonic() + GRACE_S
-    try:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:  # also after a second Ctrl-C
-        for process in started:
-            process.kill()
-            process.join()
+        deadline = time.monotonic() + GRACE_S
+        try:
+            for worker in workers:
+                worker.process.terminate()
+            for worker in workers:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also after a second Ctrl-C
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
 
 
 def run_ranks(tasks: Sequence[Task]) -> list[Any]:
-    """Runs tasks that communicate with each other and returns their results; a failure ends all of them.
-
-    PmgError is that of the first task that failed.
-    """
+    """Returns the results of tasks that communicate with each other; the first failure is raised and ends them all."""
     with started_workers(tasks) as workers:
         for worker in _as_completed(workers):
             if worker.error is not None:
@@ -119,9 +103,8 @@ def run_shards(tasks: Sequence[Task]) -> None:
     """
     with started_workers(tasks) as workers:
         failed = [worker.error for worker in _as_completed(workers) if worker.error is not None]
-    for interrupted in failed:
-        if is_interrupt(interrupted):
-            raise interrupted
+    if interrupted := next(filter(is_interrupt, failed), None):
+        raise interrupted
     if failed:
         raise PmgError(f"{len(failed)} of {len(tasks)} shards failed; the others' results are kept. {failed[0]}")
 
@@ -136,7 +119,6 @@ def _as_completed(workers: Sequence[Worker]) -> Iterator[Worker]:
 
 
 def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins: Sequence[str]) -> None:
-    """Runs `task` in the new process and sends its result or error to the parent."""
     # a terminal sends Ctrl-C to every process: the parent forwards it as SIGTERM
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -149,7 +131,10 @@ def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins:
         allow_plugin(name)
     os.environ.update(task.environment)
     if not task.console:
-        _redirect(task.log)
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("ab") as file:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(file.fileno(), stream.fileno())
     with log_file(task.log):
         try:
             sender.send((task.work(), None))
@@ -168,17 +153,9 @@ def _interrupt(*_: object) -> None:
 
 def _watch_parent() -> None:
     """Ends this process when its parent has been killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _redirect(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
 
 
 def _user_error(error: BaseException, task: Task) -> BaseException:

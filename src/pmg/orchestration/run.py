@@ -25,57 +25,31 @@ from pmg.paths import display_path
 from pmg.runs.content import digest_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
-from pmg.runs.locks import is_locked, locked
-from pmg.runs.owned_folders import CACHES, own, refuse_cache, refuse_foreign
+from pmg.runs.owned_folders import CACHES, is_locked, locked, own, refuse_cache, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
-from pmg.runs.run_folder import (
-    RunRecord,
-    identify,
-    matches_dtype,
-    read_run,
-    refuse_other,
-    resolve_dtype,
-    written_folders,
-)
-from pmg.tracking.factory import open_tracking, run_name, tags
-from pmg.tracking.tracker import Label, Tracking
+from pmg.runs.run_folder import RunRecord, completed_metrics, identify, refuse_other, resolve_dtype, written_folders
+from pmg.tracking.tracker import Label, Tracking, open_tracking, run_name, tags
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Run:
-    """The state of a run, passed to a command's body together with the config.
+    """The state of a run, passed to a command's body together with the config."""
 
-    Attributes:
-        folder: the run folder, which contains all files of the run.
-        command: the verb, e.g. ``"train"``.
-        ledger: seconds and counts.
-        metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
-        made: sha256 of files that other runs read, by name in the run folder; written to ``metrics.json``.
-        tracking: loggers of metrics, images, tables and artifacts.
-        overrides: of the command line.
-        choices: option by config group.
-        stated: overrides of the command line that only other commands read.
-        id: identifier of the run, the same after a resume.
-        is_main: whether this process writes files: in distributed training, rank 0 only.
-        result: the value that the body returned, which is the objective of a sweep.
-        begun: whether `begin` was called.
-    """
-
-    folder: Path
-    command: str
+    folder: Path  # which contains all files of the run
+    command: str  # the verb, e.g. "train"
     ledger: Ledger = field(default_factory=Ledger)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)  # results by name; written to metrics.json, as the next
+    made: dict[str, str] = field(default_factory=dict)  # sha256 of files that other runs read, by name in the folder
     tracking: Tracking = field(default_factory=Tracking)
-    overrides: list[str] = field(default_factory=list)
-    choices: Mapping[str, Any] = field(default_factory=dict)
-    stated: Mapping[str, Any] = field(default_factory=dict)
-    id: str = ""
-    is_main: bool = True
-    result: float | None = field(default=None, init=False)
-    begun: bool = field(default=False, init=False)
+    overrides: list[str] = field(default_factory=list)  # of the command line
+    choices: Mapping[str, Any] = field(default_factory=dict)  # option by config group
+    stated: Mapping[str, Any] = field(default_factory=dict)  # values of the command line that only other commands read
+    id: str = ""  # the same after a resume
+    is_main: bool = True  # whether this process writes files: in distributed training, rank 0 only
+    result: float | None = field(default=None, init=False)  # what the body returned: the objective of a sweep
+    begun: bool = field(default=False, init=False)  # whether `begin` was called
     _at_begin: list[Callable[[], object]] = field(default_factory=list, init=False)
 
     def begin(self) -> None:
@@ -104,6 +78,20 @@ class Run:
         self.metrics.update(values)
         self.tracking.record_metrics(values)
 
+    def publish(self, folder: Path, results: Mapping[str, Any], files: Mapping[str, str] | None = None) -> None:
+        """Gives results to the trackers, and prints the headline table and the paths of all tables and of `files`."""
+        from rich.console import Console
+
+        from pmg.evaluation.result_tables import ResultTables
+        from pmg.evaluation.table_rendering import print_table
+        from pmg.evaluation.tracker_logging import headline, record_results
+
+        self.measure(headline(results))
+        record_results(self.tracking, results, folder)
+        print_table(*ResultTables.of(results).headline(results), Console())
+        for name, file in {"all tables": "table.md", **(files or {})}.items():
+            print(f"{name}: {folder / file}")
+
 
 Body = Callable[[DictConfig, Run], float | None]
 
@@ -115,10 +103,8 @@ def execute(
 
     The body gets the keys that `command` reads, read-only; what it returns, the objective of a sweep, is returned.
     `overrides` are of the command line, for the command that is printed after an interruption; `choices`, the option
-    by config group, are for the tags of trackers.
-
-    Raises:
-        RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; the error was printed.
+    by config group, are for the tags of trackers. RunFailedError if the run was refused, failed, was interrupted (code
+    130) or exited, once the error was printed.
     """
     run = Run(
         Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, is_main=is_main_process(command)
@@ -146,10 +132,7 @@ def execute(
 
 
 def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
-    """Runs `body` inside another run, unless its folder contains a completed run of the same identity.
-
-    Errors are raised to the outer run, whose trackers stay open.
-    """
+    """Runs `body` inside another run, which gets its errors, unless the folder has a completed run of its identity."""
     if completed_metrics(cfg, command):
         return
     run = Run(Path(cfg.run_dir), command, tracking=tracking, is_main=is_main_process(command))
@@ -158,25 +141,6 @@ def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking
         write_log = locks.enter_context(log_file(run.log, run.begun))
         run.when_begun(write_log)
         _run_recorded(cfg, run, record, body)
-
-
-def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
-    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one.
-
-    What the run made has to be there, and as it was made.
-    """
-    try:
-        _, metrics = read_run(cfg.run_dir, command)
-    except PmgError:
-        return None
-    same = metrics.get("identity") == identify(cfg, command) and matches_dtype(metrics, cfg.get("dtype"))
-    if metrics["status"] != "completed" or not same:
-        return None
-    folder = Path(cfg.run_dir)
-    if any(digest_path(folder / name) != digest for name, digest in (metrics.get("made") or {}).items()):
-        return None
-    log.info("%s is complete", cfg.run_dir)
-    return metrics
 
 
 def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunRecord:
@@ -223,7 +187,6 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
 
 
 def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> float | None:
-    """Runs `body` with a read-only config and writes status and measurements into the run folder."""
     try:
         check_targets(cfg)
         seed_everything(cfg.get("seed"))
@@ -249,7 +212,6 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
 
 
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
-    """Returns the metrics and costs so far, for ``metrics.json``."""
     return {
         "ledger": run.ledger.as_dict(),
         "made": run.made,
@@ -260,10 +222,7 @@ def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
 
 
 def tracked(body: Body) -> Body:
-    """Decorates `body`: opens the run's trackers before it and closes them after it.
-
-    Only the main process opens them; a nested run uses those of the outer run.
-    """
+    """Decorates `body`: the main process opens the run's trackers, unless an outer run did, and closes them again."""
 
     @functools.wraps(body)
     def work(cfg: DictConfig, run: Run) -> float | None:
@@ -273,9 +232,8 @@ def tracked(body: Body) -> Body:
         plain = to_plain(cfg)
         name = run_name(run.folder, Path(plain["paths"]["output_dir"]))
         label = Label(run.id, name, run.command, tags(plain.get("method"), run.choices, run.command))
-        opening = open_tracking(plain, label)
         with contextlib.ExitStack() as stack:
-            run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(opening)))
+            run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(open_tracking(plain, label))))
             result = body(cfg, run)
             run.begin()
             costs = {f"cost/{name.replace('.', '/')}": value for name, value in leaves(run.ledger.as_dict())}
@@ -300,7 +258,6 @@ def seed_everything(seed: int | None) -> None:
 
 
 def _report_error(error: BaseException, run: Run, write_log: Callable[[], None]) -> int:
-    """Prints the error in one line, logs it with its traceback, and returns the exit code."""
     code, line = exit_code(error), ""
     if code == INTERRUPTED:
         line = f"interrupted; resume with: {resume_command(run.command, run.folder, run.overrides)}"

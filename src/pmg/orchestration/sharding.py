@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.portable import part_config
 from pmg.orchestration.process_pool import Task, run_shards
-from pmg.orchestration.run import Body, Run, completed_metrics, execute_nested
-from pmg.runs.run_folder import identify, read_run, refuse_other
+from pmg.orchestration.run import Body, Run, execute_nested
+from pmg.runs.run_folder import completed_metrics, identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:
@@ -46,22 +46,17 @@ def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> l
         for index in range(cfg.shard.count)
     ]
     folders = [Path(shard.run_dir) for shard in shards]
-    for shard in shards:
-        refuse_other(Path(shard.run_dir), command, identify(shard, command), shard.get("dtype"))
+    for shard, folder in zip(shards, folders, strict=True):
+        refuse_other(folder, command, identify(shard, command), shard.get("dtype"))
     run.begin()
     with run.ledger.phase("shards"):
-        run_shards(
-            [
-                Task(
-                    f"shard {one.shard.index} of {one.shard.count}",
-                    partial(execute_nested, one, command, body, Tracking()),
-                    folder / f"{command}.log",
-                    _gpu_environment(one.shard.index),
-                )
-                for one, folder in zip(shards, folders, strict=True)
-                if not completed_metrics(one, command)
-            ]
-        )
+        run_shards([
+            Task(
+                f"shard {index} of {cfg.shard.count}", partial(execute_nested, shard, command, body, Tracking()),
+                folders[index] / f"{command}.log", _gpu_environment(index),
+            )
+            for index, shard in enumerate(shards) if not completed_metrics(shard, command)
+        ])  # fmt: skip
     for folder in folders:
         run.ledger.count_nested(read_run(folder, command)[1]["ledger"])
     return folders

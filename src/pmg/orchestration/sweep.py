@@ -42,21 +42,13 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep of this process.
+    """A sweep of this process."""
 
-    Attributes:
-        folder: with a folder for each job.
-        command: the verb.
-        launcher: dotted name of Hydra's launcher.
-        pinned: value of `run_dir` that a repetition needs; None: the folder is the same each time.
-        begun: when it began, in seconds of the epoch.
-    """
-
-    folder: Path
-    command: str
-    launcher: str
-    pinned: Path | None
-    begun: float
+    folder: Path  # with a folder for each job
+    command: str  # the verb
+    launcher: str  # dotted name of Hydra's launcher
+    pinned: Path | None  # value of `run_dir` that a repetition needs; None: the folder is the same each time
+    begun: float  # when it began, in seconds of the epoch
 
 
 class SweepSummary(Callback):
@@ -100,8 +92,7 @@ class SweepSummary(Callback):
         """Interrupts the jobs in other processes of this machine and waits until they have saved."""
         if (sweep := cls.current) is not None:
             if "Slurm" in sweep.launcher:
-                arrays = {path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}
-                ids = " ".join(sorted(arrays))
+                ids = " ".join(sorted({path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}))
                 print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
             sweep_jobs.interrupt_jobs(
                 lambda: {
@@ -124,8 +115,7 @@ def refuse_run_dir(run_dir: str, folder: Path, overrides: Sequence[str]) -> None
 def summarize(sweep: Sweep) -> bool:
     """Prints a sweep's table, and the command that completes it; returns whether a job failed."""
     folder = sweep.folder
-    jobs = find_jobs(folder, sweep.command)
-    if not jobs:
+    if not (jobs := find_jobs(folder, sweep.command)):
         return False  # an error stopped the sweep before its first job
     print_table(jobs, folder)
     own = [job for job in jobs if (job.folder / METRICS_FILE).stat().st_mtime >= sweep.begun]  # not of earlier sweeps
@@ -232,19 +222,15 @@ def enqueue_failed_trials(storage: str, name: str) -> list[Any]:
     except KeyError:
         return []
     trials = study.trials
-    settled = {_key(trial.params) for trial in trials if trial.state.name == "COMPLETE"}
-    settled |= {_key(trial.system_attrs["fixed_params"]) for trial in trials if trial.state.name == "WAITING"}
+    settled = [trial.params for trial in trials if trial.state.name == "COMPLETE"]
+    settled += [trial.system_attrs["fixed_params"] for trial in trials if trial.state.name == "WAITING"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of enqueue_trial
         for trial in trials:
-            if trial.state.name in ("FAIL", "RUNNING") and trial.params and _key(trial.params) not in settled:
+            if trial.state.name in ("FAIL", "RUNNING") and trial.params and trial.params not in settled:
                 study.enqueue_trial(trial.params)
-                settled.add(_key(trial.params))
+                settled.append(trial.params)
     return trials
-
-
-def _key(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(params.items()))
 
 
 def format_best_trial(folder: Path) -> str | None:

@@ -97,10 +97,7 @@ def interrupt_jobs(running: Callable[[], set[int]]) -> None:
 
 
 def init_ray(options: dict[str, Any]) -> None:
-    """Connects to a Ray cluster, or starts one, and restores the SIGTERM handler that Ray replaces.
-
-    Hydra's launcher can only start one.
-    """
+    """Connects to a Ray cluster, which Hydra's launcher can't, or starts one; keeps the handler of SIGTERM."""
     import ray
 
     handler = signal.getsignal(signal.SIGTERM)

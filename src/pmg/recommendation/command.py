@@ -13,7 +13,6 @@ from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.command_lines import config_folder, override, override_root, quote
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path
 from pmg.runs.content import digest_path
@@ -184,7 +183,7 @@ def write(
         results = ResultBuilder(metrics, comparison, ["likes"], builder.seed).build(rows)
     results |= origin({"recommend": run.ledger.as_dict()}, builder.portable)
     write_results(folder, results, rows)
-    publish(folder, run, results)
+    run.publish(folder, results)
 
 
 def to_rows(orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour, seed: int) -> pd.DataFrame:

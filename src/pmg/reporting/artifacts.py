@@ -25,23 +25,17 @@ TRAINERS = ("train", "pretrain")
 class Artifacts:
     """The results of a set of runs, by the number of the run.
 
-    Attributes:
-        rows: an image a row, as `pmg.evaluation.results.ResultBuilder` takes them; of completed runs alone.
-        sets: metrics of whole sets by name and method, see `pmg.evaluation.set_comparison.compare_sets`.
-        curves: metrics by ``step``, resumed versions joined.
-        records: with the folder of their images.
-        problems: what could not be read.
-        infos: descriptions of the metrics of all runs by name, as the runs recorded them.
-        comparison: the arms that others are compared with, of the first run that was evaluated.
+    `rows` has an image a row, as `ResultBuilder` takes them, of completed runs alone; `sets` has metrics of whole sets
+    by name and method, see `compare_sets`, and `records` those of images with their folder.
     """
 
     rows: dict[int, pd.DataFrame] = field(default_factory=dict)
     sets: dict[int, Mapping[str, Mapping[str, Mapping[str, float]]]] = field(default_factory=dict)
-    curves: dict[int, pd.DataFrame] = field(default_factory=dict)
+    curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # metrics by "step", resumed versions joined
     records: dict[int, tuple[Path, list[Record]]] = field(default_factory=dict)
-    problems: dict[int, str] = field(default_factory=dict)
-    infos: dict[str, MetricInfo] = field(default_factory=dict)
-    comparison: Comparison = field(default_factory=Comparison)
+    problems: dict[int, str] = field(default_factory=dict)  # what could not be read
+    infos: dict[str, MetricInfo] = field(default_factory=dict)  # of the metrics of all runs, as the runs recorded them
+    comparison: Comparison = field(default_factory=Comparison)  # that of the first run that was evaluated
 
     @property
     def metrics(self) -> list[MetricInfo]:
@@ -52,10 +46,7 @@ class Artifacts:
         return [*images, *selecting.values(), *sets]
 
     def add_results(self, number: int, file: Path) -> None:
-        """Adds the rows of a run, and what its ``results.json`` says of them.
-
-        PmgError if one of the files is missing, or was written by another version.
-        """
+        """Adds a run's rows and ``results.json``; PmgError if one is missing, or was written by another version."""
         results = read_results(file.parent / "results.json")
         rows = read_rows(file.parent, results.get("rows"))
         if missing := [name for name in COLUMNS if name not in rows]:
@@ -76,8 +67,7 @@ def gather(runs: Sequence[RunFolder]) -> Artifacts:
             if not run.problem and (file := _rows_file(run)):
                 found.add_results(number, file)
                 taken |= {part.links["generate_run"] for part in run.whole if "generate_run" in part.links}
-            folder = _records_folder(run, runs)
-            if folder:
+            if folder := _records_folder(run, runs):
                 found.records[number] = folder, read_records(folder)
         except (PmgError, OSError, ValueError) as error:
             found.problems[number] = " ".join(str(error).split())

@@ -95,8 +95,7 @@ def _trade(factors: Factors, artifacts: Artifacts, groups: Sequence[Group]) -> I
             curves.setdefault(method, {})[label] = points
     variants = {factors.label(group.values): _made(group.arms, artifacts) for group in groups if group.arms}
     plane = find_plane(artifacts.metrics, variants.values())
-    figure = draw_trade(curves, variants, plane, (part.name, artifacts.comparison.proposed))
-    if figure:
+    if figure := draw_trade(curves, variants, plane, (part.name, artifacts.comparison.proposed)):
         text = (
             "Accuracy against preference, higher is better for both: means over users of the candidates that each "
             "alpha from 0 to 1 picks, by the scores that select; and means by the judge, where there is one for both."
@@ -109,27 +108,19 @@ def _curves(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -
     names = dict.fromkeys(name for _, frame in curves for name in frame.columns if name.startswith(LEARNT))
     columns = {name: [frame[name].dropna().tolist() for _, frame in curves if name in frame] for name in names}
     held_out_first = sorted(drop_repeats(columns), key=lambda name: not name.startswith("val/"))
-    metrics = [scalar_metric(name) for name in held_out_first]
-    if metrics:
+    if metrics := [scalar_metric(name) for name in held_out_first]:
         text = f"{len(curves)} trainings by step; those that differ in the seed alone share a colour."
         yield "curves", "Learning curves", text, draw_curves(curves, metrics[:PANELS], factors.name)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page.
+    """A figure of the page."""
 
-    Attributes:
-        name: of its file, without ending.
-        title: of its section.
-        text: what it shows, also for those who don't see it.
-        content: PNG.
-    """
-
-    name: str
-    title: str
-    text: str
-    content: bytes
+    name: str  # of its file, without ending
+    title: str  # of its section
+    text: str  # what it shows, also for those who don't see it
+    content: bytes  # PNG
 
     @property
     def size(self) -> tuple[int, int]:

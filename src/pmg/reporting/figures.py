@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pmg.cache import atomic_write_bytes
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.reporting.summary import Arms
+from pmg.reporting.variants import numbers_of
 
 DPI = 120
 COLUMNS = 3  # panels side by side
@@ -83,7 +84,7 @@ def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label:
 
 
 def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
-    """Prepares the axis for the labels; returns the place of each of them."""
+    """Prepares the axis for the labels, and returns their places."""
     numbers = numbers_of(labels)
     if numbers is None:
         step = math.ceil(len(labels) / NAMED)
@@ -101,19 +102,8 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
     return numbers
 
 
-def numbers_of(labels: Iterable[str]) -> list[float] | None:
-    """Returns the labels as numbers, or None where one is none."""
-    try:
-        return [float(label) for label in labels]
-    except ValueError:
-        return None
-
-
 def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane | None:
-    """Returns the first metrics of accuracy and of preference that one arm has both; None where there are none.
-
-    Scores that selected images are left out.
-    """
+    """Returns the first metrics of accuracy and of preference that one arm has both, and that selected no image."""
     measured = [set(values) for arms in variants for values in arms.values()]
     accuracy, preference = (
         [metric for metric in metrics if metric.aspect == aspect and not metric.selects]
@@ -129,11 +119,8 @@ def draw_trade(
 ) -> Figure | None:  # fmt: skip
     """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
 
-    Args:
-        curves: points of `ALPHAS` by method and group; a panel a method.
-        variants: means by group, in one last panel.
-        plane: the metrics of that panel; None: no such panel.
-        names: of the factor that separates the groups, and of the proposed method.
+    `curves` are points of `ALPHAS` by method and group, a panel a method; `variants` are means by group, in one last
+    panel of the metrics `plane`, if any. `names` are of the factor that separates groups, and of the proposed method.
     """
     name, proposed = names
     if not curves and plane is None:
@@ -160,8 +147,7 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequen
         axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
     axis.margins(0.15)
     axis.locator_params(nbins=6)
-    axis.set_xlabel("accuracy d_t †")
-    axis.set_ylabel("preference d_p †")
+    axis.set(xlabel="accuracy d_t †", ylabel="preference d_p †")
     axis.grid(alpha=0.3)
 
 
@@ -178,8 +164,7 @@ def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: 
         axis.plot(*zip(*points.values(), strict=True), style, label=method, markersize=4)
         if method == proposed and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
             _name_points(axis, points)
-    axis.set_xlabel(f"accuracy ({plane[0].title})")
-    axis.set_ylabel(f"preference ({plane[1].title})")
+    axis.set(xlabel=f"accuracy ({plane[0].title})", ylabel=f"preference ({plane[1].title})")
     axis.margins(0.12)
     axis.grid(alpha=0.3)
 
@@ -246,9 +231,8 @@ def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     room = figure.get_figwidth() * LETTERS / (max(map(len, found)) + 6)
     if room >= 1 and len(found) <= NAMED:
-        columns = min(4, int(room))
-        style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
-        figure.legend(found.values(), found.keys(), title=title, **style)
+        place, columns = "outside lower center", min(4, int(room))
+        figure.legend(found.values(), found.keys(), title=title, loc=place, ncols=columns, fontsize=8)
 
 
 def png(figure: Figure) -> bytes:

@@ -22,7 +22,6 @@ from pmg.reporting.summary import footnote, group, problems_table, runs_table, s
 from pmg.reporting.variants import Factors, find_factors
 from pmg.runs.provenance import git_state
 
-GENERATOR = "pmg-report"
 PAIR = ["run", "user", "example", "seed"]
 UNCLEAR = "not clearly better than"
 
@@ -44,29 +43,22 @@ class Report:
 
 def render(report: Report) -> str:
     """The page. Texts of runs are escaped, and its policy lets no script run but its own."""
-    return render_document("pmg.reporting", "page", report=report, generator=GENERATOR, data_uri=data_uri)
+    return render_document("pmg.reporting", "page", report=report, generator="pmg-report", data_uri=data_uri)
 
 
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
-    """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
-
-    PmgError if a path is no folder, holds no run, or none can be read.
-    """
+    """Returns what the page shows of all runs in and below `paths`, and the tidy table; PmgError as `read_runs`."""
     runs = read_runs(paths)
     factors, artifacts = find_factors(runs), gather(runs)
     groups = group(runs, factors, artifacts)
     summary = summary_tables(groups, factors, artifacts)
     report = Report(
         title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
-        answer=answer(artifacts),
-        summary=summary,
-        pictures=draw_pictures(runs, factors, artifacts, groups),
-        grids=build_grids(runs, artifacts, factors),
-        runs=runs_table(runs, factors),
-        problems=problems_table(runs, artifacts),
-        footnote=footnote(summary, artifacts),
+        answer=answer(artifacts), summary=summary, pictures=draw_pictures(runs, factors, artifacts, groups),
+        grids=build_grids(runs, artifacts, factors), runs=runs_table(runs, factors),
+        problems=problems_table(runs, artifacts), footnote=footnote(summary, artifacts),
         origin=_origin(runs, factors, command),
-    )
+    )  # fmt: skip
     return report, tidy(runs, factors, artifacts)
 
 

@@ -33,34 +33,22 @@ Item = TypeVar("Item")
 class RunFolder:
     """A run folder on disk.
 
-    Attributes:
-        folder: the run folder.
-        name: what it is called in the report.
-        command: its verb, e.g. ``"train"``; empty where that can't be read.
-        status: as in ``metrics.json``, or ``damaged``.
-        seed: of the run.
-        config: the values that decided its result by dotted key, without the seed: those of the generation that it
-            judged and of the training whose encoder it used, too; empty for a damaged run.
-        scalars: numbers in ``metrics.json``, those of its parts too.
-        cost: seconds, counts and peak memory, those of its parts too.
-        revision: of the code, with ``+`` where files were changed.
-        problem: why it counts in no mean; empty where it does.
-        links: folders that its config names and that are there.
-        parts: runs inside its folder.
+    `config` has the values that decided the run's result by dotted key, without the seed: those of the generation
+    that it judged and of the training whose encoder it used, too; it is empty for a damaged run.
     """
 
     folder: Path
-    name: str
-    command: str
-    status: str
+    name: str  # what it is called in the report
+    command: str  # its verb, e.g. "train"; empty where that can't be read
+    status: str  # as in metrics.json, or "damaged"
     seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    revision: str = ""
-    problem: str = ""
-    links: Mapping[str, Path] = field(default_factory=dict)
-    parts: tuple[RunFolder, ...] = ()
+    scalars: Mapping[str, float] = field(default_factory=dict)  # numbers in metrics.json, those of its parts too
+    cost: Mapping[str, float] = field(default_factory=dict)  # seconds, counts and peak memory, those of its parts too
+    revision: str = ""  # of the code, with "+" where files were changed
+    problem: str = ""  # why it counts in no mean; empty where it does
+    links: Mapping[str, Path] = field(default_factory=dict)  # folders that its config names and that are there
+    parts: tuple[RunFolder, ...] = ()  # runs inside its folder
 
     @property
     def whole(self) -> tuple[RunFolder, ...]:
@@ -143,8 +131,7 @@ def _read_links(folder: Path) -> dict[str, Path]:
     path = folder / CONFIG_FILE
     config = yaml.load(path.read_text(), LOADER) if path.exists() else {}
     home = str(config.get("run_dir") or folder)
-    found = {key: _find(folder, home, str(config[key])) for key in LINKS if config.get(key)}
-    return {key: link for key, link in found.items() if link is not None}
+    return {key: link for key in LINKS if config.get(key) and (link := _find(folder, home, str(config[key])))}
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,8 +163,7 @@ def _options(overrides: Iterable[str], config: Mapping[str, Any]) -> dict[str, s
 
 
 def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
-    kinds = (int, float)
-    return {name: value for name, value in (values or {}).items() if type(value) in kinds}
+    return {name: value for name, value in (values or {}).items() if type(value) in (int, float)}
 
 
 def _cost(ledger: Mapping[str, Any] | None) -> dict[str, float]:

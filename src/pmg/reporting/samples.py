@@ -34,15 +34,11 @@ BUDGET = 900  # images of all runs together, so that the page stays below some 5
 
 @dataclass(frozen=True)
 class Reference:
-    """What an example shows beside its samples.
+    """What an example shows beside its samples; images are data URIs, empty where there are none."""
 
-    `history` is the latest liked images in a grid, and `truth` the true image, as data URIs, empty without images;
-    `titles` are the history's, for readers who don't see the images.
-    """
-
-    history: str = ""
-    truth: str = ""
-    titles: str = ""
+    history: str = ""  # the latest liked images, in a grid
+    truth: str = ""  # the true image
+    titles: str = ""  # of the history, for readers who don't see the images
 
 
 class ReferenceReader:
@@ -68,7 +64,6 @@ class ReferenceReader:
 
 
 def _read(config: Mapping[str, Any]) -> tuple[Dataset, dict[str, Example]]:
-    """Returns the data set of a config, and its examples by name."""
     data: Dataset = instantiate(config["data"])
     split = config["split"]
     examples = data.examples(split, config["split_sizes"][split], config["targets"][split])
@@ -85,7 +80,6 @@ def _reference(data: Dataset, examples: Mapping[str, Example], name: str, latest
 
 
 def _pictures(data: Dataset, items: Sequence[Item]) -> list[Image.Image]:
-    """Returns the images of those items that have one."""
     store = data.images
     having = [item for item in items if store.has(item)]
     return [to_picture(pixels) for pixels in store.pixels(store.rows(having))] if having else []
@@ -112,19 +106,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """The samples of one example.
+    """The samples of one example."""
 
-    Attributes:
-        target: what was generated.
-        user: for whom.
-        beside: what is shown beside them; empty where it can't be read.
-        samples: by method.
-    """
-
-    target: str
-    user: str
-    beside: Reference
-    samples: Mapping[str, Sample]
+    target: str  # what was generated
+    user: str  # for whom
+    beside: Reference  # what is shown beside them; empty where it can't be read
+    samples: Mapping[str, Sample]  # by method
 
 
 @dataclass(frozen=True)
@@ -175,13 +162,12 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
         found = {method: cells[example, method] for method in methods if (example, method) in cells}
         record = next(iter(found.values()))
         asked = ", ".join(record.target_keywords[:2]) or example
-        samples = {method: build_sample(folder, record) for method, record in found.items()}
+        samples = {method: _sample(folder, record) for method, record in found.items()}
         rows.append(Row(asked, record.user, shown.get(example, Reference()), samples))
     return Grid(name, methods, tuple(rows))
 
 
-def build_sample(folder: Path, record: Record) -> Sample:
-    """Thumbnail and facts of a record."""
+def _sample(folder: Path, record: Record) -> Sample:
     asked = ", ".join(record.target_keywords[:2]) or record.example
     picture = _thumbnail(folder / record.image, record.sha256)
     return Sample(picture, f"{asked} for {record.user} by {record.method}", facts(record))

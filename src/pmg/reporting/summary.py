@@ -27,19 +27,12 @@ Row = tuple[tuple[str, ...], str, Arm]  # values of the factors, a method, its m
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ in nothing but the seed."""
 
-    Attributes:
-        values: of the chosen factors, as they are shown.
-        runs: their numbers.
-        arms: metrics of evaluations by method, intervals over users.
-        scalars: metrics of trainings by name, intervals over runs.
-    """
-
-    values: tuple[str, ...]
-    runs: tuple[int, ...]
-    arms: Arms
-    scalars: Mapping[str, Mapping[str, float]]
+    values: tuple[str, ...]  # of the chosen factors, as they are shown
+    runs: tuple[int, ...]  # their numbers
+    arms: Arms  # metrics of evaluations by method, intervals over users
+    scalars: Mapping[str, Mapping[str, float]]  # metrics of trainings by name, intervals over runs
 
 
 def tidy(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> pd.DataFrame:
@@ -234,7 +227,6 @@ def _judged(groups: Sequence[Group], artifacts: Artifacts) -> list[Row]:
 
 
 def _count(values: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns how many runs a row's means are of."""
     return str(max(value["runs"] for value in values.values()))
 
 
@@ -273,10 +265,9 @@ def _rounded(value: float | None) -> Cell:
 
 def problems_table(runs: Sequence[RunFolder], artifacts: Artifacts) -> Table:
     """Returns the runs that failed, did not finish, or have files that can't be read."""
-    reasons = [problem_of(run, artifacts.problems.get(number)) for number, run in enumerate(runs)]
     rows = tuple(
         tuple(map(Cell, (run.name, run.command or NOTHING, run.status, reason)))
-        for run, reason in zip(runs, reasons, strict=True)
-        if reason
+        for number, run in enumerate(runs)
+        if (reason := problem_of(run, artifacts.problems.get(number)))
     )
     return Table("Runs that count in no mean, or in part", ("run", "command", "status", "reason"), rows, names=4)

@@ -18,15 +18,11 @@ LONGEST = 48  # characters of a value in tables and figures
 
 @dataclass(frozen=True)
 class Factors:
-    """Keys of the config that vary.
-
-    Of the `varied` ones, `chosen` has those that runs are grouped by: one of keys that say the same; `same` for each
-    of these the keys that always change with it.
-    """
+    """Keys of the config that vary."""
 
     varied: tuple[str, ...]
-    chosen: tuple[str, ...]
-    same: Mapping[str, tuple[str, ...]]
+    chosen: tuple[str, ...]  # of those, the keys that runs are grouped by: one of keys that say the same
+    same: Mapping[str, tuple[str, ...]]  # for each chosen one, the keys that always change with it
 
     def values(self, run: RunFolder) -> tuple[str, ...]:
         """Returns the run's values of the chosen keys, formatted for tables."""
@@ -69,23 +65,18 @@ def _column(key: str, runs: Iterable[RunFolder]) -> list[str]:
     return [json.dumps(run.config[key], default=str) if key in run.config else ABSENT for run in runs]
 
 
-def _decides(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether the values of one determine those of the other."""
-    return len(set(zip(one, other, strict=True))) == len(set(one))
-
-
 def _say_the_same(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether a key's values are another's, or name them one to one; two numbers may do that by chance."""
     if one == other:
         return True
-    numbers = all(number(value) is not None for value in (*one, *other) if value != ABSENT)
-    return not numbers and _decides(one, other) and _decides(other, one)
+    numbers = numbers_of(value for value in (*one, *other) if value != ABSENT)
+    return numbers is None and len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
-def number(text: str) -> float | None:
-    """The number that a text is, or None."""
+def numbers_of(texts: Iterable[str]) -> list[float] | None:
+    """Returns texts as numbers, or None where one is none."""
     try:
-        return float(text)
+        return [float(text) for text in texts]
     except ValueError:
         return None
 
@@ -114,8 +105,4 @@ def cut(text: str) -> str:
 
 def order(values: Sequence[str]) -> list[Any]:
     """Sorts groups by their values: numbers as numbers, before texts."""
-    numbers = [number(value) for value in values]
-    return [
-        (0, found, []) if found is not None else (1, 0.0, natural_key(value))
-        for value, found in zip(values, numbers, strict=True)
-    ]
+    return [(0, *found, []) if (found := numbers_of([value])) else (1, 0.0, natural_key(value)) for value in values]

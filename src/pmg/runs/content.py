@@ -58,14 +58,10 @@ def names_content(key: str) -> bool:
 
 
 def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
-    """Returns the digest of a file or folder of a run, compared with that in the run's ``metrics.json``.
-
-    PmgError if it is missing, damaged, or another run's.
-    """
+    """Returns the digest of what a run made, as in its ``metrics.json``; PmgError if missing, damaged or another's."""
     recorded = (metrics.get("made") or {}).get(name)
     again = f"Run pmg-{metrics.get('command')} again in another run_dir"
-    found = digest_path(folder / name)
-    if found is None:
+    if (found := digest_path(folder / name)) is None:
         raise PmgError(f"{folder / name} is missing. {again}")
     if found != recorded:
         raise PmgError(f"{folder / name} is not what this run made: it is damaged, or another run's. {again}")
@@ -81,8 +77,7 @@ def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mappi
     values, recorded = dict(leaves(config)), select_content(metrics["identity"], *groups)
     places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
     found = digest_content(places)
-    changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
-    if changed:
+    if changed := [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]:
         named = ", ".join(f"{key} ({display_path(places[key])})" for key in changed)
         again = f"run pmg-{metrics['command']} again in another run_dir"
         raise PmgError(f"{folder} was made from other files than are there now: {named}; {again}")
@@ -90,9 +85,8 @@ def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mappi
 
 def select_content(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:
     """Returns the digests among the values of an identity; those of some groups, e.g. ``data``, or all."""
-    digests = {key: value for key, value in values.items() if key.endswith(f".{CONTENT}")}
     beginnings = tuple(f"{group}." for group in groups) or ("",)
-    return {key: value for key, value in digests.items() if key.startswith(beginnings)}
+    return {key: value for key, value in values.items() if key.endswith(f".{CONTENT}") and key.startswith(beginnings)}
 
 
 def digest_path(path: Path) -> str | None:
@@ -100,8 +94,7 @@ def digest_path(path: Path) -> str | None:
     if path.is_file():
         return digest_file(path)
     whole = hashlib.sha256()
-    folders = os.walk(path, followlinks=True)
-    files = sorted(Path(where, name) for where, _, names in folders for name in names)
+    files = sorted(Path(where, name) for where, _, names in os.walk(path, followlinks=True) for name in names)
     files = [file for file in files if file.suffix not in NO_CONTENT and file.is_file()]
     for file in files:
         name = file.relative_to(path)
@@ -124,7 +117,6 @@ def digest_file(path: Path) -> str:
 
 
 def _read_memo(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Returns the digests of an earlier process; empty without a readable memo."""
     try:
         found = json.loads(path.read_text())
         return {str(name): (tuple(stamp), str(digest)) for name, (stamp, digest) in found.items()}

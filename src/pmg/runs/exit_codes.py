@@ -1,8 +1,4 @@
-"""Exit codes and one-line messages of errors.
-
-Handling: `pmg.orchestration.launcher` (signals), `pmg.training.callbacks.StopBetweenSteps` (trainings),
-`pmg.orchestration.run` (what a run records).
-"""
+"""Exit codes and one-line messages of errors."""
 
 from __future__ import annotations
 

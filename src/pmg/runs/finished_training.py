@@ -17,19 +17,12 @@ from pmg.runs.run_folder import TRAINED, read_portable
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A completed training run whose weights are intact.
-
-    Attributes:
-        folder: of the run.
-        config: of the run, with ``<name>`` for the folders of its machine.
-        identity: the values that decided its result, by dotted key.
-        weights: checksum of the trained encoder.
-    """
+    """A completed training run whose weights are intact."""
 
     folder: Path
-    config: Mapping[str, Any]
-    identity: Values
-    weights: str
+    config: Mapping[str, Any]  # with "<name>" for the folders of its machine
+    identity: Values  # the values that decided its result, by dotted key
+    weights: str  # checksum of the trained encoder
 
     @classmethod
     def open(cls, folder: str | Path) -> TrainingRun:
@@ -53,7 +46,6 @@ class TrainingRun:
 
 
 def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
-    """Returns the values of some groups that decide a training's result."""
     return {
         key: value
         for key, value in values.items()

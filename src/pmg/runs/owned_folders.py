@@ -1,9 +1,12 @@
-"""Whose a folder is: a command writes into one that is new, empty or its own, and never into the assets."""
+"""Whose a folder is: one command at a time writes into one that is new, empty or its own, never into the assets."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ CACHED = re.compile(
 """Names in folders of caches."""
 CACHES = ("cache_dir", "contexts_dir", "latents_dir")  # keys of `paths`
 RESULTS = "results.json"  # finished results, which only the same run may replace
+LOCK = ".lock"
+_held: set[Path] = set()  # locks of this process
 
 
 def refuse_foreign(
@@ -45,9 +50,8 @@ def refuse_foreign(
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner:
             _refuse_files(folder)
-            if is_same_folder(folder, run_dir) and (
-                inside := [path.name for path in folder.glob("*/") if _holds_run(path)]
-            ):
+            inside = [path.name for path in folder.glob("*/") if _holds_run(path)]
+            if inside and is_same_folder(folder, run_dir):
                 raise PmgError(f"{shown} holds folders of runs, e.g. {min(inside)}; name a new one for this run")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():
@@ -70,10 +74,9 @@ def refuse_sweep(folder: Path) -> None:
 
 def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
     """Records in folders whose they are."""
+    record = {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
     for folder in folders:
-        atomic_write_json(
-            folder / OWNER, {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
-        )
+        atomic_write_json(folder / OWNER, record)
 
 
 def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:
@@ -106,3 +109,61 @@ def _holds_run(folder: Path) -> bool:
     """Returns whether a folder is a run's, or holds folders of runs, as those of studies and sweeps do."""
     patterns = [f"{depth}{name}" for depth in ("", "*/", "*/*/") for name in (OWNER, METRICS_FILE)]
     return any("command" in read_json(place) for pattern in patterns for place in folder.glob(pattern))
+
+
+@contextlib.contextmanager
+def locked(folders: Iterable[Path], command: str) -> Iterator[None]:
+    """Locks folders, which are created if missing; the system releases the locks when the process ends.
+
+    Those that this process has locked already, for an outer run, are skipped. Folders that were made for their lock
+    and are empty at the end are removed. PmgError if another process has locked a folder, or a folder isn't writable.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(_lock(folder, command))
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether this process has locked a folder, for an outer run."""
+    return folder.resolve() / LOCK in _held
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, command: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    path = folder.resolve() / LOCK
+    if path in _held:
+        yield
+        return
+    lock = FileLock(path, timeout=0)
+    missing = [place for place in path.parents if not place.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        path.write_text(f"pmg-{command} (process {os.getpid()} on {socket.gethostname()})")
+    except Timeout:
+        raise PmgError(
+            f"{folder} is being written by {_owner(path)}. Wait for its end, or name another folder"
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise PmgError(f"can't write {folder}: {error.strerror}") from error
+    _held.add(path)
+    try:
+        yield
+    finally:
+        _held.discard(path)
+        path.unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # it holds something
+            for place in missing:
+                place.rmdir()
+
+
+def _owner(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        if text := path.read_text().strip():
+            return text
+    return "another process"

@@ -27,8 +27,7 @@ def keep_freed_memory() -> None:
     By default glibc returns large blocks at once, and the system zeroes each page at its next use: 25,000 page faults
     in a training step on the CPU, a tenth of its time.
     """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries don't have it
-    if adjust is not None:
+    if (adjust := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # other C libraries don't have it
         adjust(TRIM_THRESHOLD, 2**31 - 1)
         adjust(MMAP_THRESHOLD, LARGEST_BLOCK)
 
@@ -147,8 +146,7 @@ def restored_state() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Lightning ignores Ctrl-C once it has seen one
-        torch = sys.modules.get("torch")
-        if torch:
+        if torch := sys.modules.get("torch"):
             torch.set_default_dtype(dtype or torch.float32)
             torch.set_grad_enabled(True)
             torch.use_deterministic_algorithms(False)

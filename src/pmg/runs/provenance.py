@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -16,6 +17,7 @@ import pmg
 from pmg.configuration.plugins import plugin_version
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.targets import allowed_plugins
+from pmg.installation import ROOT
 
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "numpy", "lpips")
 
@@ -24,20 +26,15 @@ def versions() -> dict[str, str]:
     """Returns the versions of Python, pmg and the packages that results depend on, plug-ins in use included."""
     found = {"python": platform.python_version(), "pmg": pmg.__version__}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found | {name: plugin_version(name) for name in allowed_plugins()}
 
 
 def git_state() -> dict[str, Any] | None:
     """Returns ``{"revision", "dirty"}`` of the git checkout that contains the code, or None outside of one."""
-    root = Path(__file__).resolve().parents[3]
-    revision = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
-    if revision is None:
-        return None
-    return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain"))}
+    revision = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    return None if revision is None else {"revision": revision, "dirty": bool(_git("status", "--porcelain"))}
 
 
 def origin(cost: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,10 +42,10 @@ def origin(cost: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]
     return {"cost": cost, "revision": (git_state() or {}).get("revision"), "config": config}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     """Returns git's output, or None if git fails or is missing."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -60,43 +57,36 @@ def hardware() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cuda = _cuda()
     gpus = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda else []
-    cpu = {"processor": _cpu_name(), "bfloat16": has_bfloat16(), "cores": cores}
+    names = _proc_fields("cpuinfo", "model name")  # `platform` returns the architecture only
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cpu = {"processor": processor, "bfloat16": has_bfloat16(), "cores": cores}
     return {**cpu, "memory_gib": round(memory, 1), "gpus": gpus}
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` on a GPU.
-
-    ``ram_mib`` is the larger of this process's and its largest child's.
-    """
+    """Returns the peak so far in MiB: ``ram_mib``, of this process or its largest child, and ``cuda_mib`` on a GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}
-    cuda = _cuda()
-    if cuda:
+    if cuda := _cuda():
         peak["cuda_mib"] = round(cuda.max_memory_allocated() / 2**20, 1)
     return peak
 
 
 def _own_peak() -> int:
     """Returns this process's peak memory; on Linux not by getrusage, which includes the parent's before exec."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else ()
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = _proc_fields("self/status", "VmHWM")
+    return int(found[0].split()[0]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _proc_fields(file: str, name: str) -> list[str]:
+    """Returns the values of the fields of a name in a file of Linux's ``/proc``; none on other systems."""
+    path = Path("/proc", file)
+    pairs = (line.partition(":")[::2] for line in path.read_text().splitlines()) if path.is_file() else ()
+    return [value.strip() for key, value in pairs if key.strip() == name]
 
 
 def _cuda() -> Any:
     """Returns torch.cuda if torch is loaded and has a GPU, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
-
-
-def _cpu_name() -> str:
-    """Returns the CPU's name; on Linux `platform` returns the architecture only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

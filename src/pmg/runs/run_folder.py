@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 import uuid
@@ -26,6 +27,8 @@ from pmg.domain import PmgError
 from pmg.runs.content import digest_content, digest_path, names_content
 from pmg.runs.provenance import git_state, hardware, versions
 
+log = logging.getLogger(__name__)
+
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -33,13 +36,8 @@ ENCODER = "encoder"  # the folder of the trained weights in that of their run
 TRAINED = ENCODER  # whose digest a training's record has
 EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
-OUTPUTS = {
-    "evaluate": "results_dir",
-    "keywords": "results_dir",
-    "export": "folder",
-    "prepare": "source.folder",
-    "survey": "results_dir",
-}
+OUTPUTS = dict.fromkeys(("evaluate", "keywords", "survey"), "results_dir")
+OUTPUTS |= {"export": "folder", "prepare": "source.folder"}
 # files from which an incomplete run is resumed
 PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
 
@@ -104,9 +102,8 @@ def resolve_dtype(cfg: DictConfig) -> str | None:
 def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
     """Returns the folders that a run writes: its run folder, and the folder of results that other commands read.
 
-    `values` are those of the config, by dotted key.
-
-    A shard of an evaluation doesn't write the latter; the merging command does.
+    `values` are those of the config, by dotted key. A shard of an evaluation doesn't write the latter; the merging
+    command does.
     """
     found = [values["run_dir"]]
     if (key := OUTPUTS.get(command)) and values.get("shard.index") is None:
@@ -115,10 +112,7 @@ def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the resolved config and the ``metrics.json`` of an earlier run.
-
-    PmgError if `folder` is no run folder, is damaged, or belongs to another command.
-    """
+    """Returns the resolved config and ``metrics.json`` of a run; PmgError if none, damaged or of another command."""
     folder = Path(folder)
     try:
         metrics = json.loads((folder / METRICS_FILE).read_text())
@@ -173,6 +167,25 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
     return replace_texts(node, change)
 
 
+def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
+    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one.
+
+    What the run made has to be there, and as it was made.
+    """
+    try:
+        _, metrics = read_run(cfg.run_dir, command)
+    except PmgError:
+        return None
+    same = metrics.get("identity") == identify(cfg, command) and _matches_dtype(metrics, cfg.get("dtype"))
+    if metrics["status"] != "completed" or not same:
+        return None
+    made = metrics.get("made") or {}
+    if any(digest_path(Path(cfg.run_dir, name)) != digest for name, digest in made.items()):
+        return None
+    log.info("%s is complete", cfg.run_dir)
+    return metrics
+
+
 def refuse_other(
     folder: Path, command: str, identity: Mapping[str, Any], dtype: str | None = "auto"
 ) -> dict[str, Any] | None:
@@ -191,7 +204,7 @@ def refuse_other(
     if earlier.get("command") != command:
         raise PmgError(f"run_dir {folder} belongs to pmg-{earlier.get('command')}; name another one")
     differ = find_differences(command, earlier.get("identity") or {}, identity)
-    if not matches_dtype(earlier, dtype):
+    if not _matches_dtype(earlier, dtype):
         differ["dtype"] = (earlier["dtype"], dtype)
     partial = (path for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
     if differ and (earlier.get("status") == "completed" or any(path.stat().st_size for path in partial)):
@@ -203,8 +216,7 @@ def refuse_other(
     return earlier
 
 
-def matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
-    """Returns whether a run of this dtype may be resumed from an earlier ``metrics.json``."""
+def _matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
     return dtype in (None, "auto") or earlier.get("dtype") in (None, dtype)
 
 
@@ -212,28 +224,19 @@ class RunRecord:
     """Writes ``config.yaml`` once and ``metrics.json`` at each change of status.
 
     Nothing is written before `begin`: a command whose checks fail leaves the folder of an earlier run unchanged. A
-    completed run of the same identity keeps its record until the new run completes.
-
-    Args:
-        config: of the run, as YAML.
-        folder: the run folder.
-        facts: entries of ``metrics.json``.
-        earlier: the earlier ``metrics.json``, or None in a new folder.
+    completed run of the same identity keeps its record until the new run completes. `config` is YAML, `facts` are
+    entries of ``metrics.json``, and `earlier` is the earlier ``metrics.json``, or None in a new folder.
     """
 
     def __init__(self, config: str, folder: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> None:
         self.folder, self.config = folder, config
         self.earlier = earlier or {}
         self.facts = {
-            **facts,
-            "config": sha256(config.encode()).hexdigest(),
-            "id": self.earlier.get("id") or uuid.uuid4().hex[:12],
-            "process": os.getpid(),
-            "versions": versions(),
-            "git": git_state(),
-            "hardware": hardware(),
+            **facts, "config": sha256(config.encode()).hexdigest(),
+            "id": self.earlier.get("id") or uuid.uuid4().hex[:12], "process": os.getpid(),
+            "versions": versions(), "git": git_state(), "hardware": hardware(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+        }  # fmt: skip
         same = self.earlier.get("identity") == self.facts["identity"]
         self.complete = self.earlier.get("status") == "completed" and same
         self.begun = False

@@ -26,13 +26,9 @@ BATCH = 100  # MLflow's maximum number of parameters a request
 
 
 class MlflowTracker(MLFlowLogger):
-    """Logs into a run of an MLflow store.
+    """Logs into a run of an MLflow store, a tracking URI such as ``sqlite:///outputs/mlflow.db``.
 
-    Args:
-        label: id, name and tags of the run.
-        store: tracking URI, e.g. ``sqlite:///outputs/mlflow.db``.
-        artifacts: artifact location of a new experiment.
-        experiment: name of the experiment; created if missing.
+    A missing `experiment` is created, with `artifacts` as its artifact location.
     """
 
     def __init__(self, label: Label, store: str, artifacts: str, experiment: str) -> None:

@@ -21,15 +21,8 @@ LONGEST_TAG = 64  # characters
 class WandbTracker(WandbLogger):
     """Starts or resumes a run of Weights & Biases and logs into it; PmgError if an online run can't be started.
 
-    Args:
-        label: id, name, job type and tags of the run.
-        save_dir: the run folder; an offline run is stored in its subfolder ``wandb`` until ``wandb sync`` uploads it.
-        project: project of the run.
-        entity: user or team of the project; null: the default one.
-        group: group of the run.
-        tags: added to those of the label.
-        notes: notes of the run.
-        offline: whether to upload nothing now.
+    An offline run is stored in the subfolder ``wandb`` of `save_dir` until ``wandb sync`` uploads it. `entity` is the
+    user or team of the project, null: the default one; `tags` are added to those of the label.
     """
 
     def __init__(
