@@ -208,6 +208,8 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
         cfg = hydra.compose("own", return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         assert pmg.compose("export").seed == 0
+        with pytest.raises(PmgError, match="unknown key 'sede'"):
+            pmg.compose("train", ["sede=1"])
         assert hydra.compose("own").mine == 1
         assert HydraConfig.get().job.name == "app"
     HydraConfig.instance().cfg = None

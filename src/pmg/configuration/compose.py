@@ -181,8 +181,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _known_keys(command: str, overrides: list[str]) -> list[str]:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+    with own_hydra(command):
         cfg = hydra.compose(command, overrides, return_hydra_config=True)
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     groups = tree.pop("hydra")["runtime"]["choices"]
