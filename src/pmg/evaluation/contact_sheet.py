@@ -28,25 +28,15 @@ INK, GREY, LINE, PAPER = "#1b1b1f", "#73737c", "#dcdce2", "#ffffff"
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One user of the contact sheet; all images are in [-1, 1].
+    """One user of the contact sheet; all images are in [-1, 1]."""
 
-    Attributes:
-        section: heading; rows of one section are shown together.
-        text: about the user.
-        target: title of the target.
-        history: images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown.
-        said: the user's messages; the latest lines are shown.
-        truth: one true image, `(3, H, W)`.
-        images: by method, `(3, H, W)` each.
-    """
-
-    section: str
-    text: str
-    target: str
-    history: Tensor
-    truth: Tensor
-    images: Mapping[str, Tensor] = field(default_factory=dict)
-    said: Sequence[str] = ()
+    section: str  # heading; rows of one section are shown together
+    text: str  # about the user
+    target: str  # title of the target
+    history: Tensor  # images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown
+    truth: Tensor  # one true image, `(3, H, W)`
+    images: Mapping[str, Tensor] = field(default_factory=dict)  # by method, `(3, H, W)` each
+    said: Sequence[str] = ()  # the user's messages; the latest lines are shown
 
 
 def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[Example]:

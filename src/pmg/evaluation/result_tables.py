@@ -18,17 +18,11 @@ HEADLINE = 3  # metrics that fit into 80 columns with their intervals
 
 @dataclass(frozen=True)
 class ResultTables:
-    """Builds the tables of results.
+    """Builds the tables of results."""
 
-    Attributes:
-        metrics: descriptions of the columns, in their order; a column that no row has is left out.
-        comparison: which arms compete.
-        compact: whether the ends of intervals have one digit less than the mean.
-    """
-
-    metrics: Sequence[MetricInfo]
-    comparison: Comparison
-    compact: bool = False
+    metrics: Sequence[MetricInfo]  # descriptions of the columns, in their order; a column that no row has is left out
+    comparison: Comparison  # which arms compete
+    compact: bool = False  # whether the ends of intervals have one digit less than the mean
 
     @classmethod
     def of(cls, results: Mapping[str, Any]) -> ResultTables:

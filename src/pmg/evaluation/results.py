@@ -28,19 +28,13 @@ COLUMNS = ("example", "user", "method", "control", "seed")
 
 @dataclass(frozen=True)
 class ResultBuilder:
-    """Computes the results of per-example rows.
+    """Computes the results of per-example rows."""
 
-    Attributes:
-        metrics: descriptions of the columns, in their order; a column that the rows lack is left out.
-        comparison: the arms that all others are compared with.
-        groups: labels by which results are split, columns of the rows.
-        seed: of the resampling.
-    """
-
+    # descriptions of the columns, in their order; a column that the rows lack is left out
     metrics: Sequence[MetricInfo]
-    comparison: Comparison = field(default_factory=Comparison)
-    groups: Sequence[str] = ()
-    seed: int = 0
+    comparison: Comparison = field(default_factory=Comparison)  # the arms that all others are compared with
+    groups: Sequence[str] = ()  # labels by which results are split, columns of the rows
+    seed: int = 0  # of the resampling
 
     def build(self, rows: pd.DataFrame, sets: Mapping[str, Mapping] | None = None) -> dict[str, Any]:
         """Returns the results of a study.

@@ -45,22 +45,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One pair of weights with its scores.
+    """One pair of weights with its scores."""
 
-    Attributes:
-        w_p: weight of the preference block.
-        w_t: weight of the target block.
-        preference: d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
-            `NormalCalibration`; None for a method that has no preference.
-        accuracy: d_t, cosine of image and target keywords, or its share likewise.
-        z: balance of both, by which a candidate is selected.
-    """
-
-    w_p: float
-    w_t: float
+    w_p: float  # weight of the preference block
+    w_t: float  # weight of the target block
+    # d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
+    # `NormalCalibration`; None for a method that has no preference
     preference: float | None
-    accuracy: float
-    z: float
+    accuracy: float  # d_t, cosine of image and target keywords, or its share likewise
+    z: float  # balance of both, by which a candidate is selected
 
 
 @dataclass(frozen=True, slots=True)

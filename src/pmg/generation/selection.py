@@ -38,18 +38,13 @@ class WeightGrid:
     """Every pair of a preference weight and a target weight that is generated for a user.
 
     PmgError if a list is empty, or holds a negative or infinite weight or one weight twice.
-
-    Attributes:
-        preference: weights w_p of the preference block, each at least 0.
-        target: weights w_t of the target block, each at least 0.
-        noises: how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one.
-        enough: see `Weights`.
     """
 
-    preference: Sequence[NotNegative]
-    target: Sequence[NotNegative] = (1.0,)
+    preference: Sequence[NotNegative]  # weights w_p of the preference block, each at least 0
+    target: Sequence[NotNegative] = (1.0,)  # weights w_t of the target block, each at least 0
+    # how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one
     noises: Repeats = 1
-    enough: Cosine | None = None
+    enough: Cosine | None = None  # see `Weights`
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -69,18 +64,12 @@ class WeightSample:
     """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
 
     PmgError if a range isn't two rising numbers above 0.
-
-    Attributes:
-        count: number C of pairs, the first of which is (1, 1).
-        preference: lowest and highest w_p, above 0.
-        target: lowest and highest w_t, above 0.
-        seed: of the draw; a larger count keeps the pairs of a smaller one.
     """
 
-    count: Count
-    preference: Sequence[Positive]
-    target: Sequence[Positive]
-    seed: Seed = 0
+    count: Count  # number C of pairs, the first of which is (1, 1)
+    preference: Sequence[Positive]  # lowest and highest w_p, above 0
+    target: Sequence[Positive]  # lowest and highest w_t, above 0
+    seed: Seed = 0  # of the draw; a larger count keeps the pairs of a smaller one
     enough: ClassVar[None] = None
 
     def __post_init__(self) -> None:

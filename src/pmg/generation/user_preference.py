@@ -32,23 +32,14 @@ from pmg.training.token_sources import name_keywords, scores_options
 
 @dataclass(frozen=True)
 class UserPreference:
-    """What the language model extracted of one user.
+    """What the language model extracted of one user."""
 
-    Attributes:
-        keywords: explicit preference.
-        soft_tokens: implicit preference `(n, D)`.
-        negative: negative keywords.
-        history: number of interactions.
-        conversation: messages, oldest first.
-        captions: descriptions of the items, by id.
-    """
-
-    keywords: Keywords
-    soft_tokens: Tensor
+    keywords: Keywords  # explicit preference
+    soft_tokens: Tensor  # implicit preference `(n, D)`
     negative: Keywords
-    history: int
-    conversation: tuple[Turn, ...] = ()
-    captions: Mapping[str, str] = field(default_factory=dict)
+    history: int  # number of interactions
+    conversation: tuple[Turn, ...] = ()  # messages, oldest first
+    captions: Mapping[str, str] = field(default_factory=dict)  # descriptions of the items, by id
 
 
 def extract_preference(

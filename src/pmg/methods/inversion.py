@@ -33,21 +33,13 @@ class HistoryImages:
 
 @dataclass(frozen=True)
 class InvertedTokens(TokenSource):
-    """Optimises n soft tokens of each user by the loss on liked images (Gal et al. 2023, equation 2); they are cached.
+    """Soft tokens of each user, optimised by the loss on liked images (Gal et al. 2023, equation 2), and cached."""
 
-    Attributes:
-        word: every token starts from this word's embedding.
-        tokens: n, tokens a user.
-        steps: optimiser steps a user.
-        draws: noisy history images a step.
-        learning_rate: Adam's.
-    """
-
-    word: str = "style"
-    tokens: Count = 4
-    steps: Count = 50
-    draws: Count = 4
-    learning_rate: Positive = 0.05
+    word: str = "style"  # every token starts from this word's embedding
+    tokens: Count = 4  # n, tokens a user
+    steps: Count = 50  # optimiser steps a user
+    draws: Count = 4  # noisy history images a step
+    learning_rate: Positive = 0.05  # Adam's
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the learned tokens `(U, n, D)`."""

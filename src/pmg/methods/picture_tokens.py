@@ -18,19 +18,12 @@ from pmg.training.visual_inputs import PictureTower, see_pictures
 
 @dataclass(frozen=True)
 class PictureTokens:
-    """Tokens of the pictures that users liked.
+    """Tokens of the pictures that users liked."""
 
-    Attributes:
-        vectors: the tokens of each picture side by side, `(N, F)`.
-        owners: the row of the user that each picture belongs to, int64 `(N,)`.
-        items: the N items.
-        width: D.
-    """
-
-    vectors: Tensor
-    owners: Tensor
-    items: Sequence[Item]
-    width: int
+    vectors: Tensor  # the tokens of each picture side by side, `(N, F)`
+    owners: Tensor  # the row of the user that each picture belongs to, int64 `(N,)`
+    items: Sequence[Item]  # the N items
+    width: int  # D
 
     def user_means(self, vectors: Tensor, users: int) -> Tensor:
         """Returns the mean of `vectors` `(N, K)` of each user, `(U, K)`; without pictures, that of all users."""

@@ -153,21 +153,13 @@ class PictureFeatures:
 
 @dataclass(frozen=True)
 class WrittenHistories:
-    """Histories as texts, one a profile.
+    """Histories as texts, one a profile."""
 
-    Attributes:
-        texts: up to the first question, see `pmg.preferences.scenarios.verbalize_history`.
-        language_model: reads them.
-        cache: keeps the states.
-        identity: names the language model in keys of the cache.
-        pictures: looks up the features of the texts' pictures.
-    """
-
-    texts: Sequence[str]
-    language_model: LanguageModel
-    cache: Cache
-    identity: str
-    pictures: PictureLookup = no_pictures
+    texts: Sequence[str]  # up to the first question, see `pmg.preferences.scenarios.verbalize_history`
+    language_model: LanguageModel  # reads them
+    cache: Cache  # keeps the states
+    identity: str  # names the language model in keys of the cache
+    pictures: PictureLookup = no_pictures  # looks up the features of the texts' pictures
 
     def states(self, layers: Sequence[int]) -> list[Tensor]:
         """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.

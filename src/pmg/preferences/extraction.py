@@ -83,21 +83,14 @@ class HistoryWriter:
 
 @dataclass(frozen=True)
 class ExtractedPreferences:
-    """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them.
+    """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them."""
 
-    Attributes:
-        profiles: names of the profiles, one a row.
-        context: their prefilled histories.
-        liked: keywords of the likes, one a profile, by the `repr` of their decoding.
-        disliked: keywords of the dislikes without those of the likes, likewise; none for users without dislikes.
-        written: their texts, for encoders that read states of all tokens.
-    """
-
-    profiles: list[str]
-    context: Contexts
-    liked: Mapping[str, list[Keywords]]
+    profiles: list[str]  # names, one a row
+    context: Contexts  # prefilled histories
+    liked: Mapping[str, list[Keywords]]  # keywords of the likes, one a profile, by the `repr` of their decoding
+    # keywords of the dislikes without those of the likes, likewise; none for users without dislikes
     disliked: Mapping[str, list[Keywords]]
-    written: WrittenHistories
+    written: WrittenHistories  # their texts, for encoders that read states of all tokens
 
     def rows(self, profiles: Sequence[str]) -> list[int]:
         """Returns the row of each of `profiles`."""

@@ -169,28 +169,17 @@ class Generate:
 
     Outputs that aren't lists are regenerated with sampling. Words are scored as options are by `Choose`, so that they
     can be merged by score.
-
-    Attributes:
-        prompt: text between history and list, over ``{question}`` and ``{example}``.
-        example: goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does.
-        per_attribute: words an attribute.
-        limit: words over all attributes.
-        max_new_tokens: the longest list.
-        max_words: the longest keyword, in words; longer ones are chatter.
-        retries: further tries.
-        temperature: of the further tries.
-        seed: of the further tries.
     """
 
-    prompt: str
-    example: str
-    per_attribute: Count = 3
-    limit: Count = LIMIT
-    max_new_tokens: Count = 32
-    max_words: Count = 4
-    retries: CountOrZero = 2
-    temperature: Positive = 0.8
-    seed: Seed = 0
+    prompt: str  # text between history and list, over ``{question}`` and ``{example}``
+    example: str  # goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does
+    per_attribute: Count = 3  # words an attribute
+    limit: Count = LIMIT  # words over all attributes
+    max_new_tokens: Count = 32  # the longest list
+    max_words: Count = 4  # the longest keyword, in words; longer ones are chatter
+    retries: CountOrZero = 2  # further tries
+    temperature: Positive = 0.8  # of the further tries
+    seed: Seed = 0  # of the further tries
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]

@@ -50,44 +50,27 @@ class MeasurableGenerator(Generator, Protocol):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What decides memory, beside the frozen models.
+    """What decides memory, beside the frozen models."""
 
-    Attributes:
-        users: number of profiles, whose contexts are in the cache.
-        history_tokens: tokens of a history.
-        users_per_step: U.
-        draws: K, questions a user and step.
-        soft_tokens: n, of a user.
-        texts: of the target block, the keyword block and their widths.
-        inputs: gives what the encoder reads, for histories without content.
-        encoder: gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`).
-    """
-
-    users: int
+    users: int  # number of profiles, whose contexts are in the cache
     history_tokens: int
-    users_per_step: int
-    draws: int
-    soft_tokens: int
-    texts: TextSizes
-    inputs: Callable[[Context], UserInputs]
+    users_per_step: int  # U
+    draws: int  # K, questions a user and step
+    soft_tokens: int  # n, of a user
+    texts: TextSizes  # of the target block, the keyword block and their widths
+    inputs: Callable[[Context], UserInputs]  # gives what the encoder reads, for histories without content
+    # gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`)
     encoder: Callable[[LanguageModel, int, Any], TokenEncoder]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes.
+    """Bytes."""
 
-    Attributes:
-        weights: of each frozen model on the device, by name.
-        trained: the encoder with gradients and Adam's moments.
-        phases: most that each phase holds beside weights, by name.
-        contexts: histories in the cache on disk; the system maps what a step looks at.
-    """
-
-    weights: dict[str, int]
-    trained: int
-    phases: dict[str, int]
-    contexts: int
+    weights: dict[str, int]  # of each frozen model on the device, by name
+    trained: int  # the encoder with gradients and Adam's moments
+    phases: dict[str, int]  # most that each phase holds beside weights, by name
+    contexts: int  # histories in the cache on disk; the system maps what a step looks at
 
     @property
     def device(self) -> int:

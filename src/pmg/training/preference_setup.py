@@ -32,23 +32,16 @@ SAMPLE = 50  # users who set the scales that an encoder starts with
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """The samples of a training's users: one for each image that is a truth of theirs.
+    """The samples of a training's users: one for each image that is a truth of theirs."""
 
-    Attributes:
-        truths: the different items whose images are denoised.
-        train_pairs: for each profile pairs of an item's place in `truths` and of its target's row in the target texts.
-        validation_pairs: those of the examples that validate: with ``data.split_by=item`` a profile may have both.
-        tastes: for each profile the name of its taste.
-        train: rows of the profiles that train, sorted, int64 `(U,)`.
-        validation: rows of the profiles that validate, sorted, int64 `(V,)`.
-    """
-
-    truths: list[Item]
+    truths: list[Item]  # the different items whose images are denoised
+    # for each profile pairs of an item's place in `truths` and of its target's row in the target texts
     train_pairs: list[list[tuple[int, int]]]
+    # those of the examples that validate: with ``data.split_by=item`` a profile may have both
     validation_pairs: list[list[tuple[int, int]]]
-    tastes: list[str]
-    train: Tensor
-    validation: Tensor
+    tastes: list[str]  # one a profile
+    train: Tensor  # rows of the profiles that train, sorted, int64 `(U,)`
+    validation: Tensor  # rows of the profiles that validate, sorted, int64 `(V,)`
 
 
 def list_samples(

@@ -28,19 +28,12 @@ SENTENCES = 256  # at once
 
 @dataclass(frozen=True)
 class UsersReadings:
-    """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`.
+    """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`."""
 
-    Attributes:
-        states: of each user's text, `(T, W)` with those of all layers joined.
-        seen: their pictures, N.
-        titles: mean embedding of each picture's title, `(N, E)`.
-        sentences: of each user's sentences, `(S, V)`; None: they aren't read.
-    """
-
-    states: Sequence[Tensor]
-    seen: SeenPictures
-    titles: Tensor
-    sentences: Sequence[Tensor] | None = None
+    states: Sequence[Tensor]  # of each user's text, `(T, W)` with those of all layers joined
+    seen: SeenPictures  # their pictures, N
+    titles: Tensor  # mean embedding of each picture's title, `(N, E)`
+    sentences: Sequence[Tensor] | None = None  # of each user's sentences, `(S, V)`; None: they aren't read
 
     def __len__(self) -> int:
         return len(self.states)

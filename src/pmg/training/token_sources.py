@@ -28,15 +28,10 @@ SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "gene
 
 @dataclass(frozen=True)
 class TrainedSource(PreferenceSource):
-    """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run.
+    """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run."""
 
-    Attributes:
-        run: folder of the ``pmg-train`` run.
-        same_as_training: config groups whose values have to be those of the training.
-    """
-
-    run: str | None = None
-    same_as_training: Sequence[str] = SAME
+    run: str | None = None  # folder of the ``pmg-train`` run
+    same_as_training: Sequence[str] = SAME  # config groups whose values have to be those of the training
 
     @property
     def requires(self) -> Requirements:

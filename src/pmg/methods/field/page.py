@@ -127,21 +127,13 @@ def signed(text: str) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method among others by one measure.
+    """A method among others by one measure."""
 
-    Attributes:
-        rank: 1 is the best mean.
-        best: smallest rank of the interval (95 %) over resampled users, for this method alone.
-        worst: largest rank of that interval.
-        firsts: share of the resamples in which it is the best.
-        behind: its paired difference to the method of rank 1; None: it is that one.
-    """
-
-    rank: int
-    best: int
-    worst: int
-    firsts: float
-    behind: Difference | None
+    rank: int  # 1 is the best mean
+    best: int  # smallest rank of the interval (95 %) over resampled users, for this method alone
+    worst: int  # largest rank of that interval
+    firsts: float  # share of the resamples in which it is the best
+    behind: Difference | None  # its paired difference to the method of rank 1; None: it is that one
 
 
 def user_values(result: Result, benchmark: Benchmark, channel: str, measure: str) -> np.ndarray:

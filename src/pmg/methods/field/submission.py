@@ -30,23 +30,14 @@ TRAINED = re.compile(r"preference\.[^.]+\.(run\..+|file(\.content)?)")
 
 @dataclass(frozen=True)
 class Study:
-    """One finished run of ``pmg-study``: one channel and seed of the benchmark.
+    """One finished run of ``pmg-study``: one channel and seed of the benchmark."""
 
-    Attributes:
-        folder: of the run.
-        identity: of its generation, with the evaluation's metrics.
-        rows: one a method, example and control.
-        records: of its images.
-        digests: of what was read, by name.
-        facts: revision and machine.
-    """
-
-    folder: Path
-    identity: Mapping[str, Any]
-    rows: pd.DataFrame
-    records: Sequence[Record]
-    digests: Mapping[str, str]
-    facts: Mapping[str, Any]
+    folder: Path  # of the run
+    identity: Mapping[str, Any]  # of its generation, with the evaluation's metrics
+    rows: pd.DataFrame  # one a method, example and control
+    records: Sequence[Record]  # of its images
+    digests: Mapping[str, str]  # of what was read, by name
+    facts: Mapping[str, Any]  # revision and machine
 
     @property
     def cell(self) -> str:
