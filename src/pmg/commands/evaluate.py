@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.evaluation.set_comparison import ArmImages
-    from pmg.generation.stored_images import StoredImages, StoredRecords
+    from pmg.generation.records import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,7 @@ def _read_images(
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, refuse_mixtures, scan_records
-    from pmg.generation.stored_images import StoredImages, StoredRecords
+    from pmg.generation.records import RECORDS, StoredImages, StoredRecords, refuse_mixtures, scan_records
 
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)

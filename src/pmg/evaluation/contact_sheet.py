@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -47,8 +47,8 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
     by_labels: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):
         by_labels.setdefault(tuple(example.labels[name] for name in labels), []).append(place)
-    turns = zip_longest(*by_labels.values())
-    chosen = [examples[place] for place in [place for turn in turns for place in turn if place is not None][:count]]
+    turns = chain.from_iterable(zip_longest(*by_labels.values()))
+    chosen = [examples[place] for place in turns if place is not None][:count]
     return sorted(chosen, key=lambda example: [example.labels[name] for name in labels[:1]])
 
 

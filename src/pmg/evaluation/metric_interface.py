@@ -55,8 +55,8 @@ class MetricInfo:
 
 def describe(infos: Sequence[MetricInfo]) -> dict[str, dict[str, Any]]:
     """Returns the section ``metrics`` of ``results.json``: descriptions by name, in the order of the columns."""
-    described = {info.name: asdict(info) for info in infos}
-    return {name: {key: each[key] for key in each if key != "name"} for name, each in described.items()}
+    described = [asdict(info) for info in infos]
+    return {each.pop("name"): each for each in described}
 
 
 def read_infos(section: Mapping[str, Mapping[str, Any]]) -> list[MetricInfo]:

@@ -33,10 +33,7 @@ LARGEST = 1_000_000  # number of an index
 
 @dataclass(frozen=True)
 class Component:
-    """A constructor with arguments that were checked.
-
-    Of the arguments, those that are called like a part are components, too, which are not built yet.
-    """
+    """A constructor with checked arguments; those that are called like a part are components that aren't built yet."""
 
     build: Callable[..., Any]
     arguments: Mapping[str, Any]
@@ -51,14 +48,10 @@ class Component:
 
 @dataclass(frozen=True)
 class ComponentReader:
-    """Checks the components of an index, and builds nothing.
+    """Checks the components of an index, and builds nothing."""
 
-    Paths may lead into `locations`, folders of this machine. The index may name classes and functions of plug-ins in
-    `trust`, too.
-    """
-
-    locations: Locations
-    trust: tuple[str, ...] = ()
+    locations: Locations  # folders of this machine, into which paths may lead
+    trust: tuple[str, ...] = ()  # plug-ins whose classes and functions the index may name, too
 
     def read_component(self, part: str, key: str, node: Any) -> Component:
         """Checks one component, whose class must be of the set of a part; messages name the key.
@@ -130,13 +123,10 @@ def _check_mapping(node: Any, wrong: str) -> None:
 
 
 def _check_names(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Refuses arguments that are unknown, and missing ones."""
-    unknown = [name for name in node if name not in parameters]
-    if unknown:
+    if unknown := [name for name in node if name not in parameters]:
         raise PmgError(f"{key}.{unknown[0]} is no argument of {key}{nearest(unknown[0], parameters)}")
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    missing = [name for name in required if name not in node]
-    if missing:
+    if missing := [name for name in required if name not in node]:
         raise PmgError(f"{key}.{missing[0]} is missing")
 
 
@@ -159,7 +149,6 @@ def _schema(build: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _check_types(build: Callable[..., Any], key: str, values: Mapping[str, Any]) -> None:
-    """Compares JSON values with annotations."""
     try:
         _schema(build).model_validate_json(json.dumps(values))
     except ValidationError as error:

@@ -25,6 +25,9 @@ from pmg.seeding import stable_number
 class Method:
     """What a method uses of a user; each source is named by its key in the config group ``preference``.
 
+    PmgError if there is a `start` without a `strength`, the other way round, or beside an `image`; or a
+    `start_denoiser` without a `start`.
+
     Attributes:
         keywords: source of the keywords that d_p compares images with; empty: none.
         show_keywords: whether the denoiser sees the keywords.
@@ -37,10 +40,6 @@ class Method:
         strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
         start_denoiser: builds `denoiser`, which takes the place of the generator's there; None: none does.
         mismatch: whether it is also run with another user's preference, as a control.
-
-    Raises:
-        PmgError: there is a `start` without a `strength`, the other way round, or beside an `image`; or a
-            `start_denoiser` without a `start`.
     """
 
     keywords: str = ""
@@ -90,17 +89,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Preference:
-    """The preference of one user.
+    """The preference of one user."""
 
-    Attributes:
-        user: the user's id.
-        rows: what each source gave for the user, or a function that returns it for a target; by the source's name.
-        history: number of the user's interactions.
-    """
-
-    user: str
-    rows: Mapping[str, Any]
-    history: int = 0
+    user: str  # id
+    rows: Mapping[str, Any]  # by source, what it gave for the user, or a function that returns that for a target
+    history: int = 0  # number of interactions
 
     def read(self, source: str, target: Item) -> Any:
         """Returns what a source gives for a target; None: no source is named."""

@@ -61,10 +61,7 @@ class WeightGrid:
 
 @dataclass(frozen=True)
 class WeightSample:
-    """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
-
-    PmgError if a range isn't two rising numbers above 0.
-    """
+    """Pairs of weights drawn log-uniformly, the same for all images; PmgError if a range isn't two rising numbers."""
 
     count: Count  # number C of pairs, the first of which is (1, 1)
     preference: Sequence[Positive]  # lowest and highest w_p, above 0
@@ -80,13 +77,9 @@ class WeightSample:
     @property
     def pairs(self) -> list[tuple[float, float]]:
         """All C candidates as (w_p, w_t)."""
-        random = Random(self.seed)
-
-        def draw(ends: Sequence[float]) -> float:
-            """Returns a log-uniform draw between the ends."""
-            return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
-
-        return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]
+        logs, uniform = [math.log(end) for end in (*self.preference, *self.target)], Random(self.seed).uniform
+        drawn = [(uniform(*logs[:2]), uniform(*logs[2:])) for _ in range(self.count - 1)]
+        return [(1.0, 1.0), *((math.exp(w_p), math.exp(w_t)) for w_p, w_t in drawn)]
 
 
 def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
@@ -98,13 +91,9 @@ def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
 def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
     """Returns z = alpha log d_p + (1 - alpha) log d_t; cosines below `SMALLEST_COSINE` count as that.
 
-    Args:
-        d_p: preference score (cosine of image and preference keywords), any shape, e.g. `(B, C)`.
-        d_t: accuracy score (cosine of image and target keywords), same shape.
-        alpha: share of the preference, in [0, 1]; a number, or one a user in a shape that fits, e.g. `(B, 1)`.
-
-    Raises:
-        ValueError: `alpha` is out of range.
+    The scores d_p (cosine of image and preference keywords) and d_t (of image and target keywords) are of one shape,
+    e.g. `(B, C)`. `alpha`, in [0, 1], is a number, or one a user in a shape that fits, e.g. `(B, 1)`; ValueError if it
+    is out of range.
     """
     shares = torch.as_tensor(alpha)
     if not ((shares >= 0) & (shares <= 1)).all():
@@ -116,10 +105,7 @@ def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
 def pick(z: Tensor) -> Tensor:
     """Index of the best candidate of each user, int64 `(B,)`, from z `(B, C)`; the first one of equals.
 
-    The app's page has the same rule in JavaScript (`studio/app/page/app.js`), for the slider of alpha.
-
-    Raises:
-        ValueError: a z is not a number.
+    The app's page has the same rule (`studio/app/page/app.js`). ValueError if a z is not a number.
     """
     if torch.isnan(z).any():
         raise ValueError("a z is not a number: the scorer gave a broken score")
@@ -144,9 +130,8 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 def hypervolume(points: Sequence[Point]) -> float:
     """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
 
-    Points below 0 dominate no area.
-
-    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words.
+    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words; points below 0
+    dominate none.
     """
     area, covered = 0.0, 0.0
     for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):

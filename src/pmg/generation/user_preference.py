@@ -53,13 +53,14 @@ def extract_preference(
     interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
     images = GivenPictures([*user.liked, *user.disliked])
-    pixels = images.of_items
-    captions = caption_items(captioner, [one.item for one in interactions], pixels)
+    captions = caption_items(captioner, [one.item for one in interactions], images.of_items)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     named = scores_options(encoder, extractor.scenario)
     decodings, prefill = [] if named else [decoding], getattr(inputs, "needs_contexts", True)
     with no_bars():
-        extracted = extractor.extract([example], captions, decodings, decodings, pixels=pixels, prefill=prefill)
+        extracted = extractor.extract(
+            [example], captions, decodings, decodings, pixels=images.of_items, prefill=prefill
+        )
         given = inputs(extracted, [example], images)
         (tokens,) = encoder.encode(extractor.language_model, given)
         words = name_keywords(encoder, given, extractor) if named else extracted.keywords(decoding)
@@ -97,11 +98,8 @@ def read_starts(
 ) -> list[Tensor | None]:  # fmt: skip
     """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise.
 
-    Pictures that aren't square are padded with white.
-
-    Raises:
-        PmgError: there is neither one image nor one for each target, `strength` is out of range, or the generator
-            starts from no image.
+    Pictures that aren't square are padded with white. PmgError if there is neither one image nor one for each target,
+    `strength` is out of range, or the generator starts from no image.
     """
     if image is None:
         return [None] * count
@@ -115,11 +113,7 @@ def read_starts(
 
 
 class GivenPictures(ItemRows):
-    """The pictures that a caller gave with items: an `ImageStore`.
-
-    Attributes:
-        size: pixels a side of all pictures: the longest side of any, at most `PICTURE_SIZE`.
-    """
+    """An `ImageStore` of the pictures that a caller gave with items, as large as the largest up to `PICTURE_SIZE`."""
 
     missing = "item '{item.title}' has no image, and the captioner requires images. Give it an image."
 

@@ -59,9 +59,7 @@ class WeightedHistory(TokenSource):
         return mixed[torch.arange(self.tokens) % len(mixed)]
 
 
-def list_prompts(
-    example: Example, captions: Mapping[str, str], pictures: int, encoder: PromptEncoder
-) -> list[str]:  # fmt: skip
+def list_prompts(example: Example, captions: Mapping[str, str], pictures: int, encoder: PromptEncoder) -> list[str]:
     """Returns the captions of the latest liked items, then the sentences of the user's own messages."""
     own = [captions.get(item.id, "") or item.title for item in example.liked[-pictures:]]
     return [part for text in (*own, *own_messages(example.conversation)) for part in split_sentences(text, encoder)]

@@ -30,19 +30,11 @@ WRAPPING = " \t\"'`*_“”‘’„«»‹›「」『』()[]<>"
 
 
 def parse_list(text: str, max_words: int = 4, cut: bool = False) -> tuple[str, ...]:
-    """Returns the keywords of a list, without numbering, bullets, quotes, introduction and descriptions behind a dash.
+    """Returns the different keywords (whatever their case) of a list with commas, one keyword a line, or numbered.
 
-    Sentences behind it and Markdown's ``**`` are left out, too.
-
-    Hyphens, digits and words of any script are kept.
-
-    Args:
-        text: a list with commas, one keyword a line, or numbered; sentences around it are ignored.
-        max_words: longest keyword, in words; longer pieces are ignored.
-        cut: whether the text was cut off at its longest, so that its last piece may be half a word.
-
-    Returns:
-        Different keywords (whatever their case) in the order of the text; none where it holds no list.
+    Left out are numbering, bullets, quotes, introduction, Markdown's ``**``, descriptions behind a dash, sentences
+    around the list, and pieces of more than `max_words` words; hyphens, digits and words of any script are kept. There
+    are none where the text holds no list. `cut`: it was cut off at its longest, its last piece may be half a word.
     """
     if cut:
         ends = [match.start() for match in re.finditer(rf"\n|{SEPARATORS.pattern}", text)]
@@ -105,21 +97,15 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True)
 class Choose:
-    """Selects the most likely options of each attribute's closed vocabulary; for small language models.
+    """Selects the most likely options of each attribute's closed vocabulary; for small language models."""
 
-    `per_attribute` counts options, `limit` keywords over all attributes.
-    """
-
-    per_attribute: Count = 1
-    limit: Count = LIMIT
+    per_attribute: Count = 1  # options
+    limit: Count = LIMIT  # keywords over all attributes
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Scores all options of all attributes in one pass; a score is the log-probability among the options.
-
-        PmgError if an attribute has no options.
-        """
+        """Scores all options in one pass, by log-probability among those of an attribute; PmgError if it has none."""
         scores = self.score(language_model, context, attributes)
         return [
             merge_keywords(
@@ -135,7 +121,7 @@ class Choose:
     def score(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> dict[str, Tensor]:
-        """Returns the log-likelihood of every option of every attribute, float32 `(B, n_options)` by attribute."""
+        """Returns the log-likelihoods of options, float32 `(B, n_options)` by attribute."""
         return attribute_scores(language_model, context, attributes)
 
 
@@ -152,10 +138,7 @@ class ChooseCalibrated(Choose):
     def score(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> dict[str, Tensor]:
-        """Returns the calibrated score of every option of every attribute, float32 `(B, n_options)` by attribute.
-
-        PmgError if there are no references.
-        """
+        """Returns calibrated scores of options, float32 `(B, n_options)` by attribute; PmgError without references."""
         if not self.references:
             raise PmgError("decoding.references is empty. Give it a text without content, or use decoding=choose")
         without = attribute_scores(language_model, language_model.prefill(self.references), attributes)

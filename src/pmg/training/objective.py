@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -96,8 +96,7 @@ class StepOutputs:
         answers: Answers | None = None,
     ) -> None:  # fmt: skip
         self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
-        self.answers = answers
-        self._evaluate, self._accepted = evaluate, accepted
+        self.answers, self._evaluate, self._accepted = answers, evaluate, accepted
 
     @property
     def samples(self) -> int:
@@ -118,10 +117,9 @@ class StepOutputs:
 
     @cached_property
     def other(self) -> SampleOutputs:
-        """Each preference on the images and target words of a user of another taste in the batch.
+        """Each preference on the images and target words of a user of another taste in the batch, else on the own.
 
-        Noise, times and dropped blocks are those of `own`. A user without such a neighbour keeps the own images.
-        Costs one more pass of the generator.
+        Noise, times and dropped blocks are those of `own`. Costs one more pass of the generator.
         """
         return self._evaluate("other", True)
 
@@ -161,10 +159,7 @@ class ObjectiveTerm(Protocol):
 
 @dataclass(frozen=True)
 class Denoise(ObjectiveTerm):
-    """The generator's loss on images that the user likes: how the soft tokens learn a preference.
-
-    The denoising error, or the cross-entropy of image tokens.
-    """
+    """The generator's loss (denoising error, or cross-entropy of image tokens) on images that the user likes."""
 
     weight: NotNegative
 
@@ -182,14 +177,10 @@ class Contrast(ObjectiveTerm):
     gradient 0 once the margin is reached: PMG's published benchmark subtracts half of the other loss instead, which
     has no lower bound. Costs one more pass of the generator. Where a batch holds no user of another taste, the term is
     the margin itself, and its gradient 0.
-
-    Attributes:
-        weight: its factor in the sum.
-        margin: of the generator's loss, e.g. the (min-SNR weighted) denoising error, 0 or more.
     """
 
     weight: NotNegative
-    margin: NotNegative
+    margin: NotNegative  # of the generator's loss, e.g. the (min-SNR weighted) denoising error
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the hinge of each sample, `(B,)`."""
@@ -259,13 +250,9 @@ class Answer(ObjectiveTerm):
                 "objective=align_answer needs an encoder that scores the options of scenario.attributes: "
                 "preference_encoder=reader"
             )
+        compare, samples = partial(cross_entropy, ignore_index=-1, reduction="none"), outputs.samples_per_user
         losses = [
-            cross_entropy(
-                scores.repeat_interleave(outputs.samples_per_user, 0).float(),
-                answers.described[:, place].to(scores.device),
-                ignore_index=-1,
-                reduction="none",
-            )
+            compare(scores.repeat_interleave(samples, 0).float(), answers.described[:, place].to(scores.device))
             for place, scores in enumerate(answers.scores)
         ]
         return torch.stack(losses).mean(0)

@@ -113,15 +113,11 @@ def build_batches(
 
 @torch.no_grad()
 def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
-    """Returns the generator's own tokens of the truths' images, `(N, n, D)`, for the term `Align`.
-
-    PmgError if the tower's vectors are no tokens of the width D of the generator's text encoder.
-    """
+    """Returns the generator's own tokens `(N, n, D)` of the truths' images; PmgError if the tower sees no tokens."""
     parts = images.rows(truths).split(BATCH)
     if not tower.are_tokens:
         raise PmgError(f"objective.tower={type(tower).__name__} sees no soft tokens; `align` needs tower=style")
-    seen = [tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")]
-    vectors = torch.cat(seen)
+    vectors = torch.cat([tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")])
     if vectors.shape[1] % width:
         raise PmgError(
             f"the tower's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, of {width} each"
