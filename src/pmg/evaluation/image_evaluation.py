@@ -115,7 +115,6 @@ class ImageEvaluation:
     def _fetch(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
-        """Returns a chunk's rows, from the cache where they are in it."""
         if self.cache is None:
             return self._evaluate(examples, by_example, images)
         records = [record for example in examples for record in by_example[example.id]]
@@ -126,7 +125,6 @@ class ImageEvaluation:
     def _evaluate(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
-        """Returns a chunk's rows, arm by arm."""
         references = self.reader.read(examples, by_example)
         seed = by_example[examples[0].id][0].seed
         frames = []

@@ -58,7 +58,6 @@ def _build(key: str, node: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _load(key: str, node: Mapping[str, Any], device: str, loaded: dict[str, Any]) -> Any:
-    """Returns the model of a node, the same object for equal nodes."""
     from pmg.models.loading.device import to_device
 
     name = json.dumps([node, key.endswith(f".{PLACED}")], sort_keys=True)

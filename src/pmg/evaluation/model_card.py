@@ -54,10 +54,7 @@ def write_model_card(
 
 
 def read_trained_on(folder: Path) -> set[str]:
-    """Returns the data sets whose pictures the models in a folder or its sub-folders learned from, by their cards.
-
-    Empty for models without such a card, e.g. published ones.
-    """
+    """Returns the data sets that the models in a folder or its sub-folders learned from, as far as cards say so."""
     found: set[str] = set()
     for path in (folder / CARD, *folder.glob(f"*/{CARD}")):
         head = path.read_text(encoding="utf-8").split("---\n") if path.is_file() else []
@@ -120,7 +117,6 @@ def write_pipeline_card(
 
 
 def _quality(results: str | None) -> list[str]:
-    """Tables of the arm ``pmg`` and of ``none``."""
     if results is None:
         return []
     arms = read_results(results, "arms")["arms"]

@@ -84,12 +84,8 @@ class ResultTables:
     ) -> Table:  # fmt: skip
         """Returns a table of means with their intervals, the best of each metric marked.
 
-        Args:
-            title: of the table.
-            header: of the first columns.
-            names: of each row, a text for each of those columns; a row whose first name is a reference arm does not
-                compete.
-            found: for each row its metrics' mean, low and high.
+        Each row has `names`, a text for each of the first columns, the `header`, and in `found` its metrics' mean, low
+        and high; one whose first name is a reference arm does not compete.
         """
         shown = [metric for metric in self.metrics if any(metric.name in values for values in found)]
         compete = [self.comparison.competes(name[0]) for name in names]

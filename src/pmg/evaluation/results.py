@@ -84,7 +84,6 @@ class ResultBuilder:
         return self.comparison.order(rows["method"].unique())
 
     def _summarize(self, rows: pd.DataFrame) -> dict[str, dict]:
-        """Returns arms, paired differences and the control of rows."""
         own = rows[rows["control"] == "own"]
         return {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(rows)}
 

@@ -51,10 +51,7 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
-
-    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
-    """
+    """Returns means of `columns` `(U, K)`, a row a user, over resampled users, `(RESAMPLES, K)`; pairs stay pairs."""
     centre, count = columns.mean(axis=0), len(columns)
     drawn = _kept_draws(count, seed) if count <= MANY else _draw(count, seed)
     return np.concatenate([centre + times @ (columns - centre) / count for times in drawn])

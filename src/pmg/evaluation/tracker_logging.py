@@ -36,7 +36,6 @@ def record_samples(
 
 
 def _row(folder: Path, record: Record) -> dict[str, Any]:
-    """Returns the facts of a record that a table shows."""
     picked = record.chosen
     return {
         IMAGE: folder / record.image,

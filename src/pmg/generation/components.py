@@ -59,7 +59,8 @@ class ComponentReader:
         PmgError if the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
         another type, or a path that leads elsewhere.
         """
-        _check_mapping(node, f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
         build = self._find_constructor(part, f"{key}.{CLASS}", str(node.get(CLASS)))
         arguments = {argument: value for argument, value in node.items() if argument != CLASS}
         return Component(build, self.read_arguments(build, key, arguments))
@@ -70,10 +71,8 @@ class ComponentReader:
         The class must be one of the set of `part`, which is its place in the index, too; `node` has it and nothing
         else. PmgError if the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
         """
-        wrong = f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}"
-        _check_mapping(node, wrong)
-        if set(node) != {CLASS}:
-            raise PmgError(wrong)
+        if not isinstance(node, Mapping) or set(node) != {CLASS}:
+            raise PmgError(f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}")
         found = self._find_constructor(part, f"{part}.{CLASS}", str(node[CLASS]))
         if not (inspect.isclass(found) and issubclass(found, ModelMixin)):
             raise PmgError(f"{part}.{CLASS} is no model of diffusers: {str(node[CLASS])[:80]!r}. Name a ModelMixin.")
@@ -99,7 +98,8 @@ class ComponentReader:
 
     def read_arguments(self, build: Callable[..., Any], key: str, node: Any) -> dict[str, Any]:
         """Checks arguments of `build`, see `read_component`, and replaces folder names by folders; errors as there."""
-        _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)
         parts = [name for name in node if name in component_targets()]
@@ -115,11 +115,6 @@ class ComponentReader:
         paths = [name for name in plain if name in LOCATIONS]
         found = {name: self.locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in paths}
         return {**plain, **found, **nested}
-
-
-def _check_mapping(node: Any, wrong: str) -> None:
-    if not isinstance(node, Mapping):
-        raise PmgError(wrong)
 
 
 def _check_names(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:

@@ -16,7 +16,6 @@ class Weighting(Protocol):
 
     def __call__(self, block: Block, weights: Tensor) -> Block:
         """The block `(B, L, D)` under `weights` `(B,)`, each at least 0."""
-        ...
 
 
 class ScaleWeighting:

@@ -110,7 +110,6 @@ def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copies a file or a folder, if it exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         shutil.copytree(path, target, dirs_exist_ok=True)

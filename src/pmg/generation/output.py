@@ -94,7 +94,6 @@ def describe_image(request: Request, picked: int, candidates: Sequence[Candidate
 
 
 def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
-    """Returns an image with its record as an HTML figure."""
     picked = record["candidates"][record["picked"]]
     lines = {
         "target": ", ".join(record["target_keywords"]),

@@ -41,8 +41,8 @@ class Pipeline:
     """Inference only; PmgError if the generator doesn't support the scales, the weighting or the steps.
 
     Args:
-        generator: frozen models.
-        scorer: selects among candidates.
+        generator: draws candidates.
+        scorer: selects among them.
         weights: pairs (w_p, w_t) that are tried for each image; different pairs from the same noise.
         weighting: how a weight acts on a block.
         scales: guidance scales.

@@ -148,7 +148,6 @@ class RecordWriter:
             os.fsync(file.fileno())
 
     def _write_image(self, picture: Image.Image, record: Record) -> str:
-        """Writes the PNG and returns the record's line."""
         example = quote(record.example, safe="")  # ids of own data may be of any characters and length
         if len(example) > LONGEST_NAME:
             example = f"{example[:LONGEST_NAME]}-{sha256(record.example.encode()).hexdigest()[:16]}"

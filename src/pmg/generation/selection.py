@@ -25,12 +25,10 @@ class Weights(Protocol):
     @property
     def pairs(self) -> list[tuple[float, float]]:
         """All C candidates as (w_p, w_t), never empty; a pair that is repeated is drawn from another noise."""
-        ...
 
     @property
     def enough(self) -> float | None:
         """Accuracy score d_t from which no further noise is drawn for an image; None: all are drawn."""
-        ...
 
 
 @dataclass(frozen=True)

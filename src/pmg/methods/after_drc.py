@@ -80,7 +80,6 @@ def disentangle(read: PictureTokens, users: int, directions: int, shrinkage: flo
     scales = scales.clamp(min=float(scales.max()) * 1e-6)  # directions in which no user's pictures differ
     whiten, colour = axes / scales.sqrt(), (axes * scales.sqrt()).T  # (r, r); coded @ whiten @ colour is coded
     _, _, between = torch.linalg.svd(means @ whiten, full_matrices=False)
-    style = between[:directions]
-    white = coded @ whiten
+    style, white = between[:directions], coded @ whiten
     styles = white @ style.T @ style
     return Parts(mean, styles @ colour @ basis, (white - styles) @ colour @ basis)

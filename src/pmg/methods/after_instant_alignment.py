@@ -25,14 +25,11 @@ from pmg.progress import track
 
 @dataclass(frozen=True)
 class SeenKeywords(KeywordSource):
-    """Of each attribute the option that a user's liked pictures show most, by a dual encoder of images and texts.
-
-    `pictures` is the most of a user; the share `prior` of the cosine with the mean picture of all users is subtracted.
-    """
+    """Of each attribute the option that a user's liked pictures show most, by a dual encoder of images and texts."""
 
     scorer: Scorer
-    pictures: Count = 6
-    prior: Fraction = 0.81
+    pictures: Count = 6  # most of a user
+    prior: Fraction = 0.81  # share of the cosine with the mean picture of all users that is subtracted
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the keywords of each user; none for users without pictures."""
@@ -56,8 +53,7 @@ class SeenKeywords(KeywordSource):
 
     @torch.no_grad()
     def _look(self, example: Example, context: SourceContext) -> Tensor | None:
-        items = liked_with_image(context.images, example)[-self.pictures :]
-        if not items:
+        if not (items := liked_with_image(context.images, example)[-self.pictures :]):
             return None
         _, style = self.scorer(context.images.pixels(context.images.rows(items)).to(self.scorer.device))
         return unit(style.mean(0, keepdim=True)).cpu()[0]

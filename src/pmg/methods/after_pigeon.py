@@ -44,9 +44,8 @@ class MaskedHistory(TokenSource):
         """
         read = read_picture_tokens(context, self.tower, self.pictures)
         discrete = quantise(read.vectors, self.codes, self.levels, self.seed)
-        encoder = context.generator.text_encoder
-        titles = embed_texts(encoder, [item.title for item in read.items])
-        embed = partial(embed_texts, encoder)
+        embed = partial(embed_texts, context.generator.text_encoder)
+        titles = embed([item.title for item in read.items])
         return [
             partial(self._fit, read, discrete, titles, embed, (read.owners == row).nonzero()[:, 0])
             for row in range(len(context.examples))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore, require_liked
-from pmg.domain import Example, Item, PmgError
+from pmg.domain import Example, PmgError
 from pmg.methods.word_tokens import own_tokens
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
@@ -86,10 +86,7 @@ def invert_histories(
     scene_words: Sequence[str], cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Returns tokens `(U, n, D)` learned from the liked images of histories, one a user; chunks are cached."""
-
-    def liked(example: Example) -> list[Item]:
-        """Returns the liked items that have an image, at least one."""
-        return require_liked(images, example, "textual inversion")
+    liked = partial(require_liked, images, need="textual inversion")
 
     def learn(part: Sequence[Example]) -> dict[str, Tensor]:
         """Returns the tokens of a chunk of users, `(C, n, D)`, in the form that the cache keeps."""

@@ -59,8 +59,7 @@ def _read(context: SourceContext, tower: PictureTower, pictures: int) -> Picture
         [one for one in example.history if one.liked and context.images.has(one.item)][-pictures:]
         for example in context.examples
     ]
-    items = [one.item for each in likes for one in each]
-    if not items:
+    if not (items := [one.item for each in likes for one in each]):
         raise PmgError("no user of this run liked anything that has a picture, and this method reads pictures alone")
     seen = see_pictures(tower, likes, context.images)
     owners = torch.tensor([row for row, each in enumerate(likes) for _ in each])

@@ -42,7 +42,6 @@ class Captioner(Protocol):
     @property
     def facts(self) -> Sequence[str] | None:
         """See the class."""
-        ...
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns one caption an item; `images` `(B, 3, H, W)` in [-1, 1], in the order of `items`."""

@@ -99,8 +99,8 @@ class Decoding(Protocol):
 class Choose:
     """Selects the most likely options of each attribute's closed vocabulary; for small language models."""
 
-    per_attribute: Count = 1  # options
-    limit: Count = LIMIT  # keywords over all attributes
+    per_attribute: Count = 1  # most options of an attribute
+    limit: Count = LIMIT  # most keywords over all attributes
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]

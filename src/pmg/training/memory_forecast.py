@@ -37,15 +37,12 @@ class MeasurableGenerator(Generator, Protocol):
     @property
     def images_at_once(self) -> int:
         """Images in one pass of `encode_pass`."""
-        ...
 
     def encode_pass(self, images: Tensor) -> Tensor:
         """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the device of the weights."""
-        ...
 
     def frozen_models(self) -> Mapping[str, nn.Module]:
         """Returns the models beside the text encoder by name, first the one that runs once a step."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,6 @@ def _step(
     encoder: TokenEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
-    """One step of the true module, forward and backward."""
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     target, words = _block(questions, sizes.texts.target, sizes), _block(users, sizes.texts.keywords, sizes)
     empty = _block(1, sizes.texts.target, sizes)
@@ -179,7 +175,6 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:
-    """Histories of one step, without content."""
     shape = (language_model.layers, tokens, language_model.kv_heads, language_model.head_dim)
     keys = (torch.empty(1, dtype=language_model.model.dtype).expand(shape),) * users
     return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users, (torch.tensor(tokens),) * users)

@@ -31,16 +31,11 @@ def undeclared(read: str, attribute: str) -> PmgError:
 
 @dataclass(frozen=True)
 class SampleOutputs:
-    """The generator's outputs for one batch of samples.
+    """The generator's outputs for one batch of samples."""
 
-    Attributes:
-        condition: what the generator was conditioned on, B rows.
-        loss: the generator's loss of each sample, `(B,)`.
-        details: noisy latents, prediction and target; None unless a term declares `needs_prediction`.
-    """
-
-    condition: Condition
-    loss: Tensor
+    condition: Condition  # what the generator was conditioned on, B rows
+    loss: Tensor  # the generator's loss of each sample, `(B,)`
+    # noisy latents, prediction and target; None unless a term declares `needs_prediction`
     details: DenoisingOutputs | None = None
 
     @property
@@ -53,28 +48,18 @@ class SampleOutputs:
 
 @dataclass(frozen=True)
 class AcceptedTokens:
-    """What the generator itself says of images that users like, in tokens that condition it.
+    """What the generator itself says of images that users like, in tokens that condition it."""
 
-    Attributes:
-        tokens: of each sample's image, `(B, n, D)`.
-        variance: their variance over all images of the training, a sum over n and D; the same number B times.
-    """
-
-    tokens: Tensor
-    variance: Tensor
+    tokens: Tensor  # of each sample's image, `(B, n, D)`
+    variance: Tensor  # their variance over all images of the training, a sum over n and D; the same number B times
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted.
+    """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted."""
 
-    Attributes:
-        scores: for each attribute those of its options, `(U, K)`, before a softmax, with gradients.
-        described: the option that describes each sample's image, int64 `(B, A)`; -1 where no option does.
-    """
-
-    scores: Sequence[Tensor]
-    described: Tensor
+    scores: Sequence[Tensor]  # for each attribute those of its options, `(U, K)`, before a softmax, with gradients
+    described: Tensor  # the option that describes each sample's image, int64 `(B, A)`; -1 where no option does
 
 
 class StepOutputs:
@@ -154,7 +139,6 @@ class ObjectiveTerm(Protocol):
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the term's value for each sample, `(B,)`, or for each user, `(U,)`; its mean is minimised."""
-        ...
 
 
 @dataclass(frozen=True)

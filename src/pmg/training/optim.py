@@ -28,7 +28,6 @@ class OptimizerPartial(Protocol):
 
     def __call__(self, params: Iterable[tuple[str, nn.Parameter]], /) -> Optimizer:
         """Returns the optimizer of named parameters."""
-        ...
 
 
 class SchedulerPartial(Protocol):
@@ -36,7 +35,6 @@ class SchedulerPartial(Protocol):
 
     def __call__(self, optimizer: Optimizer, /, *, total_steps: int) -> LRScheduler:
         """Returns the schedule of `optimizer` over `total_steps` optimizer steps; it is stepped after each of them."""
-        ...
 
 
 def configure_optimizers(

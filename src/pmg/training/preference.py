@@ -144,9 +144,9 @@ class PreferenceTraining(pl.LightningModule):
 
     Args:
         encoder: the trainable part.
-        frozen: the models that the loss is computed through.
+        frozen: language model and generator.
         user_inputs: the encoder's inputs of all users, of training and validation.
-        texts: of the same users, encoded.
+        texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name. Those that are None are left out.
         ema_decay: of the moving average of the encoder's weights, which is validated and kept; None: the last weights.
     """
@@ -160,10 +160,8 @@ class PreferenceTraining(pl.LightningModule):
         self.terms = {name: term for name, term in terms.items() if term is not None}
         if not self.terms:
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
-        self.encoder, self.frozen = (
-            encoder,
-            frozen,
-        )  # a dataclass: models in it are no sub-modules, so never saved
+        self.encoder = encoder
+        self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
         self.user_inputs, self.texts = user_inputs, texts
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.needs_prediction = any(term.needs_prediction for term in self.terms.values())

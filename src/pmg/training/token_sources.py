@@ -108,7 +108,7 @@ def scores_options(encoder: TokenEncoder, scenario: Scenario) -> bool:
 
 
 def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], least: float) -> list[Keywords]:
-    """Returns each user's likeliest options, one an attribute, from a probability of `least` on, the likeliest first.
+    """Returns each user's likeliest option of each attribute, the likeliest first, from a probability of `least` on.
 
     `scores` are log-probabilities of each attribute's options, `(U, K)`.
     """

@@ -31,7 +31,6 @@ class PictureTower(Protocol):
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
 
 @dataclass(frozen=True)

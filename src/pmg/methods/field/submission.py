@@ -80,23 +80,16 @@ def read_study(folder: Path) -> Study:
         "records": check_made(folder / "generate", generated, "records.jsonl"),
     }
     identity, records = generated["identity"], read_records(folder / "generate")
-    evaluated = {
-        key.removeprefix(JUDGED): value for key, value in judged["identity"].items() if key.startswith(JUDGED)
-    }
+    decided = judged["identity"].items()
+    evaluated = {key.removeprefix(JUDGED): value for key, value in decided if key.startswith(JUDGED)}
     if results.get("records") != digests["records"] or evaluated != identity:
         raise PmgError(f"{folder / 'results.json'} is of other images than {folder / 'generate'} has: evaluate again")
     config = hash_images(identity)
     if odd := [one for one in records if one.hashes.get("config") != config or one.seed != identity.get("seed")]:
         raise PmgError(f"{folder / 'generate'}: {odd[0].image} was made by another config than the run's")
-    metrics = {key: value for key, value in judged["identity"].items() if key.startswith("metrics.")}
-    return Study(
-        folder,
-        {**identity, **metrics},
-        read_rows(folder, results["rows"]),
-        records,
-        digests,
-        {"revision": (generated["git"] or {}).get("revision"), "machine": generated["hardware"]},
-    )
+    metrics = {key: value for key, value in decided if key.startswith("metrics.")}
+    facts = {"revision": (generated["git"] or {}).get("revision"), "machine": generated["hardware"]}
+    return Study(folder, identity | metrics, read_rows(folder, results["rows"]), records, digests, facts)
 
 
 def check_study(study: Study, benchmark: Benchmark) -> None:
@@ -119,8 +112,7 @@ def check_study(study: Study, benchmark: Benchmark) -> None:
 def check_method(study: Study, method: str, benchmark: Benchmark) -> pd.DataFrame:
     """Returns the rows of one method, one an example in sorted order.
 
-    PmgError if they aren't those of the benchmark's users, their images aren't what was made, or there were too many
-    candidates.
+    PmgError if they aren't of the benchmark's users, an image isn't what was made, or there were too many candidates.
     """
     where = f"{study.folder}, method {method}"
     own = study.rows[(study.rows["method"] == method) & (study.rows["control"] == "own")].sort_values("example")
