@@ -79,8 +79,7 @@ def _models(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _source(node: Any) -> str | None:
     """Returns where a node's weights come from; a folder by its true path, since one has many names."""
-    source = node.get("source") if isinstance(node, Mapping) else None
-    if not source:
+    if not (source := node.get("source") if isinstance(node, Mapping) else None):
         return None
     from pmg.models.loading.weight_sources import resolve_source  # which loads torch
 

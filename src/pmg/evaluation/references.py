@@ -69,8 +69,7 @@ class ReferenceArms:
         titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
         if new := [title for title in titles if title not in self._of_title]:
             texts = self.generator.text_encoder
-            pooled = texts.encode([*map(Budget.of(texts).cut, new)]).pooled
-            if pooled is None:
+            if (pooled := texts.encode([*map(Budget.of(texts).cut, new)]).pooled) is None:
                 raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
             self._of_title.update(zip(new, pooled, strict=True))
         found = [self._nearest_item(target, items) for target, items in pairs]

@@ -151,8 +151,7 @@ class ResultTables:
 
         def cell(method: str, metric: MetricInfo) -> Cell:
             """Returns a metric of a method's images, marked where it is the best."""
-            values = sets[metric.name].get(method)
-            if values is None:
+            if (values := sets[metric.name].get(method)) is None:
                 return Cell(NOTHING)
             shown = _significant(values["value"])
             deviation = f" ± {_significant(values['std'])}" if "std" in values else ""

@@ -36,8 +36,7 @@ class SeenKeywords(KeywordSource):
         attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
         users = track(context.examples, "Looking at pictures", total=len(context.examples))
         pictures = [self._look(example, context) for example in users]
-        seen = [row for row, vector in enumerate(pictures) if vector is not None]
-        if not seen:
+        if not (seen := [row for row, vector in enumerate(pictures) if vector is not None]):
             return [NO_WORDS] * len(pictures)
         vectors = torch.stack([vector for vector in pictures if vector is not None])
         texts = self.scorer.text_encoder or context.generator.text_encoder

@@ -70,8 +70,7 @@ def _split(line: str) -> tuple[list[str], bool]:
     line = INTRODUCTION.sub("", BULLET.sub("", line.replace("**", ""), count=1), count=1)
     for raw in SEPARATORS.split(line):
         piece, rest = _first_sentence(DESCRIPTION.sub("", BULLET.sub("", raw.strip(), count=1)))
-        piece = " ".join(CONJUNCTION.sub("", piece.strip(WRAPPING)).strip(WRAPPING).split())
-        if piece:
+        if piece := " ".join(CONJUNCTION.sub("", piece.strip(WRAPPING)).strip(WRAPPING).split()):
             pieces.append(piece)
         if rest.strip(WRAPPING):
             return pieces, True
@@ -173,8 +172,7 @@ class Generate:
             prompt = self.write_prompt(attribute)
             lists = self._lists(language_model, context, prompt)
             groups.append(rank_words(language_model, context, prompt, lists, self.per_attribute))
-            empty = sum(not words for words in lists)
-            if empty:
+            if empty := sum(not words for words in lists):
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
         rows = zip(*groups, strict=True) if groups else [()] * len(context)
         return [merge_keywords(row, self.limit) for row in rows]

@@ -61,8 +61,7 @@ class Study:
 def find_studies(paths: Sequence[Path]) -> list[Study]:
     """Returns the finished studies in and below folders; PmgError if there is none, or one is damaged or edited."""
     found = [path.parent for base in paths for path in sorted(base.rglob("results.json"))]
-    folders = [folder for folder in found if folder.name != RESULTS]
-    if not folders:
+    if not (folders := [folder for folder in found if folder.name != RESULTS]):
         raise PmgError(f"{', '.join(map(str, paths))}: no finished run there; run pmg-study experiment=field")
     return [read_study(folder) for folder in folders]
 
