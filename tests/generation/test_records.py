@@ -15,10 +15,11 @@ from pmg.generation.records import (
     Key,
     Record,
     RecordWriter,
+    StoredImages,
+    StoredRecords,
     read_images,
     read_records,
 )
-from pmg.generation.stored_images import StoredImages, StoredRecords
 from pmg.models.image_passes import fit_size
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from pmg.domain import PmgError
-from pmg.training.muon import MuonAdamW
-from pmg.training.optim import one_cycle
+from pmg.training.optim import MuonAdamW, one_cycle
 
 
 def build():

@@ -42,7 +42,7 @@ from pmg.runs.run_folder import identify, read_identity, read_portable, replace_
 if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.evaluation.set_comparison import ArmImages
-    from pmg.generation.stored_images import StoredImages, StoredRecords
+    from pmg.generation.records import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
 
@@ -187,8 +187,7 @@ def _read_images(
 ) -> tuple[StoredRecords, StoredImages]:
     """Returns a generation's records and images; PmgError if they aren't what it made, or a picture is missing."""
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, refuse_mixtures, scan_records
-    from pmg.generation.stored_images import StoredImages, StoredRecords
+    from pmg.generation.records import RECORDS, StoredImages, StoredRecords, refuse_mixtures, scan_records
 
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)

@@ -14,21 +14,14 @@ TRUTH = "truth"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The arms that all others are compared with.
+    """The arms that all others are compared with."""
 
-    Attributes:
-        baseline: the arm to improve on.
-        oracle: the arm with the true taste, which bounds what a preference can reach.
-        proposed: the method under study.
-        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
-        references: arms that no model personalised, out of competition.
-    """
-
-    baseline: str = "none"
-    oracle: str = "oracle"
-    proposed: str = "pmg"
+    baseline: str = "none"  # the arm to improve on
+    oracle: str = "oracle"  # the arm with the true taste, which bounds what a preference can reach
+    proposed: str = "pmg"  # the method under study
+    # name of the metric for the share of the gap from baseline to oracle that an arm closes
     gap_metric: str = "lpips_truth"
-    references: tuple[str, ...] = (RECONSTRUCTION, TRUTH)
+    references: tuple[str, ...] = (RECONSTRUCTION, TRUTH)  # arms that no model personalised, out of competition
 
     def competes(self, arm: str) -> bool:
         """Returns whether an arm can be the best of a table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -28,25 +28,15 @@ INK, GREY, LINE, PAPER = "#1b1b1f", "#73737c", "#dcdce2", "#ffffff"
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One user of the contact sheet; all images are in [-1, 1].
+    """One user of the contact sheet; all images are in [-1, 1]."""
 
-    Attributes:
-        section: heading; rows of one section are shown together.
-        text: about the user.
-        target: title of the target.
-        history: images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown.
-        said: the user's messages; the latest lines are shown.
-        truth: one true image, `(3, H, W)`.
-        images: by method, `(3, H, W)` each.
-    """
-
-    section: str
-    text: str
-    target: str
-    history: Tensor
-    truth: Tensor
-    images: Mapping[str, Tensor] = field(default_factory=dict)
-    said: Sequence[str] = ()
+    section: str  # heading; rows of one section are shown together
+    text: str  # about the user
+    target: str  # title of the target
+    history: Tensor  # images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown
+    truth: Tensor  # one true image, `(3, H, W)`
+    images: Mapping[str, Tensor] = field(default_factory=dict)  # by method, `(3, H, W)` each
+    said: Sequence[str] = ()  # the user's messages; the latest lines are shown
 
 
 def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[Example]:
@@ -57,8 +47,8 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
     by_labels: dict[tuple[str, ...], list[int]] = {}
     for place, example in enumerate(examples):
         by_labels.setdefault(tuple(example.labels[name] for name in labels), []).append(place)
-    turns = zip_longest(*by_labels.values())
-    chosen = [examples[place] for place in [place for turn in turns for place in turn if place is not None][:count]]
+    turns = chain.from_iterable(zip_longest(*by_labels.values()))
+    chosen = [examples[place] for place in turns if place is not None][:count]
     return sorted(chosen, key=lambda example: [example.labels[name] for name in labels[:1]])
 
 

@@ -32,20 +32,17 @@ def with_words(examples: Sequence[Example], vocabulary: Sequence[str]) -> list[E
 def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]) -> dict[str, float]:
     """Computes the agreement of keywords, best first, with the items that a user liked later.
 
-    Words outside of the vocabulary count as wrong. PmgError if no later item has a word of the vocabulary.
-
-    Returns:
-        ``precision_at_3``: share of the first three that are among the three most frequent words of `later`;
-        ``ndcg_at_3``: their order, a word's gain being how many of `later` have it.
+    ``precision_at_3`` is the share of the first three that are among the three most frequent words of `later`,
+    ``ndcg_at_3`` their order, a word's gain being how many of `later` have it. Words outside of the vocabulary count
+    as wrong. PmgError if no later item has a word of the vocabulary.
     """
     counts = count_words(later, vocabulary)
     if not counts.any():
         raise PmgError("nothing that was liked later has a keyword of the vocabulary. Choose another attribute")
     count = dict(zip(vocabulary, counts.tolist(), strict=True))
-    least = counts.topk(min(AT, len(counts))).values[-1]
-    frequent = dict(zip(vocabulary, ((counts >= least) & (counts > 0)).tolist(), strict=True))  # ties included
+    least = max(1.0, float(counts.topk(min(AT, len(counts))).values[-1]))
     gains = torch.tensor([count.get(word, 0.0) for word in chosen.words[:AT]])
-    hits = sum(frequent.get(word, False) for word in chosen.words[:AT])
+    hits = int((gains >= least).sum())  # ties included
     return {
         f"precision_at_{AT}": hits / AT,
         f"ndcg_at_{AT}": dcg(gains) / dcg(counts.sort(descending=True).values[:AT]),

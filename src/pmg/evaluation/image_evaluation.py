@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ CHUNK = 25  # examples whose references are in memory at once
 JOINED = 100  # tables of chunks that become one
 
 
+@dataclass(frozen=True)
 class RowCache:
     """Stores tables by key, a checksummed file each, in a `folder` made when needed; computes damaged ones again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def fetch(self, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Returns the rows of `key`, computed and stored first where they are absent."""
@@ -61,30 +62,19 @@ class RowCache:
 def selection_scores(record: Record) -> dict[str, float]:
     """Returns the scores of the chosen candidate by name; NaN for a preference score that the method has not."""
     chosen = record.chosen
-    values = (chosen.preference, chosen.accuracy, chosen.z)
-    return {
-        info.name: float("nan") if value is None else value
-        for info, value in zip(SELECTION_SCORES, values, strict=True)
-    }
+    values = (float("nan") if chosen.preference is None else chosen.preference, chosen.accuracy, chosen.z)
+    return {info.name: value for info, value in zip(SELECTION_SCORES, values, strict=True)}
 
 
+@dataclass(frozen=True)
 class ImageEvaluation:
-    """Computes the metrics of generated images, and of the reference arms.
+    """Computes the metrics of generated images, and of the reference arms."""
 
-    Args:
-        metrics: of single images.
-        reader: of what the metrics compare with.
-        arms: the reference arms.
-        labels: names of the examples' labels that rows hold.
-        cache: rows that were computed before with the same models, if any.
-    """
-
-    def __init__(
-        self, metrics: Sequence[ImageMetric], reader: ReferenceReader, arms: ReferenceArms, labels: Sequence[str] = (),
-        cache: RowCache | None = None,
-    ) -> None:  # fmt: skip
-        self.metrics, self.reader, self.arms = metrics, reader, arms
-        self.labels, self.cache = labels, cache
+    metrics: Sequence[ImageMetric]  # of single images
+    reader: ReferenceReader  # of what the metrics compare with
+    arms: ReferenceArms
+    labels: Sequence[str] = ()  # names of the examples' labels that rows hold
+    cache: RowCache | None = None  # rows that were computed before with the same models
 
     @torch.no_grad()
     def rows(
@@ -125,7 +115,6 @@ class ImageEvaluation:
     def _fetch(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
-        """Returns a chunk's rows, from the cache where they are in it."""
         if self.cache is None:
             return self._evaluate(examples, by_example, images)
         records = [record for example in examples for record in by_example[example.id]]
@@ -136,17 +125,17 @@ class ImageEvaluation:
     def _evaluate(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
-        """Returns a chunk's rows, arm by arm."""
         references = self.reader.read(examples, by_example)
         seed = by_example[examples[0].id][0].seed
         frames = []
         for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
             chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
             stacked = torch.stack([images[record.key] for record in chosen])
-            facts = [_identify(*arm, record.seed) | selection_scores(record) for record in chosen]
+            made = {"method": arm[0], "control": arm[1]}
+            facts = [{**made, "seed": record.seed, **selection_scores(record)} for record in chosen]
             frames.append(self._measure(stacked, references, facts))
         for name, read in self.arms.images_by_arm.items():
-            facts = [_identify(name, "own", seed) for _ in examples]
+            facts = [{"method": name, "control": "own", "seed": seed}] * len(examples)
             frames.append(self._measure(read(examples), references, facts))
         return pd.concat(frames, ignore_index=True)
 
@@ -177,10 +166,6 @@ def compute(metrics: Sequence[ImageMetric], images: Tensor, references: Referenc
             raise ValueError(f"{type(metric).__name__} declares {names} for {len(images)} images, and gave {shapes}")
         values |= {name: found[name].tolist() for name in names}
     return values
-
-
-def _identify(method: str, control: str, seed: int) -> dict[str, Any]:
-    return {"method": method, "control": control, "seed": seed}
 
 
 def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

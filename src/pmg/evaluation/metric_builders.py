@@ -58,7 +58,6 @@ def _build(key: str, node: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _load(key: str, node: Mapping[str, Any], device: str, loaded: dict[str, Any]) -> Any:
-    """Returns the model of a node, the same object for equal nodes."""
     from pmg.models.loading.device import to_device
 
     name = json.dumps([node, key.endswith(f".{PLACED}")], sort_keys=True)
@@ -80,8 +79,7 @@ def _models(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _source(node: Any) -> str | None:
     """Returns where a node's weights come from; a folder by its true path, since one has many names."""
-    source = node.get("source") if isinstance(node, Mapping) else None
-    if not source:
+    if not (source := node.get("source") if isinstance(node, Mapping) else None):
         return None
     from pmg.models.loading.weight_sources import resolve_source  # which loads torch
 

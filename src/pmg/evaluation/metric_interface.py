@@ -55,8 +55,8 @@ class MetricInfo:
 
 def describe(infos: Sequence[MetricInfo]) -> dict[str, dict[str, Any]]:
     """Returns the section ``metrics`` of ``results.json``: descriptions by name, in the order of the columns."""
-    described = {info.name: asdict(info) for info in infos}
-    return {name: {key: each[key] for key in each if key != "name"} for name, each in described.items()}
+    described = [asdict(info) for info in infos]
+    return {each.pop("name"): each for each in described}
 
 
 def read_infos(section: Mapping[str, Mapping[str, Any]]) -> list[MetricInfo]:
@@ -119,19 +119,16 @@ class ImageMetric(Protocol):
     @property
     def outputs(self) -> Sequence[MetricInfo]:
         """The values that it computes, each a column of the results."""
-        ...
 
     @property
     def inputs(self) -> Collection[Input]:
         """What `References` must hold."""
-        ...
 
     def __call__(self, images: Tensor, references: References) -> Mapping[str, Tensor]:
         """Computes the outputs of one arm's images, `(B, 3, H, W)` in [-1, 1], on the CPU.
 
         Returns a float tensor `(B,)` by the name of each output, NaN where an image has no value.
         """
-        ...
 
 
 class SetMetric(Protocol):
@@ -140,20 +137,16 @@ class SetMetric(Protocol):
     @property
     def outputs(self) -> Sequence[MetricInfo]:
         """The one value that it computes, with ``per_set``."""
-        ...
 
     @property
     def features(self) -> ImageFeatures | None:
         """The encoder whose vectors are compared; metrics with the same one share its passes."""
-        ...
 
     def check(self, count: int) -> None:
         """Refuses sets of `count` images that are too small, by PmgError with how many are needed."""
-        ...
 
     def __call__(self, made: Tensor, truth: Tensor) -> dict[str, float]:
         """Compares vectors `(N, D)` and `(M, D)`; returns ``value``, and its deviation ``std`` where there is one."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,11 @@ def write_model_card(
 
 
 def read_trained_on(folder: Path) -> set[str]:
-    """Returns the data sets whose pictures the models in a folder or its sub-folders learned from, by their cards.
-
-    Empty for models without such a card, e.g. published ones.
-    """
+    """Returns the data sets that the models in a folder or its sub-folders learned from, as far as cards say so."""
     found: set[str] = set()
     for path in (folder / CARD, *folder.glob(f"*/{CARD}")):
         head = path.read_text(encoding="utf-8").split("---\n") if path.is_file() else []
-        values = yaml.safe_load(head[1]) if len(head) > 2 and not head[0] else None
-        match values:
+        match yaml.safe_load(head[1]) if len(head) > 2 and not head[0] else None:
             case {"trained_on": [*names]}:
                 found |= {str(name) for name in names}
     return found
@@ -91,10 +87,9 @@ def write_pipeline_card(
     folder: Path, title: str, license_name: str, parts: Mapping[str, Any], metrics: Mapping[str, Any],
     results: str | None,
 ) -> None:  # fmt: skip
-    """Writes ``README.md`` of a pipeline.
+    """Writes ``README.md`` of a pipeline, with `metrics`, the ``metrics.json`` of the training run.
 
-    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file;
-    PmgError if there is no such file.
+    It has what ``pmg-evaluate`` measured where `results` names its file; PmgError if there is no such file.
     """
     names = [node[CLASS] for _, node in mappings(parts) if CLASS in node]
     bases = sorted(set(weight_sources(parts)))
@@ -122,7 +117,6 @@ def write_pipeline_card(
 
 
 def _quality(results: str | None) -> list[str]:
-    """Tables of the arm ``pmg`` and of ``none``."""
     if results is None:
         return []
     arms = read_results(results, "arms")["arms"]

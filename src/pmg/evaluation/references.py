@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from pmg.preferences.keywords import Budget
 
 NEAREST = "nearest"
 TOLERANCE = 1e-3  # that rounding may add to a range
-Value = TypeVar("Value")
 
 
 def history_pixels(images: ImageStore, example: Example) -> Tensor:
@@ -69,8 +69,7 @@ class ReferenceArms:
         titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
         if new := [title for title in titles if title not in self._of_title]:
             texts = self.generator.text_encoder
-            pooled = texts.encode([*map(Budget.of(texts).cut, new)]).pooled
-            if pooled is None:
+            if (pooled := texts.encode([*map(Budget.of(texts).cut, new)]).pooled) is None:
                 raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
             self._of_title.update(zip(new, pooled, strict=True))
         found = [self._nearest_item(target, items) for target, items in pairs]
@@ -89,15 +88,13 @@ class ReferenceArms:
         return items[int(cosine_similarity(vectors, self._of_title[target.title][None]).argmax())]
 
 
+@dataclass(frozen=True)
 class ReferenceReader:
-    """Reads what metrics compare images with, from the data set and from the records of a generation.
+    """Reads what metrics compare images with, from the data set and from the records of a generation."""
 
-    Nothing is read but the `inputs` that metrics declare. The user's preference in words is the keywords of the
-    proposed method of the `comparison`, the oracle's never.
-    """
-
-    def __init__(self, images: ImageStore, inputs: Collection[Input], comparison: Comparison) -> None:
-        self.images, self.inputs, self.comparison = images, inputs, comparison
+    images: ImageStore
+    inputs: Collection[Input]  # that metrics declare; nothing else is read
+    comparison: Comparison  # its proposed method has the user's preference in words, its oracle never
 
     def read(self, examples: Sequence[Example], records: Mapping[str, Sequence[Record]]) -> References:
         """Returns the references of examples; their records by the example's id.
@@ -105,25 +102,14 @@ class ReferenceReader:
         PmgError if an example lacks a truth that a metric needs; ValueError if a reference image is out of range.
         """
         store = self.images
-        return References(
-            examples,
-            truths=self._read(
-                Input.TRUTHS, examples, lambda e: checked("true images", store.pixels(store.rows(require_truth(e))))
-            ),
-            histories=self._read(
-                Input.HISTORIES, examples, lambda e: checked("images of a history", history_pixels(store, e))
-            ),
-            target_words=self._read(
-                Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
-            ),
-            preference_words=self._read(
-                Input.PREFERENCE_WORDS, examples, lambda e: preference_words(records[e.id], self.comparison)
-            ),
-        )
-
-    def _read(self, wanted: Input, examples: Sequence[Example], read: Callable[[Example], Value]) -> list[Value]:
-        """Returns an input of each example; nothing where no metric declares it."""
-        return [read(example) for example in examples] if wanted in self.inputs else []
+        readers: dict[Input, Callable[[Example], Any]] = {
+            Input.TRUTHS: lambda e: checked("true images", store.pixels(store.rows(require_truth(e)))),
+            Input.HISTORIES: lambda e: checked("images of a history", history_pixels(store, e)),
+            Input.TARGET_WORDS: lambda e: records[e.id][0].target_keywords or (e.target.title,),
+            Input.PREFERENCE_WORDS: lambda e: preference_words(records[e.id], self.comparison),
+        }
+        found: dict[str, Any] = {name: [*map(read, examples)] for name, read in readers.items() if name in self.inputs}
+        return References(examples, **found)
 
 
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:

@@ -18,17 +18,11 @@ HEADLINE = 3  # metrics that fit into 80 columns with their intervals
 
 @dataclass(frozen=True)
 class ResultTables:
-    """Builds the tables of results.
+    """Builds the tables of results."""
 
-    Attributes:
-        metrics: descriptions of the columns, in their order; a column that no row has is left out.
-        comparison: which arms compete.
-        compact: whether the ends of intervals have one digit less than the mean.
-    """
-
-    metrics: Sequence[MetricInfo]
-    comparison: Comparison
-    compact: bool = False
+    metrics: Sequence[MetricInfo]  # descriptions of the columns, in their order; a column that no row has is left out
+    comparison: Comparison  # which arms compete
+    compact: bool = False  # whether the ends of intervals have one digit less than the mean
 
     @classmethod
     def of(cls, results: Mapping[str, Any]) -> ResultTables:
@@ -90,12 +84,8 @@ class ResultTables:
     ) -> Table:  # fmt: skip
         """Returns a table of means with their intervals, the best of each metric marked.
 
-        Args:
-            title: of the table.
-            header: of the first columns.
-            names: of each row, a text for each of those columns; a row whose first name is a reference arm does not
-                compete.
-            found: for each row its metrics' mean, low and high.
+        Each row has `names`, a text for each of the first columns, the `header`, and in `found` its metrics' mean, low
+        and high; one whose first name is a reference arm does not compete.
         """
         shown = [metric for metric in self.metrics if any(metric.name in values for values in found)]
         compete = [self.comparison.competes(name[0]) for name in names]
@@ -161,8 +151,7 @@ class ResultTables:
 
         def cell(method: str, metric: MetricInfo) -> Cell:
             """Returns a metric of a method's images, marked where it is the best."""
-            values = sets[metric.name].get(method)
-            if values is None:
+            if (values := sets[metric.name].get(method)) is None:
                 return Cell(NOTHING)
             shown = _significant(values["value"])
             deviation = f" ± {_significant(values['std'])}" if "std" in values else ""

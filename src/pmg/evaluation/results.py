@@ -28,35 +28,25 @@ COLUMNS = ("example", "user", "method", "control", "seed")
 
 @dataclass(frozen=True)
 class ResultBuilder:
-    """Computes the results of per-example rows.
+    """Computes the results of per-example rows."""
 
-    Attributes:
-        metrics: descriptions of the columns, in their order; a column that the rows lack is left out.
-        comparison: the arms that all others are compared with.
-        groups: labels by which results are split, columns of the rows.
-        seed: of the resampling.
-    """
-
+    # descriptions of the columns, in their order; a column that the rows lack is left out
     metrics: Sequence[MetricInfo]
-    comparison: Comparison = field(default_factory=Comparison)
-    groups: Sequence[str] = ()
-    seed: int = 0
+    comparison: Comparison = field(default_factory=Comparison)  # the arms that all others are compared with
+    groups: Sequence[str] = ()  # labels by which results are split, columns of the rows
+    seed: int = 0  # of the resampling
 
     def build(self, rows: pd.DataFrame, sets: Mapping[str, Mapping] | None = None) -> dict[str, Any]:
         """Returns the results of a study.
 
-        Args:
-            rows: one image a row: `COLUMNS`, `groups` and those of `metrics` that were measured, NaN where a method
-                has none; `control` is ``own`` or ``mismatched``.
-            sets: metrics of whole sets by name and method, where there are any.
+        `rows` are one an image: `COLUMNS`, `groups` and those of `metrics` that were measured, NaN where a method has
+        none; `control` is ``own`` or ``mismatched``. `sets` are metrics of whole sets by name and method. PmgError if
+        there are no rows, a column is missing, or a row occurs twice.
 
         Returns:
             ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
             and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from baseline
             to oracle); ``sets`` where there are any, methods in the order of the arms.
-
-        Raises:
-            PmgError: there are no rows, a column is missing, or a row occurs twice.
         """
         self._check(rows)
         codes = {name: pd.factorize(rows[name], sort=True)[0] for name in ("example", "user")}
@@ -83,8 +73,7 @@ class ResultBuilder:
             raise PmgError(f"results need rows with {needed}: {len(rows)} rows, missing {missing}")
         if rows["user"].isna().any():
             raise PmgError("a row of the results has no user")
-        odd = sorted(set(rows["control"]) - {"own", "mismatched"})
-        if odd:
+        if odd := sorted(set(rows["control"]) - {"own", "mismatched"}):
             raise PmgError(f"the control of a row is 'own' or 'mismatched', got {odd}")
         twice = rows[rows.duplicated([*PAIR, "method", "control"])]
         if len(twice):
@@ -95,28 +84,22 @@ class ResultBuilder:
         return self.comparison.order(rows["method"].unique())
 
     def _summarize(self, rows: pd.DataFrame) -> dict[str, dict]:
-        """Returns arms, paired differences and the control of rows."""
         own = rows[rows["control"] == "own"]
         return {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(rows)}
 
     def _measured(self, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yields each metric that `frame` holds, with the rows that have it."""
         for metric in self.metrics:
-            if metric.name in frame.columns:
-                part = frame[frame[metric.name].notna()]
-                if len(part):
-                    yield metric.name, part
+            if metric.name in frame.columns and len(part := frame[frame[metric.name].notna()]):
+                yield metric.name, part
 
     def _arms(self, own: pd.DataFrame) -> dict[str, dict]:
-        def summarize(name: str, part: pd.DataFrame) -> dict:
-            """Returns a metric's mean with its interval."""
-            found = asdict(interval(part[name].to_numpy(), part["user"].to_numpy(), self.seed))
-            return {**found, "seeds": int(part["seed"].nunique())}
-
-        arms = {method: own[own["method"] == method] for method in self._arms_in_order(own)}
-        return {
-            method: {name: summarize(name, part) for name, part in self._measured(arm)} for method, arm in arms.items()
-        }
+        found: dict[str, dict] = {method: {} for method in self._arms_in_order(own)}
+        for method, metrics in found.items():
+            for name, part in self._measured(own[own["method"] == method]):
+                mean = interval(part[name].to_numpy(), part["user"].to_numpy(), self.seed)
+                metrics[name] = {**asdict(mean), "seeds": int(part["seed"].nunique())}
+        return found
 
     def _compare(self, a: pd.DataFrame, b: pd.DataFrame, compute: Callable[..., dict]) -> dict[str, dict]:
         """Returns `compute(values of a, values of b, users)` for each metric that both hold."""

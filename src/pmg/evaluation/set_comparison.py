@@ -34,7 +34,11 @@ def compare_sets(
     there are too few truths, or a metric has no encoder.
     """
     by_name = {metric.outputs[0].name: metric for metric in metrics}
-    encoders = {name: _encoder(name, metric) for name, metric in by_name.items()}
+    encoders: dict[str, ImageFeatures] = {}
+    for name, metric in by_name.items():
+        if metric.features is None:
+            raise PmgError(f"metrics.{name}.features: not set. Name an encoder of images")
+        encoders[name] = metric.features
     found: dict[str, dict[str, Any]] = {name: {} for name in by_name}
     if not metrics:
         return found
@@ -54,12 +58,6 @@ def compare_sets(
                     continue
                 found[name][method] = {**metric(vectors, true), "n": len(vectors)}
     return found
-
-
-def _encoder(name: str, metric: SetMetric) -> ImageFeatures:
-    if metric.features is None:
-        raise PmgError(f"metrics.{name}.features: not set. Name an encoder of images")
-    return metric.features
 
 
 def _encode(

@@ -51,10 +51,7 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
-
-    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
-    """
+    """Returns means of `columns` `(U, K)`, a row a user, over resampled users, `(RESAMPLES, K)`; pairs stay pairs."""
     centre, count = columns.mean(axis=0), len(columns)
     drawn = _kept_draws(count, seed) if count <= MANY else _draw(count, seed)
     return np.concatenate([centre + times @ (columns - centre) / count for times in drawn])
@@ -123,10 +120,7 @@ def intervals(means: pd.DataFrame) -> dict[str, Interval]:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int = 0) -> Difference:
-    """Returns the mean of a - b over users, rows being pairs `(N,)` (same example, same seed).
-
-    The p-value is that of `swap_test`.
-    """
+    """Returns the mean of a - b over users, rows being pairs `(N,)` (same example, same seed)."""
     means_a, means_b = user_means(a, users), user_means(b, users)
     low, high = limits(bootstrap_users((means_a - means_b)[:, None], seed)[:, 0])
     return Difference(float((means_a - means_b).mean()), low, high, swap_test(means_a, means_b, seed))
@@ -152,8 +146,8 @@ def share_of_gap(
 ) -> Interval:
     """Returns the share of the gap that an arm closes: (baseline - arm) / (baseline - oracle).
 
-    Values are `(N,)`; those of all three arms are of the same examples and seeds. The ratio
-    is of means over users, its interval a bootstrap one; it is not finite where there is no gap.
+    Values `(N,)` of all three arms are of the same examples and seeds. The ratio is of means over users, its interval
+    a bootstrap one; it is not finite where there is no gap.
     """
     columns = np.stack([user_means(values, users) for values in (baseline, arm, oracle)], axis=1)
     samples = np.concatenate([columns.mean(axis=0, keepdims=True), bootstrap_users(columns, seed)])

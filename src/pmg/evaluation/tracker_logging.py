@@ -26,17 +26,16 @@ def record_samples(
     """
     if not tracking:
         return
-    chosen = {example.id: None for example in choose_examples(examples, labels, users)}
+    chosen = [example.id for example in choose_examples(examples, labels, users)]
     found = {(r.example, r.method): r for _, r in scan_records(folder) if r.control == "own" and r.example in chosen}
     records = [found[example, method] for example in chosen for method in methods]
     path = folder / f"{SAMPLES}.png"
-    image_grid(read_images(folder, records), [*chosen], methods).save(path)
+    image_grid(read_images(folder, records), chosen, methods).save(path)
     tracking.record_image(f"{SAMPLES}_grid", path)
     tracking.record_table(SAMPLES, pd.DataFrame([_row(folder, record) for record in records]))
 
 
 def _row(folder: Path, record: Record) -> dict[str, Any]:
-    """Returns the facts of a record that a table shows."""
     picked = record.chosen
     return {
         IMAGE: folder / record.image,

@@ -16,7 +16,6 @@ class AlphaRule(Protocol):
 
     def __call__(self, keywords: Keywords, history: int) -> float:
         """Returns alpha in [0, 1] for preference keywords and the number of interactions in the history."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ class Calibration(Protocol):
 
     def __call__(self, d_p: Tensor, d_t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores above 0 that rise with the cosines, of the shape of each argument."""
-        ...
 
 
 @dataclass(frozen=True)

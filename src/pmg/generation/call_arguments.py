@@ -55,13 +55,7 @@ def with_pictures(items: Sequence[Item], images: ImageStore) -> list[dict[str, A
 
 @dataclass(frozen=True)
 class UserInput:
-    """One user's part of a call.
-
-    Attributes:
-        liked: liked items with their pictures, oldest first.
-        disliked: likewise.
-        conversation: messages, oldest first.
-    """
+    """One user's part of a call: items with their pictures, and messages, oldest first."""
 
     liked: Sequence[Pictured]
     disliked: Sequence[Pictured]
@@ -70,23 +64,15 @@ class UserInput:
 
 @dataclass(frozen=True)
 class CallReader:
-    """Reads the users and the targets of calls.
+    """Reads the users and the targets of calls."""
 
-    Attributes:
-        facts: names of the facts that captions are formatted with; None: facts are not checked.
-    """
-
-    facts: Sequence[str] | None
+    facts: Sequence[str] | None  # names of those that captions are formatted with; None: facts are not checked
 
     def users(
         self, history: History | Sequence[History], dislikes: History | Sequence[History],
         conversation: Conversation | Sequence[Conversation],
     ) -> tuple[list[UserInput], bool]:  # fmt: skip
-        """Returns the users of a call, and whether it is a batch: arguments with an entry for each of B users.
-
-        Raises:
-            PmgError: numbers of users differ, or an entry is no item and no message.
-        """
+        """Returns the users of a call, and whether it is a batch; PmgError if numbers differ, or an entry is wrong."""
         match history:
             case [[*_], *_]:
                 columns: list[Sequence[Any]] = [history]
@@ -107,13 +93,9 @@ class CallReader:
     ) -> tuple[list[Item], bool]:  # fmt: skip
         """Returns the target of each image prompt, and whether they were given as a list.
 
-        Args:
-            target: one target for all users, or one for each of them; for one history, any number; None: an item
-                without a title, which the conversation replaces.
-            users: number of histories in a batch; None: one history, no batch.
-
-        Raises:
-            PmgError: a target is no item, has an empty title, or their number isn't that of the users.
+        `target` is one for all `users`, or one for each of them; for one history (None), any number; None is an item
+        without a title, which the conversation replaces. PmgError if a target is no item, has an empty title, or their
+        number isn't that of the users.
         """
         match target:
             case None:
@@ -149,8 +131,7 @@ class CallReader:
         _check_list(argument, values)
         history = [self._item(f"{argument}[{row}]", value, f"{prefix}-{row}") for row, value in enumerate(values)]
         for row, (item, _) in enumerate(history):
-            missing = [name for name in self.facts or () if name not in item.facts]
-            if missing:
+            if missing := [name for name in self.facts or () if name not in item.facts]:
                 hint, present = nearest(missing[0], item.facts) or ".", ", ".join(item.facts) or "none"
                 raise PmgError(
                     f"{argument}[{row}] ('{item.title}') has no fact '{missing[0]}'{hint} This pipeline describes "
@@ -162,9 +143,8 @@ class CallReader:
     def _item(self, argument: str, value: Any, default_id: str) -> Pictured:
         """Returns an item and its picture, if any, from an `Item`, its title, or a mapping of fields.
 
-        Raises:
-            PmgError: `value` is no item, a field is unknown or of another type, the title is empty, or a mapping has
-                a fact that `facts` doesn't list.
+        PmgError if `value` is no item, a field is unknown or of another type, the title is empty, or a mapping has a
+        fact that `facts` doesn't list.
         """
         match value:
             case Item():
@@ -184,8 +164,7 @@ class CallReader:
             given = _ItemFields.model_validate(dict(value))
         except ValidationError as error:
             raise PmgError(_explain(argument, error)) from None
-        unknown = [name for name in given.facts if self.facts is not None and name not in self.facts]
-        if unknown:
+        if unknown := [name for name in given.facts if self.facts is not None and name not in self.facts]:
             hint, allowed = nearest(unknown[0], self.facts or ()) or ".", ", ".join(self.facts or ()) or "none"
             raise PmgError(f"{argument}.facts has an unknown fact '{unknown[0]}'{hint} Facts of an item: {allowed}.")
         concept = given.title if given.concept is None else given.concept
@@ -234,10 +213,9 @@ def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
 
 
 def draw_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[int]:
-    """Returns the noise seeds of `count` images.
+    """Returns the noise seeds of `count` images, drawn by `generator`, or a list of one for each; None: torch's.
 
-    `generator` draws all of them, or is a list of one for each image; None: torch's default generator. PmgError if the
-    list has another length, or holds something else.
+    PmgError if the list has another length, or holds something else.
     """
     allowed = f"generator must be a torch.Generator, or a list of one for each of the {count} images"
     match generator:
@@ -265,15 +243,10 @@ def check_count(argument: str, value: Any) -> None:
 
 
 def read_scales(scales: Scales, guidance_scale: float | Mapping[str, float] | None) -> Scales:
-    """Returns the guidance scales of a call.
+    """Returns the guidance scales of a call; `scales` are the pipeline's.
 
-    Args:
-        scales: of the pipeline.
-        guidance_scale: for target, keywords and soft tokens alike, or a mapping of the scales that change; None: no
-            change. 1 is no guidance.
-
-    Raises:
-        PmgError: a name is unknown, or a scale is no number of at least 0.
+    `guidance_scale` is that of target, keywords and soft tokens alike, or a mapping of the scales that change; None:
+    no change; 1: no guidance. PmgError if a name is unknown, or a scale is no number of at least 0.
     """
     if guidance_scale is None:
         return scales

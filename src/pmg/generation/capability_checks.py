@@ -27,11 +27,7 @@ def check_weighting(weighting: Weighting, pairs: Sequence[tuple[float, float]], 
 
 
 def check_steps(key: str, steps: int | None, supports: Capabilities) -> int:
-    """Returns the evaluations of a sampling: the solver steps, or the generator's own number; messages name the key.
-
-    Raises:
-        PmgError: there are no steps for a solver, or steps for a generator without one.
-    """
+    """Returns the evaluations of a sampling: solver steps, or the generator's own number; PmgError names the key."""
     if supports.fixed_steps is not None:
         if steps is not None:
             raise PmgError(

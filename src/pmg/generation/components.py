@@ -33,10 +33,7 @@ LARGEST = 1_000_000  # number of an index
 
 @dataclass(frozen=True)
 class Component:
-    """A constructor with arguments that were checked.
-
-    Of the arguments, those that are called like a part are components, too, which are not built yet.
-    """
+    """A constructor with checked arguments; those that are called like a part are components that aren't built yet."""
 
     build: Callable[..., Any]
     arguments: Mapping[str, Any]
@@ -51,14 +48,10 @@ class Component:
 
 @dataclass(frozen=True)
 class ComponentReader:
-    """Checks the components of an index, and builds nothing.
+    """Checks the components of an index, and builds nothing."""
 
-    Paths may lead into `locations`, folders of this machine. The index may name classes and functions of plug-ins in
-    `trust`, too.
-    """
-
-    locations: Locations
-    trust: tuple[str, ...] = ()
+    locations: Locations  # folders of this machine, into which paths may lead
+    trust: tuple[str, ...] = ()  # plug-ins whose classes and functions the index may name, too
 
     def read_component(self, part: str, key: str, node: Any) -> Component:
         """Checks one component, whose class must be of the set of a part; messages name the key.
@@ -66,7 +59,8 @@ class ComponentReader:
         PmgError if the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
         another type, or a path that leads elsewhere.
         """
-        _check_mapping(node, f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
         build = self._find_constructor(part, f"{key}.{CLASS}", str(node.get(CLASS)))
         arguments = {argument: value for argument, value in node.items() if argument != CLASS}
         return Component(build, self.read_arguments(build, key, arguments))
@@ -77,10 +71,8 @@ class ComponentReader:
         The class must be one of the set of `part`, which is its place in the index, too; `node` has it and nothing
         else. PmgError if the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
         """
-        wrong = f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}"
-        _check_mapping(node, wrong)
-        if set(node) != {CLASS}:
-            raise PmgError(wrong)
+        if not isinstance(node, Mapping) or set(node) != {CLASS}:
+            raise PmgError(f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}")
         found = self._find_constructor(part, f"{part}.{CLASS}", str(node[CLASS]))
         if not (inspect.isclass(found) and issubclass(found, ModelMixin)):
             raise PmgError(f"{part}.{CLASS} is no model of diffusers: {str(node[CLASS])[:80]!r}. Name a ModelMixin.")
@@ -106,7 +98,8 @@ class ComponentReader:
 
     def read_arguments(self, build: Callable[..., Any], key: str, node: Any) -> dict[str, Any]:
         """Checks arguments of `build`, see `read_component`, and replaces folder names by folders; errors as there."""
-        _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)
         parts = [name for name in node if name in component_targets()]
@@ -124,19 +117,11 @@ class ComponentReader:
         return {**plain, **found, **nested}
 
 
-def _check_mapping(node: Any, wrong: str) -> None:
-    if not isinstance(node, Mapping):
-        raise PmgError(wrong)
-
-
 def _check_names(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Refuses arguments that are unknown, and missing ones."""
-    unknown = [name for name in node if name not in parameters]
-    if unknown:
+    if unknown := [name for name in node if name not in parameters]:
         raise PmgError(f"{key}.{unknown[0]} is no argument of {key}{nearest(unknown[0], parameters)}")
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    missing = [name for name in required if name not in node]
-    if missing:
+    if missing := [name for name in required if name not in node]:
         raise PmgError(f"{key}.{missing[0]} is missing")
 
 
@@ -159,7 +144,6 @@ def _schema(build: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _check_types(build: Callable[..., Any], key: str, values: Mapping[str, Any]) -> None:
-    """Compares JSON values with annotations."""
     try:
         _schema(build).model_validate_json(json.dumps(values))
     except ValidationError as error:

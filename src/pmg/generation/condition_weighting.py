@@ -10,16 +10,12 @@ from pmg.models.diffusion.conditioning import Block
 
 
 class Weighting(Protocol):
-    """Gives each row of a block its weight; 1 leaves the row as it is.
+    """Gives each row of a block its weight; 1 leaves the row as it is."""
 
-    `attention_bias`: it needs a generator that adds a bias to attention logits.
-    """
-
-    attention_bias: ClassVar[bool]
+    attention_bias: ClassVar[bool]  # whether it needs a generator that adds a bias to attention logits
 
     def __call__(self, block: Block, weights: Tensor) -> Block:
         """The block `(B, L, D)` under `weights` `(B,)`, each at least 0."""
-        ...
 
 
 class ScaleWeighting:
@@ -35,9 +31,8 @@ class ScaleWeighting:
 class AttentionWeighting:
     """Adds log w to the attention logits of the block's tokens, and leaves the embeddings alone.
 
-    The softmax then gives each token w times its share: a weight of 2 equals every token of the block
-    twice, a weight of 0 a block that isn't there. In cross-attention, a block without others has all the attention
-    under any weight.
+    The softmax then gives each token w times its share: a weight of 2 equals every token of the block twice, one of 0
+    a block that isn't there. In cross-attention, a block without others has all the attention under any weight.
     """
 
     attention_bias = True

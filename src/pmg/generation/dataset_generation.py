@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -19,12 +20,7 @@ from pmg.progress import track
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
-    """Returns another user's profile for each profile, from a random cycle through all of them.
-
-    Returns:
-        The next profile on the cycle that is not the same user's; with one profile a user this is a permutation. A
-        single user gets their own.
-    """
+    """Returns for each profile the next one of another user on a random cycle; a single user gets their own."""
     names = list(users)
     shuffled = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
     order = [names[place] for place in shuffled.tolist()]
@@ -48,32 +44,23 @@ def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: 
     return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
 
 
+@dataclass
 class DatasetGenerator:
-    """Generates the images of methods for examples and writes them; a second call generates only missing ones.
+    """Generates the images of methods for examples and writes them; a second call generates only missing ones."""
 
-    Args:
-        pipeline: makes images.
-        builder: makes requests, with its seed.
-        preferences: of each user, by profile.
-        writer: takes images and records.
-        batch_size: images at once.
-        shard: the part of the batches that is made.
-        hashes: of what decides the images, for the records; each method's own is added.
-        sources: hashes of the preference sources by name, for the records of methods that use them.
+    pipeline: Pipeline
+    builder: RequestBuilder
+    preferences: Mapping[str, Preference]  # of each user, by profile
+    writer: RecordWriter
+    _: KW_ONLY
+    batch_size: int  # images at once
+    hashes: Mapping[str, str]  # of what decides the images, for the records; each method's own is added
+    sources: Mapping[str, str]  # hashes of the preference sources by name, for the records of methods that use them
+    shard: Shard = WHOLE  # the part of the batches that is made
+    made: int = field(default=0, init=False)  # images so far
 
-    Attributes:
-        made: number of images made so far.
-    """
-
-    def __init__(
-        self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
-        writer: RecordWriter, *, batch_size: int, hashes: Mapping[str, str], sources: Mapping[str, str],
-        shard: Shard = WHOLE,
-    ) -> None:  # fmt: skip
-        self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
-        self.batch_size, self.hashes, self.sources, self.shard = batch_size, hashes, sources, shard
-        self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)
-        self.made = 0
+    def __post_init__(self) -> None:
+        self.other = mismatch({name: known.user for name, known in self.preferences.items()}, self.builder.seed)
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
         """Generates every method's images, own preference first, then the mismatched user's."""
@@ -92,8 +79,7 @@ class DatasetGenerator:
         return {**self.hashes, "preference": Cache.key(**used), "method": method.key}
 
     def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
-        missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]
-        if not missing:
+        if not (missing := [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]):
             return
         # the whole batch, although some of it may be there: sums of another batch size differ in their last digits
         sources = [e.profile if control == "own" else self.other[e.profile] for e in examples]
@@ -119,6 +105,4 @@ class DatasetGenerator:
 def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Returns the candidates' Pareto front and hypervolume, for a record; empty without preference scores."""
     points = [(c.preference, c.accuracy) for c in candidates if c.preference is not None]
-    if not points:
-        return {}
-    return {"front": pareto_front(points), "hypervolume": hypervolume(points)}
+    return {"front": pareto_front(points), "hypervolume": hypervolume(points)} if points else {}

@@ -46,9 +46,8 @@ def _to_node(part: str, node: Any) -> Any:
 def _class_of(part: str, target: str) -> str:
     """Returns the name in an index of what a config's ``_target_`` builds: for a plug-in's its dotted name."""
     registered = component_targets().get(part, {})
-    for name, registered_target in registered.items():
-        if target == registered_target:
-            return name
+    if name := next((name for name, each in registered.items() if each == target), None):
+        return name
     package = target.partition(".")[0]
     if package in allowed_plugins():
         return target
@@ -64,15 +63,10 @@ def name_weights(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Names weights so that any machine finds them, and finds the others, which are to be copied; writes nothing.
 
-    PmgError if weights to be copied are missing.
-
-    Args:
-        nodes: of an index, as `to_index` made them.
-        places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
-        copy_all: whether those are copied, too, that any machine finds: the embedded ones, a package's, the hub's.
-
-    Returns:
-        The nodes with the new names, and weights by their name in the folder `FROZEN` of the pipeline, each once.
+    Returns the nodes with the new names, and weights by their name in the folder `FROZEN` of the pipeline, each once.
+    `nodes` are those of `to_index`, `places` folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
+    `copy_all`: to copy those, too, that any machine finds: the embedded ones, a package's, the hub's. PmgError if
+    weights to be copied are missing.
     """
     names: dict[str, str] = {}
     copies: dict[str, Path] = {}
@@ -116,7 +110,6 @@ def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copies a file or a folder, if it exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         shutil.copytree(path, target, dirs_exist_ok=True)

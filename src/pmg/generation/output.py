@@ -53,8 +53,7 @@ class PersonalizedPipelineOutput(BaseOutput):
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:
     """Returns the function from a generator's images `(N, 3, H, W)` in [-1, 1] to those of an output.
 
-    Types are those of diffusers: ``pil`` (pictures), ``pt`` (a tensor) and ``np`` (an array). PmgError if there is no
-    such type.
+    Types are diffusers': ``pil`` (pictures), ``pt`` (a tensor) and ``np`` (an array). PmgError if there is no such.
     """
     if output_type not in CONVERTERS:
         raise PmgError(f"output_type is {output_type!r:.80}. Use one of {', '.join(CONVERTERS)}.")
@@ -68,9 +67,7 @@ CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
 }
 
 
-def record_image(
-    request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
-) -> dict[str, Any]:  # fmt: skip
+def record_image(request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales) -> dict[str, Any]:
     """Returns how an image was made, as fields of a `Record`, without words that had no effect on it."""
     shown = request.keywords if request.show_keywords else NO_WORDS
     avoided = request.negative if scales.negative else NO_WORDS
@@ -85,15 +82,11 @@ def record_image(
     }
 
 
-def describe_image(
-    request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
-) -> dict[str, Any]:  # fmt: skip
+def describe_image(request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales) -> dict[str, Any]:
     """Returns what `record_image` does, with the noise's seed and how much of a start was drawn anew, JSON-able."""
-    fields = record_image(request, picked, candidates, scales)
-    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    fields = record_image(request, picked, candidates, scales).items()
     return {
-        **fields,
-        **lists,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in fields},
         "seed": request.seed,
         "candidates": [asdict(candidate) for candidate in candidates],
         "strength": None if request.start is None else float(request.strength),
@@ -101,7 +94,6 @@ def describe_image(
 
 
 def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
-    """Returns an image with its record as an HTML figure."""
     picked = record["candidates"][record["picked"]]
     lines = {
         "target": ", ".join(record["target_keywords"]),

@@ -38,11 +38,11 @@ class Generated:
 
 
 class Pipeline:
-    """Inference only.
+    """Inference only; PmgError if the generator doesn't support the scales, the weighting or the steps.
 
     Args:
-        generator: frozen models.
-        scorer: selects among candidates.
+        generator: draws candidates.
+        scorer: selects among them.
         weights: pairs (w_p, w_t) that are tried for each image; different pairs from the same noise.
         weighting: how a weight acts on a block.
         scales: guidance scales.
@@ -50,12 +50,6 @@ class Pipeline:
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
         calibration: of the scores; None: they are cosines.
-
-    Raises:
-        PmgError: the generator doesn't support the scales, the weighting or the steps.
-
-    Attributes:
-        evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
     """
 
     def __init__(
@@ -72,7 +66,8 @@ class Pipeline:
         self.steps, self.calibration = steps, calibration or NoCalibration()
         half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
-        self.evaluations, self.enough = 0, weights.enough
+        self.enough = weights.enough
+        self.evaluations = 0  # of the denoiser so far: each branch of the guidance, candidate, image and step counts
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
         """Returns the same pipeline with other pairs (w_p, w_t); PmgError if they have no effect on the generator."""
@@ -105,13 +100,9 @@ class Pipeline:
     ) -> Generated:
         """Returns one image a request; all requests of a batch use the same kinds of blocks.
 
-        Where `steps` or `scales` are None, they are the pipeline's.
-
-        Raises:
-            PmgError: the generator doesn't support the scales or the steps.
+        Where `steps` or `scales` are None, they are the pipeline's. PmgError if the generator doesn't support them.
         """
-        finished = [request.image for request in requests if request.image is not None]
-        if finished:
+        if finished := [request.image for request in requests if request.image is not None]:
             return self.select(requests, torch.stack(finished).repeat_interleave(len(self.pairs), 0))
         if self.enough is not None:
             return self._draw_until_enough(requests, self.enough, steps, scales)
@@ -169,8 +160,7 @@ class Pipeline:
 
     def _encode_start(self, requests: Sequence[Request]) -> Start | None:
         """Returns what each candidate starts from; None where that is noise alone. PmgError if requests are mixed."""
-        begun = [request for request in requests if request.start is not None]
-        if not begun:
+        if not (begun := [request for request in requests if request.start is not None]):
             return None
         ways = {(request.strength, request.start_denoiser) for request in begun}
         if len(begun) < len(requests) or len(ways) > 1:
@@ -186,8 +176,7 @@ class Pipeline:
         if requests[0].show_keywords:
             words = [str(request.keywords) for request in requests]
             preference["keywords"] = hide_empty(self.generator.text_encoder.encode(words, padded=False), words)
-        soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
-        if soft:
+        if soft := [request.soft_tokens for request in requests if request.soft_tokens is not None]:
             preference["soft"] = SoftBlock.of(torch.stack(soft))
         return self._encode_prompts(requests, [str(request.target) for request in requests]), preference
 
@@ -213,8 +202,7 @@ class Pipeline:
             else join_seen(blocks, empty, seen)
             for seen in branches
         ]  # fmt: skip
-        images = _references(requests)
-        if not images:
+        if not (images := _references(requests)):
             return joined
         # all branches see them, as in diffusers' pipelines
         references = ReferenceLatents.of([each.latents for each in images]).repeat(len(self.pairs))
@@ -250,8 +238,7 @@ class Pipeline:
         budget = Budget.of(self.texts)  # a scorer may read less than the generator
         targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
-        tastes = [request.taste for request in requests if request.taste is not None]
-        if tastes:
+        if tastes := [request.taste for request in requests if request.taste is not None]:
             preference = self.scorer.compare(style.view(shape), tastes)
         elif not any(request.keywords.words for request in requests):
             preference = torch.ones_like(accuracy)
@@ -268,10 +255,7 @@ def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:
-    """Returns the pipeline of ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling`` of a config.
-
-    `create` builds a part of what `parts` holds.
-    """
+    """Returns the pipeline of a config's ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``."""
     scorer = create(parts["scorer"])  # with its own text encoder, or the one that it was trained with
     texts = None if scorer.text_encoder else to_device(create(parts["text_encoder"]), device)
     balance, sampling = parts["balance"], parts["sampling"]

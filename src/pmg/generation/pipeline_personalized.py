@@ -91,7 +91,8 @@ class PersonalizedPipeline:
 
         A folder from anybody is safe to load: it selects from pmg's own classes, and no code of it runs, unless
         `trust` names the plug-in of a component. On a processor that only emulates bfloat16, all is computed in
-        float32.
+        float32. PmgError if there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not
+        name.
 
         Args:
             source: its folder, or its id on the hub.
@@ -99,9 +100,6 @@ class PersonalizedPipeline:
             cache_dir: of unpacked weights; by default ``PMG_CACHE``, else ``outputs/cache``.
             trust: modules whose classes the folder may name, e.g. ``["my_module"]``; their code runs.
             scenario: for items of another catalogue, whose facts captions are then formatted with; None: the folder's.
-
-        Raises:
-            PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
         """
         trusted = [check_plugin(name) for name in trust]
         folder = Path(source) if Path(source).is_dir() else download(str(source), f"'{source}' is no folder here")
@@ -127,17 +125,11 @@ class PersonalizedPipeline:
         )
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes a folder that `from_pretrained` loads.
+        """Writes a folder that `from_pretrained` loads, which is created if it doesn't exist.
 
         The encoder is written with its current weights, everything else as it was loaded: weights in the folder
-        are copied, others are named.
-
-        Args:
-            save_directory: the folder, which is created if it doesn't exist.
-
-        Raises:
-            PmgError: the pipeline wasn't loaded from a folder, or with a scenario of the caller's, or
-                `save_directory` is that folder.
+        are copied, others are named. PmgError if the pipeline wasn't loaded from a folder, or with a scenario of the
+        caller's, or `save_directory` is that folder.
         """
         if self.source is None:
             raise PmgError(
@@ -172,16 +164,10 @@ class PersonalizedPipeline:
         return self.pipeline.generator.device
 
     def to(self, device: str | torch.device) -> PersonalizedPipeline:
-        """Moves the models to a device, in place; quantised models and those of captioner and inputs keep theirs.
+        """Moves the models in place; quantised models and those of captioner and inputs keep their device.
 
-        Args:
-            device: e.g. ``"cuda"``; ``"auto"``: a GPU if one is available. Types of weights are set by the export.
-
-        Returns:
-            The pipeline.
-
-        Raises:
-            PmgError: `device` is no device, or isn't available.
+        `device` is e.g. ``"cuda"``; ``"auto"``: a GPU if one is available. Types of weights are set by the export.
+        Returns the pipeline; PmgError if `device` is no device, or isn't available.
         """
         match device:
             case str() | torch.device():
@@ -210,7 +196,8 @@ class PersonalizedPipeline:
 
         An item is a mapping with ``title`` and optionally ``keywords``, ``facts`` and ``image`` (a PIL picture, for
         captioners that require images), a title alone, or an `Item`. Items of a history need the facts
-        `captioner.facts`; a target needs its title alone.
+        `captioner.facts`; a target needs its title alone. Returns the images, those of a target together, with a
+        record of each; PmgError if there is nothing to read, an item lacks a fact, or an argument is out of range.
 
         Args:
             history: liked items, oldest first; or a list of B histories. Each user's is read separately.
@@ -229,12 +216,6 @@ class PersonalizedPipeline:
             return_dict: False: a tuple of images and records.
             image: picture of the target that sampling starts from, or one for each target; None: noise alone.
             strength: share of the solver's time that is left from there, in [0.05, 1]; less keeps more of `image`.
-
-        Returns:
-            The images, those of a target together, with a record of each.
-
-        Raises:
-            PmgError: there is nothing to read, an item lacks a fact, or an argument is out of range.
         """
         check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
@@ -278,14 +259,8 @@ class PersonalizedPipeline:
     ) -> tuple[list[Image.Image], dict[str, Any]]:  # fmt: skip
         """Returns the images of all candidates, and their record, from which any alpha selects without another draw.
 
-        Args:
-            preference: of `extract_preference`; None: none, so that there is one candidate per target weight.
-            target: what the images show.
-            seed: of the noise.
-            num_inference_steps: solver steps; None: the pipeline's.
-            weights: pairs (w_p, w_t); None: the pipeline's.
-            image: as in `__call__`.
-            strength: likewise.
+        Without a `preference` of `extract_preference` there is one candidate per target weight. `seed` is that of the
+        noise, `weights` are pairs (w_p, w_t); None: the pipeline's. Other arguments as in `__call__`.
         """
         (item,), _ = self.arguments.targets(target)
         steps, scales = self._settings(num_inference_steps, None)

@@ -18,10 +18,9 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` shards: every `count`-th batch, starting with number `index`.
+    """One of `count` shards: every `count`-th batch, starting with number `index`; PmgError if that is out of range.
 
     A shard has whole batches, since the batch size changes the last bits of an image.
-    PmgError if the index is out of range.
     """
 
     index: int = 0
@@ -50,20 +49,18 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
         if (part / RECORDS).is_file() and not (part / RECORDS).stat().st_size:
             continue  # fewer batches than shards
         found |= {record.key: (part, record) for record in read_records(part)}
-    missing = [key for key in keys if key not in found]
-    if missing:
+    if missing := [key for key in keys if key not in found]:
         raise PmgError(
             f"{len(missing)} of {len(keys)} pictures are in none of the shards in {parts[0].parent}, e.g. "
             f"{'/'.join(map(str, missing[0]))}. Run the same command again, or remove that folder."
         )
     writer = RecordWriter(folder)
-    for record in (found[key][1] for key in keys):
+    ordered = [found[key] for key in keys]
+    for _, record in ordered:
         writer.check(record.method, record.hashes)
-    for key in keys:
-        part, record = found[key]
+    for part, record in ordered:
         _link(part / record.image, folder / record.image)
-    lines = (as_line(found[key][1]) for key in keys)
-    atomic_write_text(folder / RECORDS, "".join(lines))
+    atomic_write_text(folder / RECORDS, "".join(as_line(record) for _, record in ordered))
 
 
 def _link(source: Path, target: Path) -> None:

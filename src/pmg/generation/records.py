@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
+from pmg.models.image_passes import fit_size
 from pmg.models.vision.pictures import to_file, to_pictures
 from pmg.models.vision.pixels import from_uint8
 
@@ -30,6 +31,7 @@ RECORDS = "records.jsonl"
 SEAL = "crc32"  # checksum of each line
 IMAGES = "images"
 LONGEST_NAME = 150  # characters of an id in a file's name
+CHUNK = 64  # images that are checked at once
 
 Control = Literal["own", "mismatched"]
 
@@ -45,67 +47,40 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One pair of weights with its scores.
+    """One pair of weights with its scores."""
 
-    Attributes:
-        w_p: weight of the preference block.
-        w_t: weight of the target block.
-        preference: d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
-            `NormalCalibration`; None for a method that has no preference.
-        accuracy: d_t, cosine of image and target keywords, or its share likewise.
-        z: balance of both, by which a candidate is selected.
-    """
-
-    w_p: float
-    w_t: float
+    w_p: float  # weight of the preference block
+    w_t: float  # weight of the target block
+    # d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
+    # `NormalCalibration`; None for a method that has no preference
     preference: float | None
-    accuracy: float
-    z: float
+    accuracy: float  # d_t, cosine of image and target keywords, or its share likewise
+    z: float  # balance of both, by which a candidate is selected
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The parameters and scores of one image.
+    """The parameters and scores of one image."""
 
-    Attributes:
-        example: id of the example.
-        user: id of the example's user.
-        method: the arm, e.g. ``"pmg"``.
-        control: ``own`` preference, or that of a ``mismatched`` user.
-        preference_from: id of the profile whose preference was used: a user's, or ``user@moment``.
-        seed: of the run; the noise is drawn from it and the example (`generation/requests.py`).
-        candidates: all candidates, never empty.
-        picked: index of the selected candidate.
-        target_keywords: keywords of the target.
-        preference_keywords: explicit preference; empty for a method without keywords.
-        negative_keywords: keywords of the negative prompt.
-        dropped_keywords: keywords beyond the text encoder's maximum length.
-        alpha: weight of the preference score in z; 0 without a preference score.
-        front: indices of the candidates on the Pareto front of preference and accuracy score.
-        hypervolume: area that the candidates' two scores dominate, from (0, 0); None without a preference score.
-        hashes: of the values that decide the image, e.g. ``{"encoder": …, "config": …}``.
-        image: file relative to the folder; set by `RecordWriter`, as is the next.
-        sha256: of that file.
-    """
-
-    example: str
-    user: str
-    method: str
-    control: Control
-    preference_from: str
-    seed: int
-    candidates: tuple[Candidate, ...]
-    picked: int = 0
+    example: str  # id
+    user: str  # id of the example's user
+    method: str  # the arm, e.g. ``"pmg"``
+    control: Control  # ``own`` preference, or that of a ``mismatched`` user
+    preference_from: str  # id of the profile whose preference was used: a user's, or ``user@moment``
+    seed: int  # of the run; the noise is drawn from it and the example (`generation/requests.py`)
+    candidates: tuple[Candidate, ...]  # all, never empty
+    picked: int = 0  # index of the selected candidate
     target_keywords: tuple[str, ...] = ()
-    preference_keywords: tuple[str, ...] = ()
-    negative_keywords: tuple[str, ...] = ()
-    dropped_keywords: tuple[str, ...] = ()
-    alpha: float = 0.0
-    front: tuple[int, ...] = ()
+    preference_keywords: tuple[str, ...] = ()  # explicit preference; empty for a method without keywords
+    negative_keywords: tuple[str, ...] = ()  # of the negative prompt
+    dropped_keywords: tuple[str, ...] = ()  # beyond the text encoder's maximum length
+    alpha: float = 0.0  # weight of the preference score in z; 0 without a preference score
+    front: tuple[int, ...] = ()  # indices of the candidates on the Pareto front of preference and accuracy score
+    # area that the candidates' two scores dominate, from (0, 0); None without a preference score
     hypervolume: float | None = None
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    image: str = ""
-    sha256: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)  # of the values that decide the image, by name
+    image: str = ""  # file relative to the folder; set by `RecordWriter`, as is the next
+    sha256: str = ""  # of that file
 
     def __post_init__(self) -> None:
         if not 0 <= self.picked < len(self.candidates):
@@ -147,8 +122,7 @@ class RecordWriter:
     def check(self, method: str, hashes: Mapping[str, str]) -> None:
         """Checks that a method's hashes equal those of its images in the folder, else raises PmgError with names."""
         known = self._hashes.setdefault(method, dict(hashes))
-        differ = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
-        if differ:
+        if differ := sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name)):
             raise PmgError(
                 f"{self.folder} holds images of method '{method}' made with another {' and '.join(differ)}; "
                 "name a new run_dir, or remove the folder"
@@ -157,9 +131,7 @@ class RecordWriter:
     def add(self, images: Tensor, records: Sequence[Record]) -> None:
         """Writes images `(B, 3, H, W)` in [-1, 1] and their B records, except those that the folder already has.
 
-        Raises:
-            PmgError: see `check`.
-            ValueError: the numbers of images and records differ, or the shape is wrong.
+        PmgError as of `check`; ValueError if the numbers of images and records differ, or the shape is wrong.
         """
         if images.ndim != 4 or images.shape[1] != 3 or len(images) != len(records):
             raise ValueError(f"{len(records)} records came with images of shape {tuple(images.shape)}")
@@ -176,7 +148,6 @@ class RecordWriter:
             os.fsync(file.fileno())
 
     def _write_image(self, picture: Image.Image, record: Record) -> str:
-        """Writes the PNG and returns the record's line."""
         example = quote(record.example, safe="")  # ids of own data may be of any characters and length
         if len(example) > LONGEST_NAME:
             example = f"{example[:LONGEST_NAME]}-{sha256(record.example.encode()).hexdigest()[:16]}"
@@ -221,14 +192,10 @@ def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) 
 
 
 def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
-    """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
-
-    PmgError if an image is missing, can't be read, isn't what was made, or has another size; with file and row.
-    """
+    """Returns images `(B, 3, H, W)` in [-1, 1]; PmgError if one is missing, damaged, changed, or of another size."""
     arrays: list[np.ndarray] = []
     for record in records:
-        path = Path(folder, record.image)
-        row = "/".join(map(str, record.key))
+        path, row = Path(folder, record.image), "/".join(map(str, record.key))
         try:
             content = path.read_bytes()
             with Image.open(BytesIO(content), formats=["PNG"]) as image:
@@ -276,3 +243,45 @@ def parse_record(line: bytes, where: str) -> Record:
 
 def _checksum(values: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(values, ensure_ascii=False).encode()):08x}"
+
+
+class StoredRecords(Mapping[Key, Record]):
+    """The records of a generation by key, in its order, each read from its file; PmgError as of `read_records`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._path = Path(folder, RECORDS)
+        self._starts = {record.key: start for start, record in scan_records(folder)}
+
+    def __getitem__(self, key: Key) -> Record:
+        with self._path.open("rb") as file:
+            file.seek(self._starts[key])
+            return parse_record(file.readline(), f"{self._path}, row '{'/'.join(map(str, key))}'")
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+
+class StoredImages(Mapping[Key, Tensor]):
+    """The images of records by their keys, `(3, size, size)` in [-1, 1]; each access reads the record's file."""
+
+    def __init__(self, folder: str | Path, records: Mapping[Key, Record], size: int) -> None:
+        self.folder, self.records, self.size = folder, records, size
+
+    def check(self) -> StoredImages:
+        """Reads each image once; returns itself, PmgError as of `read_images`."""
+        keys = list(self.records)
+        for start in range(0, len(keys), CHUNK):  # all have the first one's size
+            read_images(self.folder, map(self.records.__getitem__, [keys[0], *keys[start : start + CHUNK]]))
+        return self
+
+    def __getitem__(self, key: Key) -> Tensor:
+        return fit_size(read_images(self.folder, [self.records[key]]), self.size)[0]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)

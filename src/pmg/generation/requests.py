@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,9 @@ from pmg.seeding import stable_number
 class Method:
     """What a method uses of a user; each source is named by its key in the config group ``preference``.
 
+    PmgError if there is a `start` without a `strength`, the other way round, or beside an `image`; or a
+    `start_denoiser` without a `start`.
+
     Attributes:
         keywords: source of the keywords that d_p compares images with; empty: none.
         show_keywords: whether the denoiser sees the keywords.
@@ -37,10 +40,6 @@ class Method:
         strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
         start_denoiser: builds `denoiser`, which takes the place of the generator's there; None: none does.
         mismatch: whether it is also run with another user's preference, as a control.
-
-    Raises:
-        PmgError: there is a `start` without a `strength`, the other way round, or beside an `image`; or a
-            `start_denoiser` without a `start`.
     """
 
     keywords: str = ""
@@ -90,17 +89,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Preference:
-    """The preference of one user.
+    """The preference of one user."""
 
-    Attributes:
-        user: the user's id.
-        rows: what each source gave for the user, or a function that returns it for a target; by the source's name.
-        history: number of the user's interactions.
-    """
-
-    user: str
-    rows: Mapping[str, Any]
-    history: int = 0
+    user: str  # id
+    rows: Mapping[str, Any]  # by source, what it gave for the user, or a function that returns that for a target
+    history: int = 0  # number of interactions
 
     def read(self, source: str, target: Item) -> Any:
         """Returns what a source gives for a target; None: no source is named."""
@@ -110,37 +103,22 @@ class Preference:
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make.
-
-    Attributes:
-        target: target keywords.
-        keywords: preference keywords, which d_p compares the image with; empty for none.
-        show_keywords: whether the denoiser sees `keywords`.
-        soft_tokens: soft tokens `(n, D)`, or None.
-        seed: seed of the noise.
-        negative: negative keywords; empty for none.
-        alpha: share of the preference score in z, in [0, 1]; see `share`.
-        references: reference images, or None.
-        taste: what d_p compares the image with in place of `keywords`, or None.
-        image: an image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
-        start: an image `(3, H, W)` in [-1, 1] that sampling starts from, or None.
-        strength: share of the solver's time that is left from there, in (0, 1]; without effect where `start` is None.
-        start_denoiser: takes the place of the generator's there, or None.
-    """
+    """One image to make."""
 
     target: Keywords
-    keywords: Keywords
-    show_keywords: bool
-    soft_tokens: Tensor | None
-    seed: int
-    negative: Keywords = field(default=NO_WORDS, kw_only=True)
-    alpha: float = field(default=0.5, kw_only=True)
-    references: ReferenceImages | None = field(default=None, kw_only=True)
-    taste: Taste | None = field(default=None, kw_only=True)
-    image: Tensor | None = field(default=None, kw_only=True)
-    start: Tensor | None = field(default=None, kw_only=True)
-    strength: float = field(default=1.0, kw_only=True)
-    start_denoiser: DiffusersDenoiser | None = field(default=None, kw_only=True)
+    keywords: Keywords  # of the preference, which d_p compares the image with; empty for none
+    show_keywords: bool  # whether the denoiser sees `keywords`
+    soft_tokens: Tensor | None  # `(n, D)`
+    seed: int  # of the noise
+    _: KW_ONLY
+    negative: Keywords = NO_WORDS
+    alpha: float = 0.5  # share of the preference score in z, in [0, 1]; see `share`
+    references: ReferenceImages | None = None
+    taste: Taste | None = None  # what d_p compares the image with in place of `keywords`
+    image: Tensor | None = None  # `(3, H, W)` in [-1, 1], in place of a generated one
+    start: Tensor | None = None  # `(3, H, W)` in [-1, 1] that sampling starts from
+    strength: float = 1.0  # share of the solver's time that is left from `start`, in (0, 1]; without it no effect
+    start_denoiser: DiffusersDenoiser | None = None  # takes the place of the generator's from `start` on
 
     @property
     def has_preference_score(self) -> bool:
@@ -155,19 +133,12 @@ class Request:
 
 @dataclass(frozen=True)
 class RequestBuilder:
-    """Makes requests.
+    """Makes requests."""
 
-    Attributes:
-        targets: target keywords by concept.
-        alpha_rule: each user's share of the preference score.
-        seed: of the noise, which depends on the example and this alone: methods are compared from the same noise.
-        negative: the scenario's negative prompt, for methods without a source of negative keywords.
-    """
-
-    targets: Mapping[str, Keywords]
-    alpha_rule: AlphaRule
-    seed: int
-    negative: Keywords = NO_WORDS
+    targets: Mapping[str, Keywords]  # target keywords by concept
+    alpha_rule: AlphaRule  # each user's share of the preference score
+    seed: int  # of the noise, which depends on the example and this alone: methods are compared from the same noise
+    negative: Keywords = NO_WORDS  # the scenario's negative prompt, for methods without a source of negative keywords
 
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
         """Returns the request for an example's target by `method`, with what its sources gave for the user."""

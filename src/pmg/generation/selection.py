@@ -25,12 +25,10 @@ class Weights(Protocol):
     @property
     def pairs(self) -> list[tuple[float, float]]:
         """All C candidates as (w_p, w_t), never empty; a pair that is repeated is drawn from another noise."""
-        ...
 
     @property
     def enough(self) -> float | None:
         """Accuracy score d_t from which no further noise is drawn for an image; None: all are drawn."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,13 @@ class WeightGrid:
     """Every pair of a preference weight and a target weight that is generated for a user.
 
     PmgError if a list is empty, or holds a negative or infinite weight or one weight twice.
-
-    Attributes:
-        preference: weights w_p of the preference block, each at least 0.
-        target: weights w_t of the target block, each at least 0.
-        noises: how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one.
-        enough: see `Weights`.
     """
 
-    preference: Sequence[NotNegative]
-    target: Sequence[NotNegative] = (1.0,)
+    preference: Sequence[NotNegative]  # weights w_p of the preference block, each at least 0
+    target: Sequence[NotNegative] = (1.0,)  # weights w_t of the target block, each at least 0
+    # how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one
     noises: Repeats = 1
-    enough: Cosine | None = None
+    enough: Cosine | None = None  # see `Weights`
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -66,21 +59,12 @@ class WeightGrid:
 
 @dataclass(frozen=True)
 class WeightSample:
-    """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
+    """Pairs of weights drawn log-uniformly, the same for all images; PmgError if a range isn't two rising numbers."""
 
-    PmgError if a range isn't two rising numbers above 0.
-
-    Attributes:
-        count: number C of pairs, the first of which is (1, 1).
-        preference: lowest and highest w_p, above 0.
-        target: lowest and highest w_t, above 0.
-        seed: of the draw; a larger count keeps the pairs of a smaller one.
-    """
-
-    count: Count
-    preference: Sequence[Positive]
-    target: Sequence[Positive]
-    seed: Seed = 0
+    count: Count  # number C of pairs, the first of which is (1, 1)
+    preference: Sequence[Positive]  # lowest and highest w_p, above 0
+    target: Sequence[Positive]  # lowest and highest w_t, above 0
+    seed: Seed = 0  # of the draw; a larger count keeps the pairs of a smaller one
     enough: ClassVar[None] = None
 
     def __post_init__(self) -> None:
@@ -91,13 +75,9 @@ class WeightSample:
     @property
     def pairs(self) -> list[tuple[float, float]]:
         """All C candidates as (w_p, w_t)."""
-        random = Random(self.seed)
-
-        def draw(ends: Sequence[float]) -> float:
-            """Returns a log-uniform draw between the ends."""
-            return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
-
-        return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]
+        logs, uniform = [math.log(end) for end in (*self.preference, *self.target)], Random(self.seed).uniform
+        drawn = [(uniform(*logs[:2]), uniform(*logs[2:])) for _ in range(self.count - 1)]
+        return [(1.0, 1.0), *((math.exp(w_p), math.exp(w_t)) for w_p, w_t in drawn)]
 
 
 def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
@@ -109,13 +89,9 @@ def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
 def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
     """Returns z = alpha log d_p + (1 - alpha) log d_t; cosines below `SMALLEST_COSINE` count as that.
 
-    Args:
-        d_p: preference score (cosine of image and preference keywords), any shape, e.g. `(B, C)`.
-        d_t: accuracy score (cosine of image and target keywords), same shape.
-        alpha: share of the preference, in [0, 1]; a number, or one a user in a shape that fits, e.g. `(B, 1)`.
-
-    Raises:
-        ValueError: `alpha` is out of range.
+    The scores d_p (cosine of image and preference keywords) and d_t (of image and target keywords) are of one shape,
+    e.g. `(B, C)`. `alpha`, in [0, 1], is a number, or one a user in a shape that fits, e.g. `(B, 1)`; ValueError if it
+    is out of range.
     """
     shares = torch.as_tensor(alpha)
     if not ((shares >= 0) & (shares <= 1)).all():
@@ -127,10 +103,7 @@ def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
 def pick(z: Tensor) -> Tensor:
     """Index of the best candidate of each user, int64 `(B,)`, from z `(B, C)`; the first one of equals.
 
-    The app's page has the same rule in JavaScript (`studio/app/page/app.js`), for the slider of alpha.
-
-    Raises:
-        ValueError: a z is not a number.
+    The app's page has the same rule (`studio/app/page/app.js`). ValueError if a z is not a number.
     """
     if torch.isnan(z).any():
         raise ValueError("a z is not a number: the scorer gave a broken score")
@@ -155,9 +128,8 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 def hypervolume(points: Sequence[Point]) -> float:
     """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
 
-    Points below 0 dominate no area.
-
-    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words.
+    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words; points below 0
+    dominate none.
     """
     area, covered = 0.0, 0.0
     for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):

@@ -46,16 +46,13 @@ class Balance:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The section ``sampling`` of an index, see `Pipeline`.
-
-    `batch_size` is that of the commands, and `guidance` the scale that `scales` were made of.
-    """
+    """The section ``sampling`` of an index, see `Pipeline`."""
 
     scales: Scales
     steps: Repeats | None
     bfloat16: bool = False
-    batch_size: int | None = None
-    guidance: Scale | None = None
+    batch_size: int | None = None  # of the commands
+    guidance: Scale | None = None  # what `scales` were made of
 
 
 SECTIONS = {"balance": Balance, "sampling": Sampling}
@@ -64,17 +61,10 @@ SECTIONS = {"balance": Balance, "sampling": Sampling}
 def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Reads the parts of a pipeline; nothing is built, loaded or written.
 
-    PmgError if the folder holds no such pipeline, or one that would build or read something foreign.
-
-    Args:
-        folder: of the pipeline, which may come from anybody.
-        cache_dir: this machine's.
-        float32: whether to compute without bfloat16, on a processor that only emulates it.
-        trust: plug-ins whose classes it may name.
-
-    Returns:
-        A `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class of
-        the trained encoder under `EXPORTED_ENCODER`.
+    Returns a `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class
+    of the trained encoder under `EXPORTED_ENCODER`. The folder may come from anybody: PmgError if it holds no such
+    pipeline, or one that would build or read something foreign. `float32`: to compute without bfloat16, on a processor
+    that only emulates it. `trust`: plug-ins whose classes the index may name.
     """
     path = folder / INDEX
     if not path.is_file():

@@ -32,23 +32,14 @@ from pmg.training.token_sources import name_keywords, scores_options
 
 @dataclass(frozen=True)
 class UserPreference:
-    """What the language model extracted of one user.
+    """What the language model extracted of one user."""
 
-    Attributes:
-        keywords: explicit preference.
-        soft_tokens: implicit preference `(n, D)`.
-        negative: negative keywords.
-        history: number of interactions.
-        conversation: messages, oldest first.
-        captions: descriptions of the items, by id.
-    """
-
-    keywords: Keywords
-    soft_tokens: Tensor
+    keywords: Keywords  # explicit preference
+    soft_tokens: Tensor  # implicit preference `(n, D)`
     negative: Keywords
-    history: int
-    conversation: tuple[Turn, ...] = ()
-    captions: Mapping[str, str] = field(default_factory=dict)
+    history: int  # number of interactions
+    conversation: tuple[Turn, ...] = ()  # messages, oldest first
+    captions: Mapping[str, str] = field(default_factory=dict)  # descriptions of the items, by id
 
 
 def extract_preference(
@@ -62,13 +53,14 @@ def extract_preference(
     interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
     images = GivenPictures([*user.liked, *user.disliked])
-    pixels = images.of_items
-    captions = caption_items(captioner, [one.item for one in interactions], pixels)
+    captions = caption_items(captioner, [one.item for one in interactions], images.of_items)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     named = scores_options(encoder, extractor.scenario)
     decodings, prefill = [] if named else [decoding], getattr(inputs, "needs_contexts", True)
     with no_bars():
-        extracted = extractor.extract([example], captions, decodings, decodings, pixels=pixels, prefill=prefill)
+        extracted = extractor.extract(
+            [example], captions, decodings, decodings, pixels=images.of_items, prefill=prefill
+        )
         given = inputs(extracted, [example], images)
         (tokens,) = encoder.encode(extractor.language_model, given)
         words = name_keywords(encoder, given, extractor) if named else extracted.keywords(decoding)
@@ -106,11 +98,8 @@ def read_starts(
 ) -> list[Tensor | None]:  # fmt: skip
     """Returns what the images of `count` targets start from, `(3, size, size)` in [-1, 1]; None: noise.
 
-    Pictures that aren't square are padded with white.
-
-    Raises:
-        PmgError: there is neither one image nor one for each target, `strength` is out of range, or the generator
-            starts from no image.
+    Pictures that aren't square are padded with white. PmgError if there is neither one image nor one for each target,
+    `strength` is out of range, or the generator starts from no image.
     """
     if image is None:
         return [None] * count
@@ -124,11 +113,7 @@ def read_starts(
 
 
 class GivenPictures(ItemRows):
-    """The pictures that a caller gave with items: an `ImageStore`.
-
-    Attributes:
-        size: pixels a side of all pictures: the longest side of any, at most `PICTURE_SIZE`.
-    """
+    """An `ImageStore` of the pictures that a caller gave with items, as large as the largest up to `PICTURE_SIZE`."""
 
     missing = "item '{item.title}' has no image, and the captioner requires images. Give it an image."
 

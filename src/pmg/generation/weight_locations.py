@@ -51,10 +51,9 @@ class Locations:
 
 
 def check_folder(folder: Path) -> None:
-    """Checks that the files of a pipeline's folder are its own.
+    """Checks that the files of a pipeline's folder are its own, else raises PmgError.
 
     The hub's cache keeps the files of a snapshot as links to ``blobs`` beside it; no other link leads out.
-    PmgError if a link leads out of the folder, an entry is no file, or a file names weights elsewhere.
     """
     home = folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
@@ -74,13 +73,12 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_shards(path: Path) -> None:
-    """The files that a sharded checkpoint names are beside its index."""
+    """Checks that the files which a sharded checkpoint names are beside its index."""
     try:
         names = set(json.loads(path.read_text())["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise PmgError(f"{path} is damaged ({type(error).__name__}): {str(error)[:80]}") from None
-    foreign = [name for name in names if Path(str(name)).name != name]
-    if foreign:
+    if foreign := [name for name in names if Path(str(name)).name != name]:
         raise PmgError(f"{path} names weights outside its folder: {str(foreign[0])[:80]}")
 
 

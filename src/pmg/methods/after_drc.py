@@ -26,21 +26,13 @@ from pmg.training.visual_inputs import PictureTower
 
 @dataclass(frozen=True)
 class StyleAndSemantics(TokenSource):
-    """The style of a user's pictures and the semantics of the target's title, composed to one set of tokens.
+    """The style of a user's pictures and the semantics of the target's title, composed to one set of tokens."""
 
-    Attributes:
-        tower: encodes pictures as tokens.
-        directions: number of directions that are style.
-        pictures: most pictures a user.
-        shrinkage: share of a round covariance in the one within users, for few pictures.
-        ridge: penalty of the regression from titles.
-    """
-
-    tower: PictureTower
-    directions: Count = 82
-    pictures: Count = 12
-    shrinkage: Fraction = 0.84
-    ridge: Positive = 20.0
+    tower: PictureTower  # encodes pictures as tokens
+    directions: Count = 82  # number of directions that are style
+    pictures: Count = 12  # most pictures a user
+    shrinkage: Fraction = 0.84  # share of a round covariance in the one within users, for few pictures
+    ridge: Positive = 20.0  # penalty of the regression from titles
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives the tokens, `(n, D)`; see `read_picture_tokens`."""
@@ -88,7 +80,6 @@ def disentangle(read: PictureTokens, users: int, directions: int, shrinkage: flo
     scales = scales.clamp(min=float(scales.max()) * 1e-6)  # directions in which no user's pictures differ
     whiten, colour = axes / scales.sqrt(), (axes * scales.sqrt()).T  # (r, r); coded @ whiten @ colour is coded
     _, _, between = torch.linalg.svd(means @ whiten, full_matrices=False)
-    style = between[:directions]
-    white = coded @ whiten
+    style, white = between[:directions], coded @ whiten
     styles = white @ style.T @ style
     return Parts(mean, styles @ colour @ basis, (white - styles) @ colour @ basis)

@@ -25,31 +25,21 @@ from pmg.preferences.stated import embed_texts, own_messages, split_sentences
 
 @dataclass(frozen=True)
 class WeightedHistory(TokenSource):
-    """The weighted mean of the encoded prompts of a history, token by token.
+    """The weighted mean of the encoded prompts of a history, token by token."""
 
-    Weights of a small `temperature` keep the most typical prompts alone, of a large one all equally. At most
-    `pictures` liked items of a user are read, the latest; longer prompts than `tokens` are cut.
-    """
-
-    temperature: Positive = 0.036
-    pictures: Count = 12
-    tokens: Count = 43
+    temperature: Positive = 0.036  # a small one keeps the most typical prompts alone, a large one all equally
+    pictures: Count = 12  # most liked items of a user, the latest
+    tokens: Count = 43  # of a user; longer prompts are cut
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, n, D)`."""
         encoder = context.generator.text_encoder
-        return torch.stack([
-            self.combine(encoder, list_prompts(example, context.captions, self.pictures, encoder))
-            for example in context.examples
-        ])  # fmt: skip
+        prompts = [list_prompts(one, context.captions, self.pictures, encoder) for one in context.examples]
+        return torch.stack([self.combine(encoder, own) for own in prompts])
 
     def combine(self, encoder: PromptEncoder, prompts: list[str]) -> Tensor:
-        """Returns the weighted tokens of one user's prompts, `(n, D)`; zeros where there is none.
-
-        Shorter results are repeated from their start.
-        """
-        prompts = [prompt for prompt in prompts if prompt.strip()]
-        if not prompts:
+        """Returns the weighted tokens of a user's prompts, `(n, D)`, repeated if they are fewer; zeros without any."""
+        if not (prompts := [prompt for prompt in prompts if prompt.strip()]):
             return torch.zeros(self.tokens, encoder.width)
         vectors, own = embed_texts(encoder, prompts), own_tokens(encoder, prompts)
         weights = (vectors @ normalize(vectors.mean(0), dim=0) / self.temperature).softmax(0)
@@ -59,9 +49,7 @@ class WeightedHistory(TokenSource):
         return mixed[torch.arange(self.tokens) % len(mixed)]
 
 
-def list_prompts(
-    example: Example, captions: Mapping[str, str], pictures: int, encoder: PromptEncoder
-) -> list[str]:  # fmt: skip
+def list_prompts(example: Example, captions: Mapping[str, str], pictures: int, encoder: PromptEncoder) -> list[str]:
     """Returns the captions of the latest liked items, then the sentences of the user's own messages."""
     own = [captions.get(item.id, "") or item.title for item in example.liked[-pictures:]]
     return [part for text in (*own, *own_messages(example.conversation)) for part in split_sentences(text, encoder)]

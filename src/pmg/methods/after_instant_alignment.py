@@ -25,22 +25,18 @@ from pmg.progress import track
 
 @dataclass(frozen=True)
 class SeenKeywords(KeywordSource):
-    """Of each attribute the option that a user's liked pictures show most, by a dual encoder of images and texts.
-
-    `pictures` is the most of a user; the share `prior` of the cosine with the mean picture of all users is subtracted.
-    """
+    """Of each attribute the option that a user's liked pictures show most, by a dual encoder of images and texts."""
 
     scorer: Scorer
-    pictures: Count = 6
-    prior: Fraction = 0.81
+    pictures: Count = 6  # most of a user
+    prior: Fraction = 0.81  # share of the cosine with the mean picture of all users that is subtracted
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the keywords of each user; none for users without pictures."""
         attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
         users = track(context.examples, "Looking at pictures", total=len(context.examples))
         pictures = [self._look(example, context) for example in users]
-        seen = [row for row, vector in enumerate(pictures) if vector is not None]
-        if not seen:
+        if not (seen := [row for row, vector in enumerate(pictures) if vector is not None]):
             return [NO_WORDS] * len(pictures)
         vectors = torch.stack([vector for vector in pictures if vector is not None])
         texts = self.scorer.text_encoder or context.generator.text_encoder
@@ -56,8 +52,7 @@ class SeenKeywords(KeywordSource):
 
     @torch.no_grad()
     def _look(self, example: Example, context: SourceContext) -> Tensor | None:
-        items = liked_with_image(context.images, example)[-self.pictures :]
-        if not items:
+        if not (items := liked_with_image(context.images, example)[-self.pictures :]):
             return None
         _, style = self.scorer(context.images.pixels(context.images.rows(items)).to(self.scorer.device))
         return unit(style.mean(0, keepdim=True)).cpu()[0]

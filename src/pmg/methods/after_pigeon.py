@@ -28,23 +28,14 @@ PER_CODE = 4  # vectors for each entry of a codebook, at least
 
 @dataclass(frozen=True)
 class MaskedHistory(TokenSource):
-    """The mean of the discrete tokens of those liked pictures that fit the target best.
+    """The mean of the discrete tokens of those liked pictures that fit the target best."""
 
-    Attributes:
-        tower: encodes pictures as tokens.
-        mask: share of a user's pictures that is left out; 0 keeps all, 1 all but the best one.
-        pictures: most pictures a user.
-        codes: most entries of a codebook.
-        levels: codebooks, each of what the ones before leave over.
-        seed: of the codebooks.
-    """
-
-    tower: PictureTower
-    mask: Fraction = 0.0
-    pictures: Count = 12
-    codes: Count = 64
-    levels: Count = 4
-    seed: Seed = 0
+    tower: PictureTower  # encodes pictures as tokens
+    mask: Fraction = 0.0  # share of a user's pictures that is left out; 0 keeps all, 1 all but the best one
+    pictures: Count = 12  # most pictures a user
+    codes: Count = 64  # most entries of a codebook
+    levels: Count = 4  # codebooks, each of what the ones before leave over
+    seed: Seed = 0  # of the codebooks
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives the tokens, `(n, D)`; errors as of picture tokens.
@@ -53,9 +44,8 @@ class MaskedHistory(TokenSource):
         """
         read = read_picture_tokens(context, self.tower, self.pictures)
         discrete = quantise(read.vectors, self.codes, self.levels, self.seed)
-        encoder = context.generator.text_encoder
-        titles = embed_texts(encoder, [item.title for item in read.items])
-        embed = partial(embed_texts, encoder)
+        embed = partial(embed_texts, context.generator.text_encoder)
+        titles = embed([item.title for item in read.items])
         return [
             partial(self._fit, read, discrete, titles, embed, (read.owners == row).nonzero()[:, 0])
             for row in range(len(context.examples))

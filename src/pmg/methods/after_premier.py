@@ -26,19 +26,12 @@ SUM = 100.0  # weight of the equation that the shares sum to 1, in lengths of a 
 
 @dataclass(frozen=True)
 class SharedTokens(TokenSource):
-    """Each user as a mixture of tokens that all users share.
+    """Each user as a mixture of tokens that all users share."""
 
-    Attributes:
-        tower: encodes pictures as tokens.
-        shared: number of shared sets of tokens.
-        pictures: most pictures a user.
-        seed: of the groups.
-    """
-
-    tower: PictureTower
-    shared: Count = 44
-    pictures: Count = 12
-    seed: Seed = 0
+    tower: PictureTower  # encodes pictures as tokens
+    shared: Count = 44  # number of shared sets of tokens
+    pictures: Count = 12  # most pictures a user
+    seed: Seed = 0  # of the groups
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, n, D)`; errors as of picture tokens."""

@@ -25,13 +25,10 @@ from pmg.preferences.sources import SourceContext, TokenSource
 
 @dataclass(frozen=True)
 class LikedMinusDisliked(TokenSource):
-    """A token of each liked attribute, less a share of the mean disliked one.
+    """A token of each liked attribute, less a share of the mean disliked one."""
 
-    `degree` is that share; 0 subtracts nothing. `words` is the most attributes a user; those of fewer are repeated.
-    """
-
-    degree: NotNegative = 0.49
-    words: Count = 13
+    degree: NotNegative = 0.49  # that share; 0 subtracts nothing
+    words: Count = 13  # most attributes a user; those of fewer are repeated
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, words, D)`."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore, require_liked
-from pmg.domain import Example, Item, PmgError
+from pmg.domain import Example, PmgError
 from pmg.methods.word_tokens import own_tokens
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
@@ -33,21 +33,13 @@ class HistoryImages:
 
 @dataclass(frozen=True)
 class InvertedTokens(TokenSource):
-    """Optimises n soft tokens of each user by the loss on liked images (Gal et al. 2023, equation 2); they are cached.
+    """Soft tokens of each user, optimised by the loss on liked images (Gal et al. 2023, equation 2), and cached."""
 
-    Attributes:
-        word: every token starts from this word's embedding.
-        tokens: n, tokens a user.
-        steps: optimiser steps a user.
-        draws: noisy history images a step.
-        learning_rate: Adam's.
-    """
-
-    word: str = "style"
-    tokens: Count = 4
-    steps: Count = 50
-    draws: Count = 4
-    learning_rate: Positive = 0.05
+    word: str = "style"  # every token starts from this word's embedding
+    tokens: Count = 4  # n, tokens a user
+    steps: Count = 50  # optimiser steps a user
+    draws: Count = 4  # noisy history images a step
+    learning_rate: Positive = 0.05  # Adam's
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the learned tokens `(U, n, D)`."""
@@ -94,10 +86,7 @@ def invert_histories(
     scene_words: Sequence[str], cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Returns tokens `(U, n, D)` learned from the liked images of histories, one a user; chunks are cached."""
-
-    def liked(example: Example) -> list[Item]:
-        """Returns the liked items that have an image, at least one."""
-        return require_liked(images, example, "textual inversion")
+    liked = partial(require_liked, images, need="textual inversion")
 
     def learn(part: Sequence[Example]) -> dict[str, Tensor]:
         """Returns the tokens of a chunk of users, `(C, n, D)`, in the form that the cache keeps."""

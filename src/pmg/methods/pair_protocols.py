@@ -34,24 +34,16 @@ class PairProtocol:
     """LPIPS, SSIM, MS-SSIM and cosines of pairs: with the first true image, and the mean over the latest liked ones.
 
     PmgError if pytorch-msssim is needed and not installed.
-
-    Attributes:
-        name: beginning of the outputs' names.
-        perceptual: LPIPS.
-        similarities: encoders of images whose cosines are taken, by name.
-        size: pixels a side of all images.
-        history: most liked images, the latest ones.
-        data_range: of SSIM, for pixels from 0 to 1.
-        inside: whether SSIM's windows stay inside the picture, as in pytorch-msssim, and MS-SSIM is taken, too;
-            torchmetrics, which is used else, reflects pixels at the border.
     """
 
-    name: str
+    name: str  # beginning of the outputs' names
     perceptual: PerceptualDistance
-    similarities: Mapping[str, ImageFeatures]
-    size: Side = 512
-    history: Count = 5
-    data_range: Positive = 1.0
+    similarities: Mapping[str, ImageFeatures]  # encoders of images whose cosines are taken, by name
+    size: Side = 512  # pixels a side of all images
+    history: Count = 5  # most liked images, the latest ones
+    data_range: Positive = 1.0  # of SSIM, for pixels from 0 to 1
+    # whether SSIM's windows stay inside the picture, as in pytorch-msssim, and MS-SSIM is taken, too; torchmetrics,
+    # which is used else, reflects pixels at the border
     inside: bool = True
 
     inputs = (Input.TRUTHS, Input.HISTORIES)

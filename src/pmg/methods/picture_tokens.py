@@ -18,19 +18,12 @@ from pmg.training.visual_inputs import PictureTower, see_pictures
 
 @dataclass(frozen=True)
 class PictureTokens:
-    """Tokens of the pictures that users liked.
+    """Tokens of the pictures that users liked."""
 
-    Attributes:
-        vectors: the tokens of each picture side by side, `(N, F)`.
-        owners: the row of the user that each picture belongs to, int64 `(N,)`.
-        items: the N items.
-        width: D.
-    """
-
-    vectors: Tensor
-    owners: Tensor
-    items: Sequence[Item]
-    width: int
+    vectors: Tensor  # the tokens of each picture side by side, `(N, F)`
+    owners: Tensor  # the row of the user that each picture belongs to, int64 `(N,)`
+    items: Sequence[Item]  # the N items
+    width: int  # D
 
     def user_means(self, vectors: Tensor, users: int) -> Tensor:
         """Returns the mean of `vectors` `(N, K)` of each user, `(U, K)`; without pictures, that of all users."""
@@ -66,8 +59,7 @@ def _read(context: SourceContext, tower: PictureTower, pictures: int) -> Picture
         [one for one in example.history if one.liked and context.images.has(one.item)][-pictures:]
         for example in context.examples
     ]
-    items = [one.item for each in likes for one in each]
-    if not items:
+    if not (items := [one.item for each in likes for one in each]):
         raise PmgError("no user of this run liked anything that has a picture, and this method reads pictures alone")
     seen = see_pictures(tower, likes, context.images)
     owners = torch.tensor([row for row, each in enumerate(likes) for _ in each])

@@ -18,10 +18,7 @@ class LikedPictures(PictureSource):
     pictures: Count = 4
 
     def __call__(self, context: SourceContext) -> list[ReferenceImages]:
-        """Returns each user's pictures as the generator sees them, oldest first.
-
-        PmgError if the generator takes no reference images, or a user liked nothing that has a picture.
-        """
+        """Returns each user's pictures, oldest first; PmgError if a user has none, or the generator takes none."""
         if not context.generator.supports.references:
             raise PmgError(
                 f"this {type(context.generator).__name__} takes no reference images. Use generator=flux2_klein or "

@@ -15,10 +15,7 @@ class StatedKeywords(KeywordSource):
     """What a user's messages state, found by sentence embeddings (`MessageMatcher`): a baseline without training."""
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns of each attribute the option that the user's messages stated last, certain.
-
-        PmgError if the scenario has no cosine from which a sentence states an option.
-        """
+        """Returns of each attribute the option that messages stated last, certain; PmgError if they aren't matched."""
         scenario, matcher, budget = context.extractor.scenario, context.extractor.matcher, context.extractor.budget
         if matcher is None:
             raise PmgError(f"stated keywords need the cosine `match`, which the scenario '{scenario.name}' lacks")

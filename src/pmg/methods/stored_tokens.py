@@ -29,8 +29,7 @@ class StoredTokens(TokenSource):
         profiles = [example.profile for example in context.examples]
         try:
             with safe_open(str(self.file), "pt") as tensors:
-                missing = sorted(set(profiles) - set(tensors.keys()))
-                if missing:
+                if missing := sorted(set(profiles) - set(tensors.keys())):
                     raise PmgError(f"{self.file} has no soft tokens of the profile '{missing[0]}'")
                 rows = [tensors.get_tensor(profile).float() for profile in profiles]
         except (OSError, SafetensorError) as error:

@@ -10,10 +10,7 @@ from pmg.models.diffusion.interfaces import PromptEncoder
 
 
 def own_tokens(encoder: PromptEncoder, texts: Sequence[str]) -> list[Tensor]:
-    """Returns the encoded tokens of each text, `(L_i, D)`, without what an empty text begins and ends with, too.
-
-    There are none where a text is empty.
-    """
+    """Returns the encoded tokens of each text, `(L_i, D)`, without what an empty text begins and ends with, too."""
     empty, found = encoder.token_ids(""), []
     for text, tokens in zip(texts, encoder.encode(texts).tokens, strict=True):
         ids = encoder.token_ids(text)

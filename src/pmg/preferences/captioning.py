@@ -42,7 +42,6 @@ class Captioner(Protocol):
     @property
     def facts(self) -> Sequence[str] | None:
         """See the class."""
-        ...
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns one caption an item; `images` `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
@@ -154,15 +153,9 @@ class TaggerCaptioner:
 class ImageToTextCaptioner:
     """Any image-to-text model of transformers, e.g. BLIP-2, LLaVA or Qwen-VL.
 
-    PmgError if the source is missing, damaged, or no image-to-text model.
-
-    Args:
-        source: hub id, folder, or ``package:NAME/path``.
-        prompt: text prompt. A processor with a chat template gets it as a user message with the image, another one as
-            plain text before the caption, or not at all if it is empty.
-        max_new_tokens: maximum length of a caption.
-        dtype: name of a floating point type.
-        device: device of the model.
+    The `source` is a hub id, a folder, or ``package:NAME/path``; PmgError if it is missing, damaged, or no
+    image-to-text model. A processor with a chat template gets the `prompt` as a user message with the image, another
+    one as plain text before the caption, or not at all if it is empty.
     """
 
     needs_images = True

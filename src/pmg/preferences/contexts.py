@@ -34,8 +34,7 @@ def no_pictures(texts: Sequence[str]) -> list[Pictures]:
 class CachedContexts:
     """Contexts in cache entries, which are loaded for each batch, so that memory doesn't grow with users.
 
-    `prefetch` prefetches a batch in a thread during the step before. Each entry is the loader of its tensors (of
-    `Context.to_tensors`) and its number of histories.
+    Each entry is the loader of its tensors (of `Context.to_tensors`) and its number of histories.
     """
 
     def __init__(self, entries: Sequence[tuple[TensorLoader, int]]) -> None:
@@ -48,7 +47,7 @@ class CachedContexts:
         return len(self.places)
 
     def prefetch(self, rows: Tensor) -> None:
-        """Prefetches rows `(B,)`; at most `AHEAD` batches are held until they are selected."""
+        """Prefetches rows `(B,)` in a thread; at most `AHEAD` batches are held until they are selected."""
         wanted = tuple(rows.tolist())
         while len(self.pending) >= AHEAD:
             del self.pending[next(iter(self.pending))]
@@ -108,24 +107,15 @@ Contexts = CachedContexts | LazyContexts
 """The contexts of all users of a run; `select` returns those of a batch."""
 
 
+@dataclass(frozen=True)
 class PictureFeatures:
-    """Looks up the pictures that texts mark.
+    """Looks up the pictures that texts mark, see `pmg.preferences.captioning.PictureCaptioner`."""
 
-    Args:
-        language_model: encodes pictures.
-        cache: keeps the features of each.
-        identity: names the model in cache keys.
-        items: with pictures.
-        captions: of items by id, see `pmg.preferences.captioning.PictureCaptioner`.
-        pixels: returns the items' images.
-    """
-
-    def __init__(
-        self, language_model: LanguageModel, cache: Cache, identity: str, items: Sequence[Item],
-        captions: Mapping[str, str], pixels: Pixels,
-    ) -> None:  # fmt: skip
-        self.language_model, self.cache, self.identity, self.pixels = language_model, cache, identity, pixels
-        self.items = {digest: item for item in items for digest in find_pictures(captions[item.id])}
+    language_model: LanguageModel  # encodes pictures
+    cache: Cache  # keeps the features of each
+    identity: str  # names the model in cache keys
+    items: Mapping[str, Item]  # by the digest of their picture
+    pixels: Pixels  # returns the items' images
 
     def __call__(self, texts: Sequence[str]) -> list[list[Tensor]]:
         """Returns of each text the features of its pictures, in order; PmgError if one can't be read."""
@@ -153,21 +143,13 @@ class PictureFeatures:
 
 @dataclass(frozen=True)
 class WrittenHistories:
-    """Histories as texts, one a profile.
+    """Histories as texts, one a profile."""
 
-    Attributes:
-        texts: up to the first question, see `pmg.preferences.scenarios.verbalize_history`.
-        language_model: reads them.
-        cache: keeps the states.
-        identity: names the language model in keys of the cache.
-        pictures: looks up the features of the texts' pictures.
-    """
-
-    texts: Sequence[str]
-    language_model: LanguageModel
-    cache: Cache
-    identity: str
-    pictures: PictureLookup = no_pictures
+    texts: Sequence[str]  # up to the first question, see `pmg.preferences.scenarios.verbalize_history`
+    language_model: LanguageModel  # reads them
+    cache: Cache  # keeps the states
+    identity: str  # names the language model in keys of the cache
+    pictures: PictureLookup = no_pictures  # looks up the features of the texts' pictures
 
     def states(self, layers: Sequence[int]) -> list[Tensor]:
         """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.

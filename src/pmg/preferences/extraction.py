@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -37,12 +37,13 @@ RESERVED = 256  # tokens for the question behind a history and its answer, or fo
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class HistoryWriter:
     """Writes histories as prompts; for language models that see, whose pictures have many tokens, those that fit."""
 
-    def __init__(self, language_model: LanguageModel, scenario: Scenario) -> None:
-        self.language_model, self.scenario = language_model, scenario
-        self.left_out: dict[str, int] = {}
+    language_model: LanguageModel
+    scenario: Scenario
+    left_out: dict[str, int] = field(default_factory=dict)  # items by profile
 
     def likes(self, example: Example, captions: Mapping[str, str] | None) -> str:
         """Returns the prompt of an example's likes, see `verbalize_history`, with at least the latest item."""
@@ -83,21 +84,14 @@ class HistoryWriter:
 
 @dataclass(frozen=True)
 class ExtractedPreferences:
-    """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them.
+    """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them."""
 
-    Attributes:
-        profiles: names of the profiles, one a row.
-        context: their prefilled histories.
-        liked: keywords of the likes, one a profile, by the `repr` of their decoding.
-        disliked: keywords of the dislikes without those of the likes, likewise; none for users without dislikes.
-        written: their texts, for encoders that read states of all tokens.
-    """
-
-    profiles: list[str]
-    context: Contexts
-    liked: Mapping[str, list[Keywords]]
+    profiles: list[str]  # names, one a row
+    context: Contexts  # prefilled histories
+    liked: Mapping[str, list[Keywords]]  # keywords of the likes, one a profile, by the `repr` of their decoding
+    # keywords of the dislikes without those of the likes, likewise; none for users without dislikes
     disliked: Mapping[str, list[Keywords]]
-    written: WrittenHistories
+    written: WrittenHistories  # their texts, for encoders that read states of all tokens
 
     def rows(self, profiles: Sequence[str]) -> list[int]:
         """Returns the row of each of `profiles`."""
@@ -144,7 +138,7 @@ class PreferenceExtractor(TargetExtractor):
         decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, pixels: Pixels | None = None,
         prefill: bool = True,
     ) -> ExtractedPreferences:  # fmt: skip
-        """Prefills the history of each profile of `examples` once, and decodes keywords from it.
+        """Prefills the history of each profile once, and decodes keywords from it; rows are in the examples' order.
 
         Args:
             examples: of any number of users.
@@ -153,9 +147,6 @@ class PreferenceExtractor(TargetExtractor):
             dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
             pixels: returns the images of items whose captions are pictures, for language models that see.
             prefill: whether contexts are computed now, for who reads them more than once; else when they are read.
-
-        Returns:
-            One row a profile, in the order of `examples`.
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
         of_likes = {repr(decoding): decoding for decoding in decodings}
@@ -205,7 +196,8 @@ class PreferenceExtractor(TargetExtractor):
         if not (self.language_model.reads_pictures and pixels and captions):
             return no_pictures
         items = [interaction.item for example in examples for interaction in example.history]
-        return PictureFeatures(self.language_model, self.cache, self.identity, items, captions, pixels)
+        marked = {digest: item for item in items for digest in find_pictures(captions[item.id])}
+        return PictureFeatures(self.language_model, self.cache, self.identity, marked, pixels)
 
     def _contexts(self, texts: list[str], pictures: PictureLookup, prefill: bool) -> Contexts:
         if not (self.keep and prefill):
@@ -230,10 +222,7 @@ class PreferenceExtractor(TargetExtractor):
         self, decodings: Mapping[str, Decoding], texts: Sequence[str | None], pictures: PictureLookup,
         contexts: Contexts | None = None,
     ) -> dict[str, list[Keywords]]:  # fmt: skip
-        """Returns the keywords of the texts that there are, by decoding; no words for users without one.
-
-        `contexts` are the prefilled texts, where they were computed before.
-        """
+        """Returns keywords by decoding, no words for a text of None; `contexts`: the texts, where prefilled before."""
         present = [text for text in texts if text is not None]
 
         @cache

@@ -30,19 +30,11 @@ WRAPPING = " \t\"'`*_“”‘’„«»‹›「」『』()[]<>"
 
 
 def parse_list(text: str, max_words: int = 4, cut: bool = False) -> tuple[str, ...]:
-    """Returns the keywords of a list, without numbering, bullets, quotes, introduction and descriptions behind a dash.
+    """Returns the different keywords (whatever their case) of a list with commas, one keyword a line, or numbered.
 
-    Sentences behind it and Markdown's ``**`` are left out, too.
-
-    Hyphens, digits and words of any script are kept.
-
-    Args:
-        text: a list with commas, one keyword a line, or numbered; sentences around it are ignored.
-        max_words: longest keyword, in words; longer pieces are ignored.
-        cut: whether the text was cut off at its longest, so that its last piece may be half a word.
-
-    Returns:
-        Different keywords (whatever their case) in the order of the text; none where it holds no list.
+    Left out are numbering, bullets, quotes, introduction, Markdown's ``**``, descriptions behind a dash, sentences
+    around the list, and pieces of more than `max_words` words; hyphens, digits and words of any script are kept. There
+    are none where the text holds no list. `cut`: it was cut off at its longest, its last piece may be half a word.
     """
     if cut:
         ends = [match.start() for match in re.finditer(rf"\n|{SEPARATORS.pattern}", text)]
@@ -78,8 +70,7 @@ def _split(line: str) -> tuple[list[str], bool]:
     line = INTRODUCTION.sub("", BULLET.sub("", line.replace("**", ""), count=1), count=1)
     for raw in SEPARATORS.split(line):
         piece, rest = _first_sentence(DESCRIPTION.sub("", BULLET.sub("", raw.strip(), count=1)))
-        piece = " ".join(CONJUNCTION.sub("", piece.strip(WRAPPING)).strip(WRAPPING).split())
-        if piece:
+        if piece := " ".join(CONJUNCTION.sub("", piece.strip(WRAPPING)).strip(WRAPPING).split()):
             pieces.append(piece)
         if rest.strip(WRAPPING):
             return pieces, True
@@ -105,21 +96,15 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True)
 class Choose:
-    """Selects the most likely options of each attribute's closed vocabulary; for small language models.
+    """Selects the most likely options of each attribute's closed vocabulary; for small language models."""
 
-    `per_attribute` counts options, `limit` keywords over all attributes.
-    """
-
-    per_attribute: Count = 1
-    limit: Count = LIMIT
+    per_attribute: Count = 1  # most options of an attribute
+    limit: Count = LIMIT  # most keywords over all attributes
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Scores all options of all attributes in one pass; a score is the log-probability among the options.
-
-        PmgError if an attribute has no options.
-        """
+        """Scores all options in one pass, by log-probability among those of an attribute; PmgError if it has none."""
         scores = self.score(language_model, context, attributes)
         return [
             merge_keywords(
@@ -135,7 +120,7 @@ class Choose:
     def score(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> dict[str, Tensor]:
-        """Returns the log-likelihood of every option of every attribute, float32 `(B, n_options)` by attribute."""
+        """Returns the log-likelihoods of options, float32 `(B, n_options)` by attribute."""
         return attribute_scores(language_model, context, attributes)
 
 
@@ -152,10 +137,7 @@ class ChooseCalibrated(Choose):
     def score(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> dict[str, Tensor]:
-        """Returns the calibrated score of every option of every attribute, float32 `(B, n_options)` by attribute.
-
-        PmgError if there are no references.
-        """
+        """Returns calibrated scores of options, float32 `(B, n_options)` by attribute; PmgError without references."""
         if not self.references:
             raise PmgError("decoding.references is empty. Give it a text without content, or use decoding=choose")
         without = attribute_scores(language_model, language_model.prefill(self.references), attributes)
@@ -169,28 +151,17 @@ class Generate:
 
     Outputs that aren't lists are regenerated with sampling. Words are scored as options are by `Choose`, so that they
     can be merged by score.
-
-    Attributes:
-        prompt: text between history and list, over ``{question}`` and ``{example}``.
-        example: goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does.
-        per_attribute: words an attribute.
-        limit: words over all attributes.
-        max_new_tokens: the longest list.
-        max_words: the longest keyword, in words; longer ones are chatter.
-        retries: further tries.
-        temperature: of the further tries.
-        seed: of the further tries.
     """
 
-    prompt: str
-    example: str
-    per_attribute: Count = 3
-    limit: Count = LIMIT
-    max_new_tokens: Count = 32
-    max_words: Count = 4
-    retries: CountOrZero = 2
-    temperature: Positive = 0.8
-    seed: Seed = 0
+    prompt: str  # text between history and list, over ``{question}`` and ``{example}``
+    example: str  # goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does
+    per_attribute: Count = 3  # words an attribute
+    limit: Count = LIMIT  # words over all attributes
+    max_new_tokens: Count = 32  # the longest list
+    max_words: Count = 4  # the longest keyword, in words; longer ones are chatter
+    retries: CountOrZero = 2  # further tries
+    temperature: Positive = 0.8  # of the further tries
+    seed: Seed = 0  # of the further tries
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
@@ -201,8 +172,7 @@ class Generate:
             prompt = self.write_prompt(attribute)
             lists = self._lists(language_model, context, prompt)
             groups.append(rank_words(language_model, context, prompt, lists, self.per_attribute))
-            empty = sum(not words for words in lists)
-            if empty:
+            if empty := sum(not words for words in lists):
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
         rows = zip(*groups, strict=True) if groups else [()] * len(context)
         return [merge_keywords(row, self.limit) for row in rows]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pmg.configuration.ranges import Count
 from pmg.domain import UNKNOWN, Example, Keywords
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import LIMIT, NO_WORDS, join_words
+from pmg.preferences.keywords import LIMIT, NO_WORDS, from_pairs, join_words
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
 
@@ -36,10 +36,7 @@ class LikedKeywords(KeywordSource):
 
 @dataclass(frozen=True)
 class DislikedKeywords(KeywordSource):
-    """The scenario's negative prompt, and keywords that the language model extracts from the disliked items.
-
-    Words that are liked, too, are left out.
-    """
+    """The scenario's negative prompt, and keywords of the disliked items without those that are liked, too."""
 
     decoding: Decoding
 
@@ -91,10 +88,7 @@ def count_keywords(
     found = [pair for pair in counted if pair] or Counter(
         word for item in items for word in dict.fromkeys(item.keywords)
     ).most_common(at_most)
-    return Keywords(
-        words=tuple(word for word, _ in found[:at_most]),
-        scores=tuple(count / len(items) for _, count in found[:at_most]),
-    )
+    return from_pairs([(word, count / len(items)) for word, count in found[:at_most]])
 
 
 def caption_parts(caption: str) -> set[str]:

@@ -32,17 +32,20 @@ def scored(keywords: Keywords) -> list[tuple[str, float]]:
     return list(zip(keywords.words, scores, strict=True))
 
 
+def from_pairs(pairs: Sequence[tuple[str, float]], dropped: tuple[str, ...] = ()) -> Keywords:
+    """Returns the keywords of words with their scores, see `scored`."""
+    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs), dropped)
+
+
 def join_words(*parts: Keywords) -> Keywords:
     """Returns all words one after another; words without a score count as chosen for certain (0)."""
-    pairs = [pair for part in parts for pair in scored(part)]
     dropped = tuple(word for part in parts for word in part.dropped)
-    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs), dropped)
+    return from_pairs([pair for part in parts for pair in scored(part)], dropped)
 
 
 def rank(words: Sequence[str], scores: Sequence[float], count: int) -> Keywords:
     """Returns the `count` words with the highest scores, highest first; of equals the earlier."""
-    best = sorted(zip(words, scores, strict=True), key=lambda pair: -pair[1])[:count]
-    return Keywords(tuple(word for word, _ in best), tuple(float(score) for _, score in best))
+    return from_pairs(sorted(zip(words, map(float, scores), strict=True), key=lambda pair: -pair[1])[:count])
 
 
 def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
@@ -59,7 +62,7 @@ def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
         turn = [pair for queue in queues if (pair := _next(queue, seen))]
         best = sorted(turn, key=lambda pair: -pair[1])[: limit - len(merged)]
         merged += [pair for pair in turn if pair in best]
-    return Keywords(tuple(word for word, _ in merged), tuple(score for _, score in merged))
+    return from_pairs(merged)
 
 
 def _next(queue: deque[tuple[str, float]], seen: set[str]) -> tuple[str, float] | None:
@@ -75,17 +78,13 @@ def _next(queue: deque[tuple[str, float]], seen: set[str]) -> tuple[str, float] 
 def without(keywords: Keywords, others: Collection[str]) -> Keywords:
     """Returns the keywords that are not among `others`, whatever their case: what is liked is no dislike."""
     taken = {word.casefold() for word in others}
-    kept = [(word, score) for word, score in scored(keywords) if word.casefold() not in taken]
-    return replace(keywords, words=tuple(word for word, _ in kept), scores=tuple(score for _, score in kept))
+    return from_pairs([pair for pair in scored(keywords) if pair[0].casefold() not in taken], keywords.dropped)
 
 
 def attribute_scores(
     language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
 ) -> dict[str, Tensor]:
-    """Returns the log-probabilities of the options of every attribute, float32 `(B, n_options)`, in one pass.
-
-    PmgError if an attribute has no options to choose from.
-    """
+    """Returns the log-probabilities of attributes' options, float32 `(B, n_options)`; PmgError if one has none."""
     for name, attribute in attributes.items():
         if not attribute.options:
             raise PmgError(

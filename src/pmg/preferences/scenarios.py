@@ -86,16 +86,12 @@ class Scenario:
     target_writing: TargetWriting | None = None
 
     def __post_init__(self) -> None:
-        problems = lint(self)
-        if problems:
+        if problems := lint(self):
             raise PmgError(f"scenario '{self.name}': {' · '.join(problems)}")
 
 
 def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attribute]:
-    """Builds attributes from plain values, without those that are null.
-
-    PmgError if one has an unknown key, no question, or an empty list of options.
-    """
+    """Builds attributes that aren't null; PmgError for an unknown key, no question, or an empty list of options."""
     specs = {name: spec for name, spec in specs.items() if spec is not None}
     for name, spec in specs.items():
         if spec.keys() - {"question", "options", "example"} or not spec.get("question"):
@@ -156,10 +152,7 @@ def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[s
 
 
 def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> str:
-    """Returns the prompt with the latest messages, up to ``{instruction}``.
-
-    PmgError if there are no messages, or the scenario has no `chat_template`.
-    """
+    """Returns the prompt with the latest messages, up to ``{instruction}``; PmgError without messages or template."""
     if not conversation:
         raise PmgError("the conversation has no messages")
     if not scenario.chat_template:
@@ -174,7 +167,7 @@ def _format_items(template: str, items: Sequence[Item], scenario: Scenario, capt
     latest = items[-scenario.max_items :]
     if captions is None:
         written = MetadataCaptioner(scenario.caption)(latest)
-        captions = {item.id: caption for item, caption in zip(latest, written, strict=True)}
+        captions = dict(zip((item.id for item in latest), written, strict=True))
     lines = [
         scenario.line.format(
             title=item.title,
@@ -192,10 +185,7 @@ def _before_instruction(template: str) -> str:
 
 
 def lint(scenario: Scenario) -> list[str]:
-    """Returns one message for each problem of a scenario, with the key at fault; none for a valid one.
-
-    The constructor calls this before it accepts the values.
-    """
+    """Returns one message for each problem of a scenario, with the key at fault; none for a valid one."""
     problems = [
         *check_template("template", scenario.template, "history"),
         *check_placeholders("line", scenario.line, LINE_PLACES),
@@ -268,8 +258,7 @@ def check_question(key: str, question: str) -> Iterator[str]:
 
 def check_options(key: str, options: tuple[str, ...]) -> Iterator[str]:
     """Checks that options are distinct, not empty, and at least two."""
-    twice = sorted({option for option in options if options.count(option) > 1})
-    if twice:
+    if twice := sorted({option for option in options if options.count(option) > 1}):
         yield f"{key} has options twice: {', '.join(twice)}"
     if any(not option.strip() or option != option.strip() for option in options):
         yield f"{key} has an option that is empty or starts or ends with a space"

@@ -81,12 +81,9 @@ class PreferenceSource(ABC):
 
     An argument called ``run`` names the folder of a ``pmg-train`` run: in the identity of a generation the values
     that decided that run replace the folder.
-
-    Attributes:
-        kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "images"]]
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "images"]]  # of what it gives
 
     @property
     def requires(self) -> Requirements:

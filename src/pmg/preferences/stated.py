@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from pmg.data.chats import USER
 from pmg.domain import Keywords, PmgError, Turn
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.preferences.keywords import LIMIT, scored
+from pmg.preferences.keywords import LIMIT, from_pairs, scored
 from pmg.preferences.scenarios import Attribute, Scenario
 
 SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
@@ -26,15 +26,14 @@ def own_messages(conversation: Sequence[Turn]) -> list[str]:
 
 @dataclass(frozen=True)
 class MessageMatcher:
-    """Finds what messages state among the options of attributes.
+    """Finds what messages state among the options of attributes; nothing is trained for this.
 
-    A sentence states the option that it resembles most, by the cosine of their pooled vectors. Nothing is trained for
-    this. Below the cosine `least` a sentence states nothing.
+    A sentence states the option that it resembles most, by the cosine of their pooled vectors.
     """
 
     text_encoder: PromptEncoder
     attributes: Mapping[str, Attribute]
-    least: float
+    least: float  # cosine below which a sentence states nothing
 
     @cached_property
     def options(self) -> list[str]:
@@ -50,10 +49,7 @@ class MessageMatcher:
         return embed_texts(self.text_encoder, self.options)
 
     def __call__(self, messages: Sequence[str]) -> list[str]:
-        """Returns the different options that messages state, in the order of the messages.
-
-        PmgError if the attributes have no options, or the text encoder gives no pooled vectors.
-        """
+        """Returns the different options that messages state, in the messages' order; PmgError as of `embed_texts`."""
         sentences = [sentence for message in messages for sentence in split_sentences(message, self.text_encoder)]
         if not sentences:
             return []
@@ -83,10 +79,7 @@ def embed_texts(text_encoder: PromptEncoder, texts: Sequence[str]) -> Tensor:
 
 
 def split_sentences(message: str, text_encoder: PromptEncoder) -> list[str]:
-    """Returns the sentences of a message; those longer than the text encoder reads are halved until they fit.
-
-    Single words that don't fit are left out.
-    """
+    """Returns a message's sentences; those too long for the text encoder are halved, too long words are left out."""
     found: list[str] = []
     waiting = [part for part in SENTENCE.split(message) if part.strip()]
     while waiting:
@@ -102,15 +95,11 @@ def split_sentences(message: str, text_encoder: PromptEncoder) -> list[str]:
 def add_stated(
     decoded: Keywords, stated: Sequence[str], attributes: Mapping[str, Attribute], limit: int = LIMIT
 ) -> Keywords:
-    """Returns stated words, then the decoded ones of attributes that no message is about; `limit` at most.
-
-    The score of a stated word is 0, that of a certain one.
-    """
+    """Returns stated words, of score 0, then decoded ones of attributes that no message is about; `limit` at most."""
     about = [attribute.options for attribute in attributes.values() if set(stated) & set(attribute.options)]
     replaced = {option for options in about for option in options}
-    rest = [(word, score) for word, score in scored(decoded) if word not in replaced]
-    pairs = [*((word, 0.0) for word in stated), *rest][:limit]
-    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs))
+    rest = [pair for pair in scored(decoded) if pair[0] not in replaced]
+    return from_pairs([*((word, 0.0) for word in stated), *rest][:limit])
 
 
 def build_matcher(scenario: Scenario, text_encoder: PromptEncoder | None) -> MessageMatcher | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import torch
@@ -28,7 +28,6 @@ def chat_keywords(
     For every target attribute, the option with the highest contextually calibrated score (Zhao et al. 2021): its
     log-likelihood after the conversation minus its mean log-likelihood after the scenario's reference messages. Each
     question follows the earlier answers, so that the face matches the emotion. Scene words follow with score 0.
-
     PmgError if the scenario has no target attributes, or an open one, or a conversation is empty.
     """
     _check(scenario)
@@ -72,27 +71,19 @@ def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: Ta
 def _check(scenario: Scenario) -> None:
     if not scenario.target_attributes:
         raise PmgError(f"scenario '{scenario.name}' has no target_attributes, which conversations need")
-    free = [name for name, attribute in scenario.target_attributes.items() if not attribute.options]
-    if free:
+    if free := [name for name, attribute in scenario.target_attributes.items() if not attribute.options]:
         raise PmgError(f"scenario '{scenario.name}': target_attributes {', '.join(free)} need options to choose from")
 
 
+@dataclass(eq=False)
 class TargetExtractor:
-    """Extracts keywords of targets with a frozen language model.
+    """Extracts keywords of targets with a frozen language model."""
 
-    Args:
-        language_model: the model.
-        scenario: prompts.
-        cache: keeps keywords between runs.
-        identity: names the model in cache keys, e.g. its source and dtype.
-        budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
-    """
-
-    def __init__(
-        self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, budget: Budget
-    ) -> None:
-        self.language_model, self.scenario, self.cache = language_model, scenario, cache
-        self.identity, self.budget = identity, budget
+    language_model: LanguageModel
+    scenario: Scenario  # prompts
+    cache: Cache  # keeps keywords between runs
+    identity: str  # names the model in cache keys, e.g. its source and dtype
+    budget: Budget  # what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`
 
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.

@@ -18,21 +18,13 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class TargetWriting:
-    """Writes what an image shows that answers a conversation.
+    """Writes what an image shows that answers a conversation."""
 
-    Attributes:
-        question: text between conversation and answer.
-        probes: messages with the words of which an answer has to have one: the probe.
-        least: share of the probe that a language model has to pass before its answers are used.
-        max_words: of an answer; longer ones are not used.
-        max_new_tokens: of the generation; what hasn't ended then is not used.
-    """
-
-    question: str
-    probes: Mapping[str, tuple[str, ...]]
-    least: Fraction
-    max_words: Count
-    max_new_tokens: Count
+    question: str  # text between conversation and answer
+    probes: Mapping[str, tuple[str, ...]]  # messages with the words of which an answer has to have one: the probe
+    least: Fraction  # share of the probe that a language model has to pass before its answers are used
+    max_words: Count  # of an answer; longer ones are not used
+    max_new_tokens: Count  # of the generation; what hasn't ended then is not used
 
     def write(self, language_model: LanguageModel, context: Context) -> list[str]:
         """Returns an answer to each of B prefilled conversations; an empty text where there is none to use."""

@@ -158,9 +158,7 @@ class Signature(Callback):
 
 def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     """Returns type, shape and a hash of each tensor of a checkpoint, by dotted key."""
-    parts = {
-        name: part for name, part in checkpoint.items() if name in ("state_dict", "optimizer_states", "callbacks")
-    }
+    parts = {name: checkpoint[name] for name in checkpoint if name in ("state_dict", "optimizer_states", "callbacks")}
     return {
         key: f"{value.dtype} {tuple(value.shape)} sha256 {hash_tensor(value)[:8]}"
         for key, value in nodes(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytorch_lightning as pl
 import torch
@@ -22,12 +23,12 @@ def seeded(*parts: str | int) -> torch.Generator:
 class ShuffledRows(IterableDataset):
     """Endless batches of row numbers, shuffled pass by pass; a step's batch depends on seed and step alone.
 
-    So a resumed run equals an uninterrupted one: it starts at the step of its checkpoint.
+    So a resumed run, which starts at the step of its checkpoint, equals an uninterrupted one.
 
     Args:
         rows: row numbers to draw from, int64 `(N,)`.
         batch_size: rows a batch; a batch may span two passes.
-        seed: seed of the shuffles.
+        seed: of the shuffles.
         collate: makes a batch of rows `(B,)` and a random number generator.
         read: adds to a process's rows of a batch what is loaded for these rows alone; None: nothing.
         expect: called with the next batch one step ahead, to prepare it; None: nothing is prepared.
@@ -39,36 +40,30 @@ class ShuffledRows(IterableDataset):
     ) -> None:  # fmt: skip
         self.rows, self.batch_size, self.seed, self.collate = rows, batch_size, seed, collate
         self.read, self.expect = read or (lambda batch: batch), expect or (lambda batch: None)
-        self.start_step = 0
-        self.rank, self.ranks = 0, 1
+        self.start_step, self.rank, self.ranks = 0, 0, 1
 
     def _pass(self, number: int) -> Tensor:
-        order = torch.randperm(len(self.rows), generator=seeded(self.seed, "pass", number))
-        return self.rows[order]
+        return self.rows[torch.randperm(len(self.rows), generator=seeded(self.seed, "pass", number))]
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of one step, of all processes."""
         return self.read(self._draw(step))
 
     def _draw(self, step: int) -> Batch:
-        first = step * self.batch_size
-        number, offset = divmod(first, len(self.rows))
+        number, offset = divmod(step * self.batch_size, len(self.rows))
         pool = self._pass(number)[offset:]
         while len(pool) < self.batch_size:
             number += 1
             pool = torch.cat([pool, self._pass(number)])
-        generator = seeded(self.seed, "batch", step)
-        return self.collate(pool[: self.batch_size], generator)
+        return self.collate(pool[: self.batch_size], seeded(self.seed, "batch", step))
 
     def __iter__(self) -> Iterator[Batch]:
-        step = self.start_step
-        while True:
+        for step in count(self.start_step):
             own = self._draw(step)
             if self.ranks > 1:  # processes, which divide the rows of the batch, in their order
                 own = {name: values.chunk(self.ranks)[self.rank] for name, values in own.items()}
             self.expect(own)  # Lightning fetches a batch before the step of the batch before it
             yield self.read(own)
-            step += 1
 
 
 class RowsDataModule(pl.LightningDataModule):

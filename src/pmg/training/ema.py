@@ -44,22 +44,19 @@ class AveragedWeights(pl.Callback):
         self.copy()
         self.refit()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Swaps the trained weights back in."""
-        self._restore()
+        if self._trained:
+            self.model.load_state_dict(self._trained)
+        self._trained = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Swaps them back where a validation failed, before a checkpoint is saved."""
-        self._restore()
+        self.on_validation_end(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Makes the average the model's weights, also where a resumed training had no steps left."""
         self.copy()
-
-    def _restore(self) -> None:
-        if self._trained:
-            self.model.load_state_dict(self._trained)
-        self._trained = {}
 
     def copy(self) -> None:
         """Makes the average the model's weights."""

@@ -26,15 +26,12 @@ class UserInputs(Protocol):
 
     def __len__(self) -> int:
         """Returns U."""
-        ...
 
     def prefetch(self, rows: Tensor) -> None:
         """Prepares the rows `(B,)` that will be selected soon; may do nothing."""
-        ...
 
     def select(self, rows: Sequence[int] | Tensor) -> Any:
         """Returns the inputs of B users, in that order, as the encoder takes them."""
-        ...
 
 
 class EncoderInputs(Protocol):
@@ -53,7 +50,6 @@ class EncoderInputs(Protocol):
 
         `examples` has at least one of each profile, with its history; `images` those of the data set's items.
         """
-        ...
 
 
 def needs_contexts(node: Any) -> bool:

@@ -45,10 +45,8 @@ class StoredLatents:
         try:
             latents = torch.from_numpy(self.array.oindex[unique.numpy()])
         except ValueError as error:  # a checksum
-            found = " ".join(str(error).split())
-            raise PmgError(
-                f"latents in {self.array.store_path} are damaged ({found}); remove it, to be made again"
-            ) from error
+            place, found = self.array.store_path, " ".join(str(error).split())
+            raise PmgError(f"latents in {place} are damaged ({found}); remove it, to be made again") from error
         if latents.isnan().any():  # what an array holds where there is no file
             raise PmgError(f"latents in {self.array.store_path} are missing; run the command again to make them")
         return latents[places]
@@ -61,11 +59,10 @@ Latents = Tensor | StoredLatents
 def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode) -> StoredLatents:
     """Encodes images into an array, resumes an interrupted encoding, and restores missing files.
 
-    Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them.
-    PmgError if zarr is not installed, or `place` holds something else.
-
-    `place` is the array's folder or URL, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that the
-    latents depend on: latents that exist there are used. `count` images are encoded to the `shape` `(C, h, w)`.
+    Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them. `place`
+    is the array's folder or URL, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that the latents
+    depend on: latents that exist there are used. `count` images are encoded to the `shape` `(C, h, w)`. PmgError if
+    zarr is not installed, or `place` holds something else.
     """
     with _one_process(place):  # of several that train together, the first encodes and the others find the rest
         return StoredLatents(_fill(_open(place, (count, *shape)), place, count, encode))
@@ -81,8 +78,7 @@ def _one_process(place: str) -> contextlib.AbstractContextManager[object]:
 
 def _fill(array: zarr.Array, place: str, count: int, encode: Encode) -> zarr.Array:
     written = array.attrs.get("written", 0)
-    lost = [start for start in range(0, written, SHARD) if _is_lost(array, start)]
-    if lost:
+    if lost := [start for start in range(0, written, SHARD) if _is_lost(array, start)]:
         log.warning("%s: %d files of latents are missing, they are encoded again", place, len(lost))
     starts = [*lost, *range(written, count, SHARD)]
     for start in track(starts, description="Encoding images") if starts else ():

@@ -37,57 +37,37 @@ class MeasurableGenerator(Generator, Protocol):
     @property
     def images_at_once(self) -> int:
         """Images in one pass of `encode_pass`."""
-        ...
 
     def encode_pass(self, images: Tensor) -> Tensor:
         """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the device of the weights."""
-        ...
 
     def frozen_models(self) -> Mapping[str, nn.Module]:
         """Returns the models beside the text encoder by name, first the one that runs once a step."""
-        ...
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What decides memory, beside the frozen models.
+    """What decides memory, beside the frozen models."""
 
-    Attributes:
-        users: number of profiles, whose contexts are in the cache.
-        history_tokens: tokens of a history.
-        users_per_step: U.
-        draws: K, questions a user and step.
-        soft_tokens: n, of a user.
-        texts: of the target block, the keyword block and their widths.
-        inputs: gives what the encoder reads, for histories without content.
-        encoder: gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`).
-    """
-
-    users: int
+    users: int  # number of profiles, whose contexts are in the cache
     history_tokens: int
-    users_per_step: int
-    draws: int
-    soft_tokens: int
-    texts: TextSizes
-    inputs: Callable[[Context], UserInputs]
+    users_per_step: int  # U
+    draws: int  # K, questions a user and step
+    soft_tokens: int  # n, of a user
+    texts: TextSizes  # of the target block, the keyword block and their widths
+    inputs: Callable[[Context], UserInputs]  # gives what the encoder reads, for histories without content
+    # gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`)
     encoder: Callable[[LanguageModel, int, Any], TokenEncoder]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes.
+    """Bytes."""
 
-    Attributes:
-        weights: of each frozen model on the device, by name.
-        trained: the encoder with gradients and Adam's moments.
-        phases: most that each phase holds beside weights, by name.
-        contexts: histories in the cache on disk; the system maps what a step looks at.
-    """
-
-    weights: dict[str, int]
-    trained: int
-    phases: dict[str, int]
-    contexts: int
+    weights: dict[str, int]  # of each frozen model on the device, by name
+    trained: int  # the encoder with gradients and Adam's moments
+    phases: dict[str, int]  # most that each phase holds beside weights, by name
+    contexts: int  # histories in the cache on disk; the system maps what a step looks at
 
     @property
     def device(self) -> int:
@@ -166,7 +146,6 @@ def _step(
     encoder: TokenEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
-    """One step of the true module, forward and backward."""
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     target, words = _block(questions, sizes.texts.target, sizes), _block(users, sizes.texts.keywords, sizes)
     empty = _block(1, sizes.texts.target, sizes)
@@ -196,7 +175,6 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:
-    """Histories of one step, without content."""
     shape = (language_model.layers, tokens, language_model.kv_heads, language_model.head_dim)
     keys = (torch.empty(1, dtype=language_model.model.dtype).expand(shape),) * users
     return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users, (torch.tensor(tokens),) * users)

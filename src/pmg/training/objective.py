@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -31,16 +31,11 @@ def undeclared(read: str, attribute: str) -> PmgError:
 
 @dataclass(frozen=True)
 class SampleOutputs:
-    """The generator's outputs for one batch of samples.
+    """The generator's outputs for one batch of samples."""
 
-    Attributes:
-        condition: what the generator was conditioned on, B rows.
-        loss: the generator's loss of each sample, `(B,)`.
-        details: noisy latents, prediction and target; None unless a term declares `needs_prediction`.
-    """
-
-    condition: Condition
-    loss: Tensor
+    condition: Condition  # what the generator was conditioned on, B rows
+    loss: Tensor  # the generator's loss of each sample, `(B,)`
+    # noisy latents, prediction and target; None unless a term declares `needs_prediction`
     details: DenoisingOutputs | None = None
 
     @property
@@ -53,28 +48,18 @@ class SampleOutputs:
 
 @dataclass(frozen=True)
 class AcceptedTokens:
-    """What the generator itself says of images that users like, in tokens that condition it.
+    """What the generator itself says of images that users like, in tokens that condition it."""
 
-    Attributes:
-        tokens: of each sample's image, `(B, n, D)`.
-        variance: their variance over all images of the training, a sum over n and D; the same number B times.
-    """
-
-    tokens: Tensor
-    variance: Tensor
+    tokens: Tensor  # of each sample's image, `(B, n, D)`
+    variance: Tensor  # their variance over all images of the training, a sum over n and D; the same number B times
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted.
+    """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted."""
 
-    Attributes:
-        scores: for each attribute those of its options, `(U, K)`, before a softmax, with gradients.
-        described: the option that describes each sample's image, int64 `(B, A)`; -1 where no option does.
-    """
-
-    scores: Sequence[Tensor]
-    described: Tensor
+    scores: Sequence[Tensor]  # for each attribute those of its options, `(U, K)`, before a softmax, with gradients
+    described: Tensor  # the option that describes each sample's image, int64 `(B, A)`; -1 where no option does
 
 
 class StepOutputs:
@@ -96,8 +81,7 @@ class StepOutputs:
         answers: Answers | None = None,
     ) -> None:  # fmt: skip
         self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
-        self.answers = answers
-        self._evaluate, self._accepted = evaluate, accepted
+        self.answers, self._evaluate, self._accepted = answers, evaluate, accepted
 
     @property
     def samples(self) -> int:
@@ -118,10 +102,9 @@ class StepOutputs:
 
     @cached_property
     def other(self) -> SampleOutputs:
-        """Each preference on the images and target words of a user of another taste in the batch.
+        """Each preference on the images and target words of a user of another taste in the batch, else on the own.
 
-        Noise, times and dropped blocks are those of `own`. A user without such a neighbour keeps the own images.
-        Costs one more pass of the generator.
+        Noise, times and dropped blocks are those of `own`. Costs one more pass of the generator.
         """
         return self._evaluate("other", True)
 
@@ -156,15 +139,11 @@ class ObjectiveTerm(Protocol):
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the term's value for each sample, `(B,)`, or for each user, `(U,)`; its mean is minimised."""
-        ...
 
 
 @dataclass(frozen=True)
 class Denoise(ObjectiveTerm):
-    """The generator's loss on images that the user likes: how the soft tokens learn a preference.
-
-    The denoising error, or the cross-entropy of image tokens.
-    """
+    """The generator's loss (denoising error, or cross-entropy of image tokens) on images that the user likes."""
 
     weight: NotNegative
 
@@ -182,14 +161,10 @@ class Contrast(ObjectiveTerm):
     gradient 0 once the margin is reached: PMG's published benchmark subtracts half of the other loss instead, which
     has no lower bound. Costs one more pass of the generator. Where a batch holds no user of another taste, the term is
     the margin itself, and its gradient 0.
-
-    Attributes:
-        weight: its factor in the sum.
-        margin: of the generator's loss, e.g. the (min-SNR weighted) denoising error, 0 or more.
     """
 
     weight: NotNegative
-    margin: NotNegative
+    margin: NotNegative  # of the generator's loss, e.g. the (min-SNR weighted) denoising error
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the hinge of each sample, `(B,)`."""
@@ -259,13 +234,9 @@ class Answer(ObjectiveTerm):
                 "objective=align_answer needs an encoder that scores the options of scenario.attributes: "
                 "preference_encoder=reader"
             )
+        compare, samples = partial(cross_entropy, ignore_index=-1, reduction="none"), outputs.samples_per_user
         losses = [
-            cross_entropy(
-                scores.repeat_interleave(outputs.samples_per_user, 0).float(),
-                answers.described[:, place].to(scores.device),
-                ignore_index=-1,
-                reduction="none",
-            )
+            compare(scores.repeat_interleave(samples, 0).float(), answers.described[:, place].to(scores.device))
             for place, scores in enumerate(answers.scores)
         ]
         return torch.stack(losses).mean(0)

@@ -140,9 +140,7 @@ class EncodedTexts:
 
 
 class PreferenceTraining(pl.LightningModule):
-    """Trains the preference encoder; everything else is frozen and not part of checkpoints.
-
-    PmgError if there are no terms.
+    """Trains the preference encoder; all else is frozen and not part of checkpoints. PmgError if there are no terms.
 
     Args:
         encoder: the trainable part.
@@ -150,14 +148,12 @@ class PreferenceTraining(pl.LightningModule):
         user_inputs: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name. Those that are None are left out.
-        ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
-            the last weights.
+        ema_decay: of the moving average of the encoder's weights, which is validated and kept; None: the last weights.
     """
 
     def __init__(
-        self, *, encoder: TokenEncoder, frozen: FrozenModels,
-        user_inputs: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm | None],
-        optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
+        self, *, encoder: TokenEncoder, frozen: FrozenModels, user_inputs: UserInputs, texts: EncodedTexts,
+        terms: Mapping[str, ObjectiveTerm | None], optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -169,8 +165,8 @@ class PreferenceTraining(pl.LightningModule):
         self.user_inputs, self.texts = user_inputs, texts
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.needs_prediction = any(term.needs_prediction for term in self.terms.values())
-        decays = [] if ema_decay is None else [ema_decay]
-        self.averages = [AveragedWeights(encoder, decay, refit=self._fit_to_sample) for decay in decays]
+        fit = self._fit_to_sample
+        self.averages = [] if ema_decay is None else [AveragedWeights(encoder, ema_decay, refit=fit)]
 
     @property
     def language_model(self) -> LanguageModel:
@@ -251,11 +247,9 @@ class PreferenceTraining(pl.LightningModule):
         """Fits the running statistics to `users` `(U,)`."""
         self.encoder.eval()
         with torch.no_grad(), uncompiled():
-            parts = [
-                self.encoder.states(self.language_model, self.user_inputs.select(u)) for u in users.split(batch_size)
-            ]
+            inputs = map(self.user_inputs.select, users.split(batch_size))
+            parts = [self.encoder.states(self.language_model, some) for some in inputs]
         self.encoder.fit_statistics(torch.cat(parts))
 
-    def _fit_to_sample(self, size: int = 50) -> None:
-        """Fits the statistics to some of the training users."""
-        self.recalibrate_statistics(self.trainer.datamodule.train.rows[:size], size)
+    def _fit_to_sample(self) -> None:
+        self.recalibrate_statistics(self.trainer.datamodule.train.rows[:50])

@@ -32,23 +32,16 @@ SAMPLE = 50  # users who set the scales that an encoder starts with
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """The samples of a training's users: one for each image that is a truth of theirs.
+    """The samples of a training's users: one for each image that is a truth of theirs."""
 
-    Attributes:
-        truths: the different items whose images are denoised.
-        train_pairs: for each profile pairs of an item's place in `truths` and of its target's row in the target texts.
-        validation_pairs: those of the examples that validate: with ``data.split_by=item`` a profile may have both.
-        tastes: for each profile the name of its taste.
-        train: rows of the profiles that train, sorted, int64 `(U,)`.
-        validation: rows of the profiles that validate, sorted, int64 `(V,)`.
-    """
-
-    truths: list[Item]
+    truths: list[Item]  # the different items whose images are denoised
+    # for each profile pairs of an item's place in `truths` and of its target's row in the target texts
     train_pairs: list[list[tuple[int, int]]]
+    # those of the examples that validate: with ``data.split_by=item`` a profile may have both
     validation_pairs: list[list[tuple[int, int]]]
-    tastes: list[str]
-    train: Tensor
-    validation: Tensor
+    tastes: list[str]  # one a profile
+    train: Tensor  # rows of the profiles that train, sorted, int64 `(U,)`
+    validation: Tensor  # rows of the profiles that validate, sorted, int64 `(V,)`
 
 
 def list_samples(
@@ -120,15 +113,11 @@ def build_batches(
 
 @torch.no_grad()
 def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
-    """Returns the generator's own tokens of the truths' images, `(N, n, D)`, for the term `Align`.
-
-    PmgError if the tower's vectors are no tokens of the width D of the generator's text encoder.
-    """
+    """Returns the generator's own tokens `(N, n, D)` of the truths' images; PmgError if the tower sees no tokens."""
     parts = images.rows(truths).split(BATCH)
     if not tower.are_tokens:
         raise PmgError(f"objective.tower={type(tower).__name__} sees no soft tokens; `align` needs tower=style")
-    seen = [tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")]
-    vectors = torch.cat(seen)
+    vectors = torch.cat([tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")])
     if vectors.shape[1] % width:
         raise PmgError(
             f"the tower's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, of {width} each"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pmg.configuration.instantiate import built_class
 from pmg.configuration.ranges import CountOrZero
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Interaction
@@ -28,19 +27,12 @@ SENTENCES = 256  # at once
 
 @dataclass(frozen=True)
 class UsersReadings:
-    """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`.
+    """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`."""
 
-    Attributes:
-        states: of each user's text, `(T, W)` with those of all layers joined.
-        seen: their pictures, N.
-        titles: mean embedding of each picture's title, `(N, E)`.
-        sentences: of each user's sentences, `(S, V)`; None: they aren't read.
-    """
-
-    states: Sequence[Tensor]
-    seen: SeenPictures
-    titles: Tensor
-    sentences: Sequence[Tensor] | None = None
+    states: Sequence[Tensor]  # of each user's text, `(T, W)` with those of all layers joined
+    seen: SeenPictures  # their pictures, N
+    titles: Tensor  # mean embedding of each picture's title, `(N, E)`
+    sentences: Sequence[Tensor] | None = None  # of each user's sentences, `(S, V)`; None: they aren't read
 
     def __len__(self) -> int:
         return len(self.states)
@@ -65,31 +57,23 @@ def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class ReadHistories:
-    """Histories whose text was read by the first layers of the language model, and their pictures.
+    """Histories whose text was read by the first layers of the language model, and their pictures."""
 
-    Attributes:
-        tower: sees the pictures; each picture once, however many users have it.
-        layers: of the language model, whose states are read; 0: its word embeddings, which name things in words that
-            training didn't have, where those behind layers say what is wanted of them. None of them: sentences alone
-            are read, a control without a language model.
-        pictures: most pictures a user, the latest; 0: none, so that text alone is read, captions among it.
-        text_encoder: whose vectors of users' sentences are read, too; None: none are.
-    """
-
-    tower: PictureTower
+    tower: PictureTower  # sees the pictures; each picture once, however many users have it
+    # of the language model, whose states are read; 0: its word embeddings, which name things in words that training
+    # didn't have, where those behind layers say what is wanted of them. None of them: sentences alone are read, a
+    # control without a language model
     layers: Sequence[CountOrZero] = (0, 16)
+    # most pictures a user, the latest; 0: none, so that text alone is read, captions among it
     pictures: CountOrZero = 12
-    text_encoder: PromptEncoder | None = None
+    text_encoder: PromptEncoder | None = None  # whose vectors of users' sentences are read, too; None: none are
     needs_contexts: ClassVar[bool] = False
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
         """Returns histories without content, see `EncoderInputs`."""
-        are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
-        width = token_width if are_tokens else 2 * pooled_width  # content and style
+        seen = SeenPictures.blank(context, token_width, pooled_width, options)
         layers, lengths = len(options["layers"]), [len(tokens) for tokens in context.tokens]
-        rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
-        seen = SeenPictures(torch.zeros(1, width), rows, [row == 0 for row in rows])
         named = int(options["llm_width"]) if layers else pooled_width
         states = [torch.zeros(length if layers else 0, named * max(1, layers)) for length in lengths]
         # a sentence has at least one token

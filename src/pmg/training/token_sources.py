@@ -15,6 +15,7 @@ from pmg.domain import Keywords, PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.extraction import PreferenceExtractor
+from pmg.preferences.keywords import from_pairs
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
@@ -28,15 +29,10 @@ SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "gene
 
 @dataclass(frozen=True)
 class TrainedSource(PreferenceSource):
-    """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run.
+    """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run."""
 
-    Attributes:
-        run: folder of the ``pmg-train`` run.
-        same_as_training: config groups whose values have to be those of the training.
-    """
-
-    run: str | None = None
-    same_as_training: Sequence[str] = SAME
+    run: str | None = None  # folder of the ``pmg-train`` run
+    same_as_training: Sequence[str] = SAME  # config groups whose values have to be those of the training
 
     @property
     def requires(self) -> Requirements:
@@ -81,13 +77,9 @@ class TrainedTokens(TrainedSource, TokenSource):
 
 @dataclass(frozen=True)
 class TrainedKeywords(TrainedSource, KeywordSource):
-    """Keywords that a trained encoder names: of each attribute its likeliest option, if it is likely enough.
+    """Keywords that a trained encoder names: of each attribute its likeliest option, if it is likely enough."""
 
-    Attributes:
-        least: probability from which an option is named.
-    """
-
-    least: Fraction = LEAST
+    least: Fraction = LEAST  # probability from which an option is named
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the options of each user, see `name_keywords`; errors as there, and as `load`."""
@@ -125,7 +117,7 @@ def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], lea
     for user in range(len(scores[0])):
         found = [(options[a][int(part.indices[user])], float(part.values[user])) for a, part in enumerate(best)]
         likely = sorted((one for one in found if math.exp(one[1]) >= least), key=lambda one: -one[1])
-        rows.append(Keywords(tuple(word for word, _ in likely), tuple(score for _, score in likely)))
+        rows.append(from_pairs(likely))
     return rows
 
 

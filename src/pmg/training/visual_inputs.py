@@ -31,7 +31,6 @@ class PictureTower(Protocol):
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,24 @@ class ScorerTower:
         return vectors if isinstance(vectors, Tensor) else torch.cat(vectors, 1)
 
 
+def _are_tokens(options: Mapping[str, Any]) -> bool:
+    return getattr(built_class(options["tower"]), "are_tokens", False)
+
+
 @dataclass(frozen=True)
 class SeenPictures:
-    """The pictures in the histories of `U` users.
+    """The pictures in the histories of `U` users."""
 
-    Vectors `(N, F)` are of all pictures, each once; each user has rows of them, oldest first, and which were liked.
-    """
+    vectors: Tensor  # of all pictures, each once, `(N, F)`
+    rows: Sequence[Tensor]  # of each user's pictures in `vectors`, oldest first
+    liked: Sequence[Tensor]  # which of these were liked
 
-    vectors: Tensor
-    rows: Sequence[Tensor]
-    liked: Sequence[Tensor]
+    @classmethod
+    def blank(cls, context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> SeenPictures:
+        """Returns pictures without content, for `EncoderInputs.blank`; a scorer's vectors are of content and style."""
+        width = token_width if _are_tokens(options) else 2 * pooled_width
+        rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
+        return cls(torch.zeros(1, width), rows, [row == 0 for row in rows])
 
     def select(self, users: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Returns rows of `vectors`, 0 at padding; where there is a picture; and where it was liked, `(B, H)` each."""
@@ -88,22 +95,16 @@ class UsersPictures:
 
 @dataclass(frozen=True)
 class VisualHistories:
-    """Histories with their pictures.
+    """Histories with their pictures."""
 
-    The tower sees each picture once, however many users have it; `pictures` is the most of a user, the latest.
-    """
-
-    tower: PictureTower
-    pictures: Count = 12
+    tower: PictureTower  # sees each picture once, however many users have it
+    pictures: Count = 12  # most of a user, the latest
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersPictures:
         """Returns histories without content, see `EncoderInputs`."""
-        are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
-        width = token_width if are_tokens else 2 * pooled_width  # content and style
-        rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
-        liked = tuple(row == 0 for row in rows)
-        return UsersPictures(context, SeenPictures(torch.zeros(1, width), rows, liked), are_tokens)
+        seen = SeenPictures.blank(context, token_width, pooled_width, options)
+        return UsersPictures(context, seen, _are_tokens(options))
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore

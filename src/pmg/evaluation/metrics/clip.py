@@ -51,8 +51,7 @@ class ClipSimilarity:
 
     def _encode(self, texts: Sequence[tuple[str, ...]]) -> Tensor:
         """Returns unit vectors `(B, D)` of words, superfluous ones left out from the end; NaN where there are none."""
-        rows = [row for row, words in enumerate(texts) if words]
-        if not rows:
+        if not (rows := [row for row, words in enumerate(texts) if words]):
             return torch.full((len(texts), 1), torch.nan)
         vectors = self.features.encode_texts([self._fit(texts[row]) for row in rows])
         encoded = vectors.new_full((len(texts), vectors.shape[1]), torch.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
@@ -9,20 +11,20 @@ from pmg.evaluation.metrics.cosines import group_cosines, history_vectors, large
 from pmg.models.vision.features import ImageFeatures, encode_images
 
 
+@dataclass(frozen=True)
 class DinoSimilarity:
     """Cosines of class tokens: to the nearest true image, and the mean over the history.
 
     DINO separates things of one kind, which CLIP takes for the same.
     """
 
+    features: ImageFeatures
+
     outputs = (
         MetricInfo("dino_truth", "DINO to truth", range=(-1.0, 1.0)),
         MetricInfo("dino_history", "DINO to history", range=(-1.0, 1.0)),
     )
     inputs = (Input.TRUTHS, Input.HISTORIES)
-
-    def __init__(self, features: ImageFeatures) -> None:
-        self.features = features
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""

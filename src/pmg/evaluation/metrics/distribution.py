@@ -25,19 +25,12 @@ SCALE = 1_000  # of CMMD
 
 @dataclass(frozen=True)
 class SetDistance:
-    """Base of the distances of sets.
+    """Base of the distances of sets."""
 
-    Attributes:
-        name: of the distance, which the encoder's follows.
-        least: its smallest value; None: unbounded.
-        encoder: name of the encoder, in the metric's name and title.
-        features: encoder of images; None: for vectors that are made elsewhere.
-    """
-
-    name: ClassVar[str]
-    least: ClassVar[float | None] = None
-    encoder: str = "features"
-    features: ImageFeatures | None = None
+    name: ClassVar[str]  # of the distance, which the encoder's follows
+    least: ClassVar[float | None] = None  # its smallest value; None: unbounded
+    encoder: str = "features"  # name of the encoder, in the metric's name and title
+    features: ImageFeatures | None = None  # encoder of images; None: for vectors that are made elsewhere
 
     @property
     def outputs(self) -> Sequence[MetricInfo]:

@@ -24,8 +24,7 @@ class PerceptualReferences:
         self.images = torch.cat(list(images))
         counts = torch.tensor([len(group) for group in images])
         self._owner = torch.arange(len(images)).repeat_interleave(counts)
-        self._start = counts.cumsum(0) - counts
-        self._counts = counts
+        self._counts, self._start = counts, counts.cumsum(0) - counts
         self._latest: tuple[Tensor, Tensor] | None = None
         with torch.no_grad():
             self._features = perceptual.features(self.images)
@@ -37,15 +36,12 @@ class PerceptualReferences:
         The latest result is kept: several metrics compare the same images.
         """
         if self._latest is None or self._latest[0] is not images:
-            self._latest = images, self._compute_distances(images)
+            features = [layer[self._owner] for layer in self.perceptual.features(images)]
+            flat = feature_distance(features, self._features)
+            padded = flat.new_full((len(images), int(self._counts.max())), torch.nan)
+            padded[self._owner, torch.arange(len(flat)) - self._start[self._owner]] = flat
+            self._latest = images, padded
         return self._latest[1]
-
-    def _compute_distances(self, images: Tensor) -> Tensor:
-        features = [layer[self._owner] for layer in self.perceptual.features(images)]
-        flat = feature_distance(features, self._features)
-        padded = flat.new_full((len(images), int(self._counts.max())), torch.nan)
-        padded[self._owner, torch.arange(len(flat)) - self._start[self._owner]] = flat
-        return padded
 
     def nearest(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns LPIPS `(B,)` to each image's nearest reference, and that reference `(B, 3, H, W)`."""
@@ -87,9 +83,8 @@ class LpipsToHistory:
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""
-        groups = [group for group in references.histories if len(group)]
         values = torch.full((len(images),), torch.nan)
-        if groups:
+        if groups := [group for group in references.histories if len(group)]:
             there = torch.tensor([len(group) > 0 for group in references.histories])
             history = references.once(
                 ("histories", self.perceptual), lambda: PerceptualReferences(self.perceptual, groups)

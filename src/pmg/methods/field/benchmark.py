@@ -37,23 +37,15 @@ class _Stored(BaseModel):
 
 
 class Benchmark(_Stored):
-    """The definition of the benchmark: ``benchmark.json``.
+    """The definition of the benchmark: ``benchmark.json``."""
 
-    Attributes:
-        version: raised when anything else here changes.
-        channels: how users show their taste, see ``data.channel``; a method may leave out those that it can't read.
-        seeds: of the noise and of trainings.
-        candidates: most images that a method may choose among.
-        settings: values and digests of data, metrics and generator, by key of a run's identity.
-        groups: the group of each test example, by its id.
-    """
-
-    version: int
+    version: int  # raised when anything else here changes
+    # how users show their taste, see ``data.channel``; a method may leave out those that it can't read
     channels: tuple[str, ...]
-    seeds: tuple[int, ...]
-    candidates: int
-    settings: Mapping[str, Any]
-    groups: Mapping[str, str]
+    seeds: tuple[int, ...]  # of the noise and of trainings
+    candidates: int  # most images that a method may choose among
+    settings: Mapping[str, Any]  # values and digests of data, metrics and generator, by key of a run's identity
+    groups: Mapping[str, str]  # the group of each test example, by its id
 
     def cells_of(self, channels: Collection[str]) -> list[str]:
         """Returns those of its channels with each seed, e.g. ``split/0``."""
@@ -67,49 +59,30 @@ class Benchmark(_Stored):
 
 
 class Costs(_Stored):
-    """What each method takes, run alone with an empty cache on one thread: ``costs.json``.
+    """What each method takes, run alone with an empty cache on one thread: ``costs.json``."""
 
-    Attributes:
-        channel: of the users.
-        users: number of them.
-        machine: processor, cores and memory.
-        revision: of the code.
-        methods: by name: ``read`` and ``draw``, seconds a user, and ``memory_mib``, the most of the run.
-    """
-
-    channel: str
+    channel: str  # of the users
     users: int
-    machine: Mapping[str, Any]
-    revision: str | None
+    machine: Mapping[str, Any]  # processor, cores and memory
+    revision: str | None  # of the code
+    # by name: ``read`` and ``draw``, seconds a user, and ``memory_mib``, the most of the run
     methods: Mapping[str, Mapping[str, float]]
 
 
 class Result(_Stored):
-    """The results of one method: a file of the folder ``results``.
+    """The results of one method: a file of the folder ``results``."""
 
-    Attributes:
-        benchmark: digest of the definition.
-        version: of the definition.
-        method: its name.
-        settings: what decides its images, by key of a run's config.
-        cells: by channel and seed: for each of `MEASURES` one value an example, sorted by id.
-        trained: whether it reads a run of ``pmg-train``, or a file with what was computed elsewhere.
-        revision: of the code.
-        machine: processor, cores and memory.
-        sources: digests of the rows, records and results that the values were read from.
-        digest: of all other values.
-    """
-
-    benchmark: str
-    version: int
-    method: str
-    settings: Mapping[str, Any]
+    benchmark: str  # digest of the definition
+    version: int  # of the definition
+    method: str  # its name
+    settings: Mapping[str, Any]  # what decides its images, by key of a run's config
+    # by channel and seed: for each of `MEASURES` one value an example, sorted by id
     cells: Mapping[str, Mapping[str, Sequence[float]]]
-    trained: bool
-    revision: str | None
-    machine: Mapping[str, Any]
-    sources: Mapping[str, str]
-    digest: str = ""
+    trained: bool  # whether it reads a run of ``pmg-train``, or a file with what was computed elsewhere
+    revision: str | None  # of the code
+    machine: Mapping[str, Any]  # processor, cores and memory
+    sources: Mapping[str, str]  # digests of the rows, records and results that the values were read from
+    digest: str = ""  # of all other values
 
     def has(self, channel: str) -> bool:
         """Returns whether the method was run in a channel."""

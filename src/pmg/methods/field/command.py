@@ -32,10 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def run(arguments: Sequence[str]) -> str:
-    """Adds runs, if there are any, and makes the page anew; returns its path.
-
-    PmgError if a submission is refused; then nothing was written.
-    """
+    """Adds runs, if there are any, and makes the page anew; returns its path. After a PmgError nothing was written."""
     options = parse(arguments)
     if not options.add and (options.define is not None or options.method or options.replace):
         raise PmgError("--define, --method and --replace need runs: --add RUNS")
@@ -44,17 +41,16 @@ def run(arguments: Sequence[str]) -> str:
     for study in studies:
         check_study(study, benchmark)
     known = {} if options.define is not None else read_all(folder, benchmark)
-    added = [gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])]
-    for place, result in enumerate(added):
-        before = known.get(result.method)
-        if before and before.settings == result.settings:
-            added[place] = result.beside(before)
-        elif before and not options.replace:
-            raise PmgError(f"{folder} has a '{result.method}' of other settings: rename, or --replace it")
+    added = {name: gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])}
+    for name in [name for name in added if name in known]:
+        if known[name].settings == added[name].settings:
+            added[name] = added[name].beside(known[name])
+        elif not options.replace:
+            raise PmgError(f"{folder} has a '{name}' of other settings: rename, or --replace it")
     write(folder / BENCHMARK, benchmark)
-    for result in added:
-        write(folder / RESULTS / f"{result.method}.json", result)
-    write_page(folder, benchmark, {**known, **{result.method: result for result in added}})
+    for name, result in added.items():
+        write(folder / RESULTS / f"{name}.json", result)
+    write_page(folder, benchmark, known | added)
     return str(folder / PAGE)
 
 

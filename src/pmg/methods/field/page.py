@@ -76,10 +76,9 @@ def build_channel(
         if ends[0] is not None and ends[1] is not None:
             way = signed(f"{share_of_gap(ends[0], values[RANKED_BY][name], ends[1], users).mean:.2f}")
         means = [interval(values[measure][name], users) for measure in MEASURES]
-        taken = costs.methods.get(name) if costs else None
-        cost = (
-            (f"{taken['read']:.2f} + {taken['draw']:.2f}", f"{taken['memory_mib']:,.0f}") if taken else (NOTHING,) * 2
-        )
+        cost = (NOTHING, NOTHING)
+        if costs and (taken := costs.methods.get(name)):
+            cost = (f"{taken['read']:.2f} + {taken['draw']:.2f}", f"{taken['memory_mib']:,.0f}")
         rows.append((
             Cell(name), place, first, behind,
             *(Cell(signed(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]")) for one in means),
@@ -107,16 +106,13 @@ def build_groups(benchmark: Benchmark, results: Mapping[str, Result]) -> Table:
     means = pd.DataFrame(columns, index=list(results))
     best = means[[not results[name].bound for name in means.index]].min()
     means = means.assign(gaps=means.isna().sum(axis=1), mean=means.mean(axis=1)).sort_values(["gaps", "mean"])
-    rows = tuple(
-        (
-            Cell(str(name)),
-            *(
-                Cell(NOTHING if np.isnan(one) else f"{sign * one:.3f}", best=one == top)
-                for one, top in zip(row, best, strict=True)
-            ),
-        )
-        for name, row in means[list(columns)].iterrows()
-    )
+
+    def cell(mean: float, top: float) -> Cell:
+        """Returns a mean, marked where it is the best of its group."""
+        return Cell(NOTHING if np.isnan(mean) else f"{sign * mean:.3f}", best=mean == top)
+
+    shown = means[list(columns)].iterrows()
+    rows = tuple((Cell(str(name)), *map(cell, row, best)) for name, row in shown)
     return Table(f"{TITLES[RANKED_BY]} by group", ("method", *columns), rows)
 
 
@@ -127,21 +123,13 @@ def signed(text: str) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method among others by one measure.
+    """A method among others by one measure."""
 
-    Attributes:
-        rank: 1 is the best mean.
-        best: smallest rank of the interval (95 %) over resampled users, for this method alone.
-        worst: largest rank of that interval.
-        firsts: share of the resamples in which it is the best.
-        behind: its paired difference to the method of rank 1; None: it is that one.
-    """
-
-    rank: int
-    best: int
-    worst: int
-    firsts: float
-    behind: Difference | None
+    rank: int  # 1 is the best mean
+    best: int  # smallest rank of the interval (95 %) over resampled users, for this method alone
+    worst: int  # largest rank of that interval
+    firsts: float  # share of the resamples in which it is the best
+    behind: Difference | None  # its paired difference to the method of rank 1; None: it is that one
 
 
 def user_values(result: Result, benchmark: Benchmark, channel: str, measure: str) -> np.ndarray:

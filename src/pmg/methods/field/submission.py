@@ -30,23 +30,14 @@ TRAINED = re.compile(r"preference\.[^.]+\.(run\..+|file(\.content)?)")
 
 @dataclass(frozen=True)
 class Study:
-    """One finished run of ``pmg-study``: one channel and seed of the benchmark.
+    """One finished run of ``pmg-study``: one channel and seed of the benchmark."""
 
-    Attributes:
-        folder: of the run.
-        identity: of its generation, with the evaluation's metrics.
-        rows: one a method, example and control.
-        records: of its images.
-        digests: of what was read, by name.
-        facts: revision and machine.
-    """
-
-    folder: Path
-    identity: Mapping[str, Any]
-    rows: pd.DataFrame
-    records: Sequence[Record]
-    digests: Mapping[str, str]
-    facts: Mapping[str, Any]
+    folder: Path  # of the run
+    identity: Mapping[str, Any]  # of its generation, with the evaluation's metrics
+    rows: pd.DataFrame  # one a method, example and control
+    records: Sequence[Record]  # of its images
+    digests: Mapping[str, str]  # of what was read, by name
+    facts: Mapping[str, Any]  # revision and machine
 
     @property
     def cell(self) -> str:
@@ -70,8 +61,7 @@ class Study:
 def find_studies(paths: Sequence[Path]) -> list[Study]:
     """Returns the finished studies in and below folders; PmgError if there is none, or one is damaged or edited."""
     found = [path.parent for base in paths for path in sorted(base.rglob("results.json"))]
-    folders = [folder for folder in found if folder.name != RESULTS]
-    if not folders:
+    if not (folders := [folder for folder in found if folder.name != RESULTS]):
         raise PmgError(f"{', '.join(map(str, paths))}: no finished run there; run pmg-study experiment=field")
     return [read_study(folder) for folder in folders]
 
@@ -89,23 +79,16 @@ def read_study(folder: Path) -> Study:
         "records": check_made(folder / "generate", generated, "records.jsonl"),
     }
     identity, records = generated["identity"], read_records(folder / "generate")
-    evaluated = {
-        key.removeprefix(JUDGED): value for key, value in judged["identity"].items() if key.startswith(JUDGED)
-    }
+    decided = judged["identity"].items()
+    evaluated = {key.removeprefix(JUDGED): value for key, value in decided if key.startswith(JUDGED)}
     if results.get("records") != digests["records"] or evaluated != identity:
         raise PmgError(f"{folder / 'results.json'} is of other images than {folder / 'generate'} has: evaluate again")
     config = hash_images(identity)
     if odd := [one for one in records if one.hashes.get("config") != config or one.seed != identity.get("seed")]:
         raise PmgError(f"{folder / 'generate'}: {odd[0].image} was made by another config than the run's")
-    metrics = {key: value for key, value in judged["identity"].items() if key.startswith("metrics.")}
-    return Study(
-        folder,
-        {**identity, **metrics},
-        read_rows(folder, results["rows"]),
-        records,
-        digests,
-        {"revision": (generated["git"] or {}).get("revision"), "machine": generated["hardware"]},
-    )
+    metrics = {key: value for key, value in decided if key.startswith("metrics.")}
+    facts = {"revision": (generated["git"] or {}).get("revision"), "machine": generated["hardware"]}
+    return Study(folder, identity | metrics, read_rows(folder, results["rows"]), records, digests, facts)
 
 
 def check_study(study: Study, benchmark: Benchmark) -> None:
@@ -128,8 +111,7 @@ def check_study(study: Study, benchmark: Benchmark) -> None:
 def check_method(study: Study, method: str, benchmark: Benchmark) -> pd.DataFrame:
     """Returns the rows of one method, one an example in sorted order.
 
-    PmgError if they aren't those of the benchmark's users, their images aren't what was made, or there were too many
-    candidates.
+    PmgError if they aren't of the benchmark's users, an image isn't what was made, or there were too many candidates.
     """
     where = f"{study.folder}, method {method}"
     own = study.rows[(study.rows["method"] == method) & (study.rows["control"] == "own")].sort_values("example")
