@@ -153,7 +153,7 @@ class LookChatDataset(Dataset):
         items = []
         for _ in range(count):
             row = self._index.choose(look[0], used, rng)
-            used = used | {self._index.concept(row)}
+            used = used | {self._index.concepts[row]}
             items.append(self.images.item(Picture(row, finish or look[1])))
         return items
 

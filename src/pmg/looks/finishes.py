@@ -36,35 +36,20 @@ BASE_SIZE = 64  # pixels a side for which widths are given; other sizes scale th
 
 @dataclass(frozen=True)
 class Finish:
-    """How a drawing is finished; the default leaves it as drawn, on white.
+    """How a drawing is finished; the default leaves it as drawn, on white."""
 
-    Attributes:
-        hue: turn of the hue circle, in degrees.
-        saturation: factor, 0: grey; drawn from `SATURATION`.
-        lightness: -1 (black) to 1 (white), 0: as drawn; drawn from `LIGHTNESS`.
-        contrast: factor around middle grey; drawn from `CONTRAST`.
-        duotone: 0 or 1: whether luma is mapped to the colours from `dark` to `light`.
-        dark: colour of black in a duotone.
-        light: colour of white in a duotone.
-        outline: width in pixels of a drawing of 64: 0 or 1.5 to 4.
-        outline_colour: its colour.
-        ground: colour behind the drawing.
-        surface: texture of the picture.
-        degree: strength of the surface, 0 (finest) to 1 (coarsest); ignored when `flat`.
-    """
-
-    hue: float = 0.0
-    saturation: float = 1.0
-    lightness: float = 0.0
-    contrast: float = 1.0
-    duotone: float = 0.0
-    dark: Colour = BLACK
-    light: Colour = WHITE
-    outline: float = 0.0
-    outline_colour: Colour = BLACK
-    ground: Colour = WHITE
-    surface: Surface = "flat"
-    degree: float = 0.0
+    hue: float = 0.0  # turn of the hue circle, in degrees
+    saturation: float = 1.0  # factor, 0: grey; drawn from `SATURATION`
+    lightness: float = 0.0  # -1 (black) to 1 (white), 0: as drawn; drawn from `LIGHTNESS`
+    contrast: float = 1.0  # factor around middle grey; drawn from `CONTRAST`
+    duotone: float = 0.0  # 0 or 1: whether luma is mapped to the colours from `dark` to `light`
+    dark: Colour = BLACK  # colour of black in a duotone
+    light: Colour = WHITE  # colour of white in a duotone
+    outline: float = 0.0  # width in pixels of a drawing of 64: 0 or 1.5 to 4
+    outline_colour: Colour = BLACK  # its colour
+    ground: Colour = WHITE  # colour behind the drawing
+    surface: Surface = "flat"  # texture of the picture
+    degree: float = 0.0  # strength of the surface, 0 (finest) to 1 (coarsest); ignored when `flat`
 
 
 AS_DRAWN = Finish()

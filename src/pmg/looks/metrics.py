@@ -26,7 +26,9 @@ class StyleReader:
 
     def __init__(self, judge: LookJudge, cache: Cache | None = None) -> None:
         self.judge, self.cache = judge.eval(), cache
-        self.identity = "" if cache is None else _identity(judge)
+        if cache is not None:
+            weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
+            self.identity = Cache.key(config=judge.config.to_json_string(), weights=weights)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns style vectors `(B, E)` of pictures `(B, 3, H, W)` in [-1, 1]."""
@@ -38,12 +40,6 @@ class StyleReader:
     @torch.no_grad()
     def _read(self, pictures: Tensor) -> Tensor:
         return self.judge(pictures).style
-
-
-def _identity(judge: LookJudge) -> str:
-    """Returns a sha256 of a model's config and weights."""
-    weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
-    return Cache.key(config=judge.config.to_json_string(), weights=weights)
 
 
 class LookJudging:

@@ -20,14 +20,7 @@ from pmg.training.visual_inputs import BATCH, PictureTower
 
 
 class KnownPictures:
-    """Random pictures by artists and under finishes of training, and the vectors that a tower has read of them.
-
-    Args:
-        data: the drawings and the space of finishes.
-        tower: encodes pictures.
-        known: number of pictures.
-        seed: of the pictures.
-    """
+    """So many `known` random pictures by artists and under finishes of training, and the vectors of a tower."""
 
     def __init__(self, data: LookData, tower: PictureTower, known: Count, seed: Seed) -> None:
         self.data, self.tower = data, tower
@@ -68,20 +61,13 @@ class RetrievedImages(ImageSource):
     """Finds the finish and the artist by the nearest of random pictures that a tower has read, see `KnownPictures`.
 
     The user's own artist is never used: with their drawing of the target the result would be the truth.
-
-    Attributes:
-        data: the drawings and the space of finishes.
-        tower: encodes pictures.
-        known: number of random pictures.
-        pictures: most liked pictures a user.
-        seed: of the random pictures.
     """
 
-    data: LookData
-    tower: PictureTower
-    known: Count = 2000
-    pictures: Count = 12
-    seed: Seed = 0
+    data: LookData  # the drawings and the space of finishes
+    tower: PictureTower  # encodes pictures
+    known: Count = 2000  # number of random pictures
+    pictures: Count = 12  # most liked pictures a user
+    seed: Seed = 0  # of the random pictures
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives a picture; PmgError where a target is no drawing.

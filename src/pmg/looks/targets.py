@@ -46,19 +46,12 @@ class LookChoice:
 
 @dataclass(frozen=True)
 class LookTarget:
-    """One concept to generate in one look.
+    """One concept to generate in one look."""
 
-    Attributes:
-        row: of the true drawing.
-        finish: of the look's centre.
-        references: rows of other concepts by the same artist.
-        seed: of all that is random about the target.
-    """
-
-    row: int
-    finish: Finish
-    references: tuple[int, ...]
-    seed: int
+    row: int  # of the true drawing
+    finish: Finish  # of the look's centre
+    references: tuple[int, ...]  # rows of other concepts by the same artist
+    seed: int  # of all that is random about the target
 
 
 def candidate_pictures(choice: LookChoice, target: LookTarget) -> Tensor:

@@ -28,27 +28,17 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Readings:
-    """What a reader takes of B users.
+    """What a reader takes of B users."""
 
-    Attributes:
-        states: of the text's tokens, at one layer or several of the language model, `(B, T, W)`.
-        words: bool `(B, T)`, false at padding.
-        titles: of each picture the mean embedding of its title's tokens, `(B, H, E)`.
-        vectors: of the pictures, `(B, H, F)`.
-        present: bool `(B, H)`, false at padding.
-        liked: bool `(B, H)`, false at pictures that the user disliked.
-        sentences: vectors of the user's sentences by a sentence encoder, `(B, S, V)`, oldest first; None: none.
-        said: bool `(B, S)`, false at padding.
-    """
-
-    states: Tensor
-    words: Tensor
-    titles: Tensor
-    vectors: Tensor
-    present: Tensor
-    liked: Tensor
+    states: Tensor  # of the text's tokens, at one layer or several of the language model, `(B, T, W)`
+    words: Tensor  # bool `(B, T)`, false at padding
+    titles: Tensor  # of each picture the mean embedding of its title's tokens, `(B, H, E)`
+    vectors: Tensor  # of the pictures, `(B, H, F)`
+    present: Tensor  # bool `(B, H)`, false at padding
+    liked: Tensor  # bool `(B, H)`, false at pictures that the user disliked
+    # vectors of the user's sentences by a sentence encoder, `(B, S, V)`, oldest first; None: none
     sentences: Tensor | None = None
-    said: Tensor | None = None
+    said: Tensor | None = None  # bool `(B, S)`, false at padding
 
     def __len__(self) -> int:
         return len(self.states)
@@ -73,14 +63,10 @@ class ReadingLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, hidden: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
-        """Returns the changed states, `(B, Q, width)`.
+        """Returns the changed states `(B, Q, width)` of queries and pictures.
 
-        Args:
-            states: of queries and pictures, `(B, Q, width)`.
-            hidden: bool `(B, Q)`, true where they are padding.
-            keys: of what is read, `(B, K, width)`.
-            values: likewise.
-            padding: bool `(B, K)`, true where keys are padding.
+        Keys and values of what is read are `(B, K, width)`. Bool `hidden` `(B, Q)` is true where states are padding,
+        and `padding` `(B, K)` where keys are.
         """
         first, second, third = self.norms
         read, _ = self.read(first(states), keys, values, padding, need_weights=False)
