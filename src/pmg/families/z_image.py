@@ -12,9 +12,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.configuration.ranges import Count
-from pmg.families.common.flow_transformer import PatchDenoiser, PipelineFlow
 from pmg.families.common.language_text_encoder import LanguageTextEncoder
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PatchDenoiser, PipelineFlow, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder

@@ -26,15 +26,13 @@ def fit_size(images: Tensor, size: int) -> Tensor:
 class ImagePasses(nn.Module, ABC):
     """A generator that encodes and decodes images of one size, as many at once as fit memory."""
 
+    size: int
+    """Side of the images in pixels."""
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
         """Device of the weights."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Side of the images in pixels."""
 
     @abstractmethod
     def encode_pass(self, images: Tensor) -> Tensor:

@@ -37,16 +37,12 @@ class LanguageTextEncoder(FrozenTextEncoder):
         self._head = (head,)  # no submodule: it is neither moved nor counted with the encoder
         self.model = model.requires_grad_(False).eval()
         self.template, self.layers, self.skipped = template, tuple(layers), skipped
+        self.width = int(model.config.get_text_config().hidden_size) * len(self.layers)
 
     @property
     def head(self) -> nn.Module | None:
         """Maps last hidden states to logits; None: there is none."""
         return self._head[0]
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens, over all layers."""
-        return int(self.model.config.get_text_config().hidden_size) * len(self.layers)
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text inside the template, without `skipped` ones."""

@@ -15,10 +15,9 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusVQVAE
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer
 from pmg.models.autoregressive.prompts import PromptFrame
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator
+from pmg.models.autoregressive.token_generator import ImageTokenGenerator, ImageTokenizer
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.weight_sources import load_frozen
 

@@ -62,13 +62,9 @@ class PersonalReward(EmbeddedModel):
         self.threshold.mul_(factor)
 
     def forward(self, images: Tensor, history: Tensor, liked: Tensor, known: Tensor) -> Tensor:
-        """Returns logits `(U, C)`.
+        """Returns logits `(U, C)` of unit vectors `(U, C, E)` of images, and `(U, H, E)` of each user's pictures.
 
-        Args:
-            images: unit vectors `(U, C, E)`.
-            history: unit vectors of each user's pictures, `(U, H, E)`.
-            liked: which of them were liked, bool `(U, H)`.
-            known: which of them there are, bool `(U, H)`.
+        Bool `(U, H)`: which of the user's pictures were `liked`, and which there are (`known`).
         """
         similar = images @ history.transpose(1, 2) * self.sharpness.exp()
         for_it, against = (self._soft_maximum(similar, known & which) for which in (liked, ~liked))

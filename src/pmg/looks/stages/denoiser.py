@@ -20,8 +20,7 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
-from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
-from pmg.looks.stages.training import LookTraining
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, LookTraining, count_groups, load_weights, save_half
 from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
@@ -35,19 +34,12 @@ REFERENCES = ITEMS - 1
 
 @dataclass(frozen=True)
 class Drop:
-    """Chances to drop each block of the condition, independently.
+    """Chances to drop each block of the condition, independently."""
 
-    Attributes:
-        target: what is drawn; the empty text takes its place.
-        words: the captioner's words.
-        style: the style tokens.
-        word: one word of those that stay.
-    """
-
-    target: Fraction = 0.1
-    words: Fraction = 0.4
-    style: Fraction = 0.3
-    word: Fraction = 0.3
+    target: Fraction = 0.1  # what is drawn; the empty text takes its place
+    words: Fraction = 0.4  # the captioner's words
+    style: Fraction = 0.3  # the style tokens
+    word: Fraction = 0.3  # one word of those that stay
 
 
 class LookBatches:
@@ -85,7 +77,9 @@ class LookBatches:
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = trim(drop_target(self.titles[torch.tensor(titles)], self.empty, keep))
         said = [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
-        words = self._encode(said).repeat(ITEMS)  # of each look, some of what was said of one of its drawings
+        with processor_autocast():
+            encoded = self.text_encoder.encode(said)  # of each look, some of what was said of one of its drawings
+        words = Block(encoded.tokens.float(), encoded.mask).repeat(ITEMS)
         words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
@@ -112,12 +106,6 @@ class LookBatches:
         """Returns for each drawing of a look the places of its captions."""
         first = self.remarks.index(self.pool.remarks[look]) * self.pictures
         return [self.captions[first + row] for row in self.pool.rows[look].tolist()]
-
-    def _encode(self, texts: list[str]) -> Block:
-        """Returns the encoded texts, computed in bfloat16 where that is fast."""
-        with processor_autocast():
-            block = self.text_encoder.encode(texts)
-        return Block(block.tokens.float(), block.mask, None)
 
 
 def trim(block: TextBlock) -> TextBlock:
@@ -167,12 +155,9 @@ class LookPoolStage(ABC):
         pool: ``folder``, and the number of ``looks``.
         batch_size: drawings a step, a multiple of four.
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
-
-    Attributes:
-        quality: name of the loss on held-out drawings in the model's card.
     """
 
-    quality: str
+    quality: str  # name of the loss on held-out drawings in the model's card
     batches: type[LookBatches] = LookBatches
 
     def __init__(

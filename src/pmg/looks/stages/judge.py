@@ -19,8 +19,16 @@ from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, group_rows, load_weights, save_half
-from pmg.looks.stages.training import contrastive_loss, random_affine
+from pmg.looks.stages.pretraining import (
+    VALIDATION_BATCH,
+    Built,
+    contrastive_loss,
+    count_groups,
+    group_rows,
+    load_weights,
+    random_affine,
+    save_half,
+)
 from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
@@ -133,16 +141,11 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
 
 
 class LookJudgeStage:
-    """The judge of looks; PmgError if `batch_size` is no multiple of eight.
+    """The judge of looks; PmgError if `batch_size`, pictures a step, is no multiple of eight: those of an artist.
 
-    Args:
-        generator_folder: holds ``vae``: a share of the pictures goes through it.
-        judge: builds the judge of a config.
-        size: pixels a side that they see.
-        restored: share of the pictures that go through the autoencoder.
-        spread: of a look's finishes.
-        batch_size: pictures a step, eight of each artist.
-        start: folder of an earlier judge of the same concepts, which is trained further; None: as `judge` builds it.
+    `judge` builds the judge of a config, which sees `size` pixels a side. A share `restored` of the pictures goes
+    through ``vae`` in `generator_folder`; `spread` is that of a look's finishes. `start` is the folder of an earlier
+    judge of the same concepts, which is trained further; None: as `judge` builds it.
     """
 
     def __init__(

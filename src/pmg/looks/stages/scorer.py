@@ -17,8 +17,14 @@ from pmg.looks.catalogue import target_captions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.pool import PictureDescriber
-from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
-from pmg.looks.stages.training import contrastive_loss, random_affine
+from pmg.looks.stages.pretraining import (
+    VALIDATION_BATCH,
+    Built,
+    contrastive_loss,
+    load_weights,
+    random_affine,
+    save_half,
+)
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import processor_autocast
@@ -112,14 +118,10 @@ class LookScorerTraining(pl.LightningModule):
 class LookScorerStage:
     """The dual encoder that selects among candidates.
 
-    PmgError if `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
-
-    Args:
-        generator_folder: holds ``vae``: a share of the pictures goes through it.
-        scorer: to train, of vectors as wide as the text encoder's.
-        scene: words that titles may end with.
-        restored: share of the pictures that go through the autoencoder.
-        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
+    The `scorer` is trained; its vectors are as wide as the text encoder's. Titles may end with the words of `scene`; a
+    share `restored` of the pictures goes through ``vae`` in `generator_folder`. `start` is the folder of an earlier
+    scorer of the same text encoder, which is trained further; None: `scorer` as it is. PmgError if `start` is missing,
+    or holds a scorer of other sizes; or the text encoder has another width.
     """
 
     def __init__(

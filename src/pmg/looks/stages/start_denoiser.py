@@ -25,7 +25,7 @@ from pmg.looks.models.style_encoder import StyleTower
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage, LookDenoiserTraining
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
-from pmg.looks.stages.training import LookTraining, reference_rows
+from pmg.looks.stages.pretraining import LookTraining, reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.progress import track
@@ -109,9 +109,9 @@ class StartDenoiserStage(LookDenoiserStage):
         tower = StyleTower(str(self.generator_folder / "style_encoder"), codec)
         read = {"pool": hash_tensor(found.pool.latents), "tower": hash_tensor(tower.encoder.queries)}
         key = Cache.key(**read, known=self.sources.known, seed=seed)
-        cache = Cache(self.pool.folder / split / "sources")
-        if (kept := cache.load(key)) is None:
-            cache.save(key, kept := {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)})
+        kept = Cache(self.pool.folder / split / "sources").fetch(
+            key, lambda: {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)}
+        )
         found.sources, found.plain = kept["sources"], self.sources.plain if split == "train" else 0.0
         return found
 

@@ -15,7 +15,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.tokenizer import CodeUse, Quantized, quantize
 from pmg.looks.stages.autoencoder import PictureStage, fixed_pictures, measure_restored
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, save_half
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded

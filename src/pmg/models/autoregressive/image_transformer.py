@@ -66,7 +66,8 @@ class InputSequence:
 class ImageTransformer(nn.Module):
     """The parts of `JanusModel` that generate; its vision encoder, which reads images, is left out.
 
-    With `gradient_checkpointing` activations are computed again in the backward pass.
+    Input embeddings have the `width` `D`. With `gradient_checkpointing` activations are computed again in the backward
+    pass.
     """
 
     def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:
@@ -80,11 +81,7 @@ class ImageTransformer(nn.Module):
             options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
             self.language_model.gradient_checkpointing_enable(options)
         self.cache_argument = find_cache_argument(self.language_model)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the input embeddings."""
-        return int(self.language_model.config.hidden_size)
+        self.width = int(self.language_model.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -103,14 +100,10 @@ class ImageTransformer(nn.Module):
     def predict(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, last: int, cache: DynamicCache | None = None
     ) -> Tensor:
-        """Returns logits `(B, last, N)`, float32, of the image tokens behind the last tokens.
+        """Returns logits `(B, last, N)`, float32, of the image tokens behind the `last` of tokens.
 
-        Args:
-            embeds: `(B, L, D)`.
-            mask: added to the attention logits, `(B, 1, L, K)`, with K keys, cached ones included.
-            positions: int64 `(B, L)`.
-            last: number of tokens.
-            cache: of earlier tokens, to which these are appended; None: there are none.
+        These have embeddings `(B, L, D)` and int64 `positions` `(B, L)`, and are appended to the `cache` of earlier
+        ones, if any. `mask`, `(B, 1, L, K)`, is added to the attention logits of K keys, cached ones included.
         """
         if self.gradient_checkpointing:  # transformers does it in training mode alone; dropout is refused
             self.language_model.train(torch.is_grad_enabled())

@@ -57,25 +57,15 @@ class PromptEmbeddings(FrozenTextEncoder):
     """Input embeddings of prompts; the pooled vector is their mean.
 
     A prompt begins with the first token and the start of the chat template. The empty one is the first token alone.
-    Unpadded texts, which follow a prompt, are words behind a comma.
-
-    Args:
-        embedding: of the language model.
-        tokenizer: its tokenizer.
-        max_length: longest text in tokens, with the start of the template.
-        prefix: start of the template.
+    Unpadded texts, which follow a prompt, are words behind a comma. `embedding` is the language model's; `max_length`
+    counts the tokens of `prefix`, the start of the template, too.
     """
 
     def __init__(
         self, embedding: nn.Embedding, tokenizer: PreTrainedTokenizerBase, max_length: int, prefix: str
     ) -> None:
         super().__init__(max_length, tokenizer)
-        self.embedding, self.prefix = embedding, prefix
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self.embedding.embedding_dim
+        self.embedding, self.prefix, self.width = embedding, prefix, embedding.embedding_dim
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a prompt, with the start of the template."""

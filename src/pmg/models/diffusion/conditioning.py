@@ -192,17 +192,12 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
     means = [(condition.soft_mean, condition.tokens[:, 0]) for condition in conditions]
+    lengths = [c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]
+    images = [(c.references.latents, c.references.mask) for c in conditions if c.references is not None]
     return Condition(
         tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
-        torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
-        _stack_references([c.references for c in conditions if c.references is not None]),
+        torch.cat(lengths), ReferenceLatents(*map(torch.cat, zip(*images, strict=True))) if images else None,
     )  # fmt: skip
-
-
-def _stack_references(parts: Sequence[ReferenceLatents]) -> ReferenceLatents | None:
-    if not parts:
-        return None
-    return ReferenceLatents(torch.cat([part.latents for part in parts]), torch.cat([part.mask for part in parts]))
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
@@ -222,8 +217,7 @@ def drop_target(target: TextBlock, empty: TextBlock, keep: Tensor) -> TextBlock:
 
     `empty` has one row, of at most `L` tokens.
     """
-    blank = empty.padded(target.tokens.shape[1]).expand(len(target))
-    choose = keep[:, None]
+    blank, choose = empty.padded(target.tokens.shape[1]).expand(len(target)), keep[:, None]
     tokens = torch.where(choose[..., None], target.tokens, blank.tokens)
     mask = torch.where(choose, target.mask, blank.mask)
     return TextBlock(tokens, mask, torch.where(choose, target.pooled, blank.pooled))

@@ -32,11 +32,9 @@ class PicturePromptEncoder(PromptEncoder, Protocol):
 
     def encode_pictures(self, images: Tensor) -> Tensor:
         """Returns features `(B, P, D)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
     def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
         """Returns what `encode` does of texts behind pictures."""
-        ...
 
 
 def encode_references(generator: Generator, images: Tensor) -> ReferenceImages:

@@ -22,14 +22,7 @@ WORDS = 64  # tokens of unpadded keywords, for forecasts
 
 
 class TextSizes(NamedTuple):
-    """Sizes of the longest encoded texts.
-
-    Attributes:
-        target: tokens of a target.
-        keywords: tokens of keywords.
-        width: width `D` of a token.
-        pooled: width of a pooled vector.
-    """
+    """Sizes of the longest encoded texts: tokens of a target and of keywords, widths of a token and pooled text."""
 
     target: int
     keywords: int
@@ -41,6 +34,8 @@ class FrozenTextEncoder(nn.Module, ABC):
     """Encodes each different text once, in batches, up to `max_length` tokens; subclasses implement `_encode`."""
 
     texts_at_once: ClassVar[int] = 256
+    width: int
+    """Width `D` of the tokens."""
 
     def __init__(self, max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
@@ -49,11 +44,6 @@ class FrozenTextEncoder(nn.Module, ABC):
     def train(self, mode: bool = True) -> FrozenTextEncoder:
         """Keeps evaluation mode: the encoder is frozen."""
         return super().train(False)
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Width `D` of the tokens."""
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +101,7 @@ class TextEncoder(FrozenTextEncoder):
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
         super().__init__(max_length, tokenizer)
-        self.model = model.requires_grad_(False).eval()
+        self.model, self.width = model.requires_grad_(False).eval(), model.config.get_text_config().hidden_size
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
@@ -119,11 +109,6 @@ class TextEncoder(FrozenTextEncoder):
         path = resolve_source(source)
         with loading("a text encoder", path):
             return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",), dtype=torch.float32), max_length)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self.model.config.hidden_size
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
@@ -165,3 +150,62 @@ def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
     hidden = ~block.mask[..., None]
     pooled = pool(block.tokens, block.mask if mask is None else mask)
     return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)
+
+
+class TextTower(nn.Module):
+    """A frozen text model with its tokenizer, of which a generator may have several: states of a layer, a pooled vector.
+
+    Args:
+        model: of transformers.
+        tokenizer: its tokenizer.
+        max_length: longest text, in tokens, special tokens included.
+        layer: index into the model's hidden states, e.g. -2: the last but one; None: its normalised last states.
+        pooled: name of the model's output that pools a text, e.g. ``text_embeds``; None: it has none.
+        padded: whether texts are padded to `max_length` and all tokens are visible, as most published denoisers
+            were trained; False: to the longest text, and padding is hidden.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, *,
+        layer: int | None = None, pooled: str | None = None, padded: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.layer, self.pooled, self.padded = layer, pooled, padded
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return self.model.config.hidden_size
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vectors."""
+        config = self.model.config
+        return config.projection_dim if self.pooled == "text_embeds" else config.hidden_size
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens, special tokens included."""
+        return len(self.tokenizer(text)["input_ids"])
+
+    def forward(self, texts: Sequence[str], padded: bool | None = None) -> Block:
+        """Returns hidden states `(B, L, width)`, their mask, and pooled vectors or None, in float32.
+
+        Texts are padded to `max_length` if `padded`; None: as in the constructor. PmgError if a text is longer than
+        `max_length`.
+        """
+        padded = self.padded if padded is None else padded
+        padding = {"padding": "max_length", "max_length": self.max_length} if padded else {"padding": True}
+        batch = self.tokenizer(list(texts), return_tensors="pt", **padding).to(self.model.device)
+        if batch["input_ids"].shape[1] > self.max_length:
+            longest = max(texts, key=self.count_tokens)
+            raise PmgError(
+                f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
+                f"{self.max_length}. Shorten it."
+            )
+        mask = torch.ones_like(batch["attention_mask"]) if padded else batch["attention_mask"]
+        out = self.model(batch["input_ids"], attention_mask=None if padded else mask, output_hidden_states=True)
+        tokens = out.last_hidden_state if self.layer is None else out.hidden_states[self.layer]
+        pooled = None if self.pooled is None else getattr(out, self.pooled).float()
+        return Block(tokens.float() * mask[..., None], mask.bool(), pooled)

@@ -48,13 +48,9 @@ def encode_images(features: ImageFeatures, images: Tensor) -> Tensor:
 class VisionFeatures(nn.Module):
     """Class token of a vision transformer: DINO, DINOv2 (Oquab et al. 2023), DINOv3, ViT.
 
-    Images are resized to the model's input size without the processor's crop, which would remove their borders.
-
-    Args:
-        model: returns ``last_hidden_state``, whose first token is the class token.
-        size: input size in pixels.
-        mean: mean of each channel in [0, 1], for normalisation.
-        std: standard deviation of each channel.
+    Images are resized to `size` pixels, the model's input size, without the processor's crop, which would remove their
+    borders. The model returns ``last_hidden_state``, whose first token is the class token; mean and deviation of each
+    channel in [0, 1] normalise pixels.
     """
 
     def __init__(self, model: PreTrainedModel, size: int, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -25,14 +25,7 @@ class Taste:
 
 
 class ScorerConfig(PreTrainedConfig):
-    """Sizes of a `Scorer`.
-
-    Args:
-        widths: channels of the image encoder's stages.
-        depths: blocks of its stages.
-        width: width `D` of the text encoder's pooled vectors.
-        size: of the training images in pixels.
-    """
+    """Sizes of a `Scorer`: channels and blocks of the image encoder, width `D` of pooled texts; `size` in pixels."""
 
     model_type = "pmg_scorer"
 
@@ -50,14 +43,11 @@ class Scorer(EmbeddedModel):
 
     An image has two vectors, content and style, since the balance compares it with the target and with the
     preference.
-
-    Attributes:
-        text_encoder: None: pooled vectors come from the text encoder that the scorer was trained with.
     """
 
     config_class: type[PreTrainedConfig] = ScorerConfig
     encoder: ImageEncoder
-    text_encoder = None
+    text_encoder = None  # pooled vectors come from the text encoder that the scorer was trained with
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__(config)

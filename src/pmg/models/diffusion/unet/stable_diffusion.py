@@ -28,18 +28,15 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import NoiseProcess, VariancePreserving
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
-from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes, TextTower
 from pmg.models.diffusion.unet.denoiser import UNetConditionAdapter, UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
-PIPELINES = {
-    kind.__name__: kind
-    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
-}
+KINDS = (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
+PIPELINES = {kind.__name__: kind for kind in KINDS}
 
 
 class ClipTextEncoder(FrozenTextEncoder):
@@ -51,15 +48,8 @@ class ClipTextEncoder(FrozenTextEncoder):
 
     def __init__(self, towers: Sequence[TextTower], zero_empty: bool = False) -> None:
         super().__init__(towers[0].max_length, towers[0].tokenizer)
-        self.towers = nn.ModuleList(towers)
-        self._pooled_width = towers[-1].pooled_width
-        self.zero_empty = zero_empty
-        self._width = sum(tower.width for tower in towers)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens, over all models."""
-        return self._width
+        self.towers, self.zero_empty = nn.ModuleList(towers), zero_empty
+        self.width, self._pooled_width = sum(tower.width for tower in towers), towers[-1].pooled_width
 
     def longest(self) -> TextSizes:
         """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
