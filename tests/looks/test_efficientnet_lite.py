@@ -10,13 +10,13 @@ from looks import SHARES
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
-from pmg.looks.models.trunk import (
+from pmg.looks.models.efficientnet_lite import (
     CHANNELS,
     FEATURES,
     EfficientNetLite,
     SamePadding,
-    statistics,
 )
+from pmg.looks.models.trunk import statistics
 
 
 @pytest.fixture(scope="module")

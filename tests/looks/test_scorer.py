@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pmg.looks.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from pmg.looks.models.scorer import STAGES, LookScorer
-from pmg.looks.models.trunk import EfficientNetLite, EfficientNetLiteConfig
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pmg.configuration.instantiate import check_targets, instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.looks.models.judge import LookJudge
-from pmg.looks.stages.pretraining import random_affine
+from pmg.looks.stages.training import random_affine
 from pmg.orchestration.run import Run
 
 

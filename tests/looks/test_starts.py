@@ -13,9 +13,9 @@ from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
+from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.scorer import LookScorer, LookScorerConfig
-from pmg.looks.models.trunk import EfficientNetLite
 from pmg.looks.stages.autoencoder import LookAutoencoderStage, LookAutoencoderTraining
 from pmg.looks.stages.judge import LookJudgeStage, LookJudgeTraining
 from pmg.looks.stages.pretraining import count_groups, save_half

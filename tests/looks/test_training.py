@@ -33,8 +33,8 @@ from pmg.looks.stages.denoiser import (
 )
 from pmg.looks.stages.judge import contrast
 from pmg.looks.stages.pool import ITEMS, LookPool, Pool, build_pool, say
-from pmg.looks.stages.pretraining import contrastive_loss, reference_rows
 from pmg.looks.stages.scorer import ScorerBatches
+from pmg.looks.stages.training import contrastive_loss, reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser

@@ -14,15 +14,8 @@ from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig
 
 from pmg.configuration.ranges import CountOrZero
-from pmg.looks.models.trunk import (
-    PALETTE,
-    ColourBranch,
-    EfficientNetLite,
-    EfficientNetLiteConfig,
-    TextureBranch,
-    Trunk,
-    statistics,
-)
+from pmg.looks.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
+from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, Trunk, statistics
 from pmg.models.vision.backbones import EmbeddedModel
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time

@@ -9,15 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.configuration.ranges import Count, CountOrZero
-from pmg.looks.models.trunk import (
-    CHANNELS,
-    PALETTE,
-    ColourBranch,
-    EfficientNetLite,
-    EfficientNetLiteConfig,
-    TextureBranch,
-    statistics,
-)
+from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
+from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, statistics
 from pmg.models.vision.backbones import ImageEncoder
 from pmg.models.vision.scorer import Scorer
 

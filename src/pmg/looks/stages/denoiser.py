@@ -20,7 +20,8 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
-from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, LookTraining, count_groups, load_weights, save_half
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
+from pmg.looks.stages.training import LookTraining
 from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss

@@ -19,16 +19,8 @@ from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.pretraining import (
-    VALIDATION_BATCH,
-    Built,
-    contrastive_loss,
-    count_groups,
-    group_rows,
-    load_weights,
-    random_affine,
-    save_half,
-)
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, group_rows, load_weights, save_half
+from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number

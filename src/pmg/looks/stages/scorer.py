@@ -17,14 +17,8 @@ from pmg.looks.catalogue import target_captions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.pool import PictureDescriber
-from pmg.looks.stages.pretraining import (
-    VALIDATION_BATCH,
-    Built,
-    contrastive_loss,
-    load_weights,
-    random_affine,
-    save_half,
-)
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
+from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import processor_autocast

@@ -25,7 +25,7 @@ from pmg.looks.models.style_encoder import StyleTower
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage, LookDenoiserTraining
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
-from pmg.looks.stages.pretraining import LookTraining, reference_rows
+from pmg.looks.stages.training import LookTraining, reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.progress import track

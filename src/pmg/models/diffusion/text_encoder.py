@@ -153,7 +153,7 @@ def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
 
 
 class TextTower(nn.Module):
-    """A frozen text model with its tokenizer, of which a generator may have several: states of a layer, a pooled vector.
+    """A frozen text model with its tokenizer; a generator may have several: states of a layer, and a pooled vector.
 
     Args:
         model: of transformers.
