@@ -28,15 +28,11 @@ class Janus:
     ) -> ImageTokenGenerator:  # fmt: skip
         """Loads a checkpoint, frozen.
 
-        PmgError if the source is missing or damaged, of another kind, or makes images of another size.
-
-        Args:
-            source: hub id or folder, in the layout of transformers.
-            dtype: name of the type of the language model; the image tokenizer stays in float32.
-            size: of the images in pixels; None: the checkpoint's.
-            max_length: longest text in tokens.
-            temperature: of the distribution that image tokens are drawn from; 0: the likeliest token.
-            gradient_checkpointing: whether activations are computed again in the backward pass.
+        `source` is a hub id or folder, in the layout of transformers; `dtype` names the type of the language model,
+        and the image tokenizer stays in float32. Images have `size` pixels; None: the checkpoint's. `max_length` is
+        that of texts in tokens. `temperature`, `gradient_checkpointing`: see `ImageTokenGenerator`,
+        `ImageTransformer`. PmgError if the source is missing or damaged, of another kind, or makes images of another
+        size.
         """
         path = resolve_source(source)
         hint = f"; generator.source is a hub id, e.g. {JANUS_PRO_1B}, or a folder in the layout of transformers"

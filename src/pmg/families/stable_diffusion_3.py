@@ -139,17 +139,14 @@ class SD3TextEncoder(FrozenTextEncoder):
         self.check_lengths(texts)
         blocks = [clip(texts) for clip in self.clips]
         clip_tokens = torch.cat([block.tokens for block in blocks], dim=-1)
-        long = self._encode_long(texts, clip_tokens)
+        if self.t5 is None:
+            zeros = clip_tokens.new_zeros(len(texts), self.t5_length, self.width)
+            long = Block(zeros, torch.ones(zeros.shape[:2], dtype=torch.bool, device=zeros.device))
+        else:
+            long = self.t5(texts)
         tokens = torch.cat([pad(clip_tokens, (0, self.width - clip_tokens.shape[-1])), long.tokens], dim=1)
         mask = torch.cat([blocks[0].mask, long.mask], dim=1)
         return TextBlock(tokens, mask, torch.cat([block.pooled for block in blocks], dim=-1))
-
-    def _encode_long(self, texts: list[str], like: Tensor) -> Block:
-        """Returns T5's tokens `(B, L, D)`, or zeros in their place."""
-        if self.t5 is not None:
-            return self.t5(texts)
-        zeros = like.new_zeros(len(texts), self.t5_length, self.width)
-        return Block(zeros, torch.ones(zeros.shape[:2], dtype=torch.bool, device=like.device))
 
 
 class StableDiffusion3(TransformerFamily):

@@ -153,10 +153,7 @@ class ZImage(TransformerFamily):
         gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
         distilled: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
-        """Loads a checkpoint, see `TransformerFamily.load`.
-
-        `distilled` is whether it is distilled into few steps, which its config doesn't say.
-        """
+        """Loads a checkpoint, see `TransformerFamily.load`; whether it is `distilled` its config doesn't say."""
         return cls._load(
             source, dtype, size, max_length, gradient_checkpointing,
             quantization=quantization, text_on_cpu=text_on_cpu,

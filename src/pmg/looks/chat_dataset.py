@@ -38,12 +38,11 @@ class Behaviour:
 class LookChatDataset(Dataset):
     """The users of `LookDataset`, who show their taste through a channel; targets and truths stay the same.
 
-    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn
-    as the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked
-    before; what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where
-    another person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the
-    measured words of the statements, separated by commas. PmgError if `train_channels` has other names, or no
-    weight above 0.
+    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn as
+    the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked before;
+    what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where another
+    person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the measured
+    words of the statements, separated by commas. PmgError if `train_channels` has other names, or no weight above 0.
 
     Args:
         looks: the users, with their clicks.
@@ -54,8 +53,7 @@ class LookChatDataset(Dataset):
         shown: in ``split``, share of the clicks that show the finish.
         mixed: in ``split`` and ``conflict``, share of users whose clicks hold another person's, and who say so.
         said_by: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the split),
-            ``none`` (conversations without statements of taste) or ``shuffled`` (each message's words in random
-            order).
+            ``none`` (without statements of taste) or ``shuffled`` (each message's words in random order).
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -99,15 +99,11 @@ class FinishedDrawings:
 
 
 class LookData:
-    """The catalogue's drawings, the space of finishes, and what training never sees of both.
+    """The drawings of a catalogue's folder, the space of finishes, and what training never sees of both.
 
-    Args:
-        folder: catalogue folder.
-        topics: subgroups to keep; None: all.
-        space: draws finishes.
-        unseen_artists: artists that no training sees, except the judge's.
-        seed: of the held-out cells.
-        group_spread: of the finishes in a group of pictures of one look, as a share of each parameter's range.
+    Subgroups `topics` are kept; None: all. No training sees `unseen_artists`, except the judge's; `seed` is that of
+    the held-out cells. `group_spread` is that of the finishes in a group of pictures of one look, as a share of each
+    parameter's range.
     """
 
     def __init__(
@@ -141,7 +137,7 @@ class LookData:
 
     def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
         """Returns rows and pictures of different concepts by one artist near one finish, see `PictureGroups`."""
-        by_artist = {name: self._artist_rows[name] for name in ("train", split)}
+        by_artist = {name: self.rows_by_artist(name) for name in ("train", split)}
         artist = rng.choice(sorted(by_artist[split]))
         centre = self.space.sample(rng)
         first = rng.choice(by_artist[split][artist])
@@ -150,10 +146,7 @@ class LookData:
         finishes = [self.space.vary(centre, rng, self.group_spread) for _ in rows]
         return rows, self.drawings.pictures(torch.tensor(rows), finishes)
 
-    @cached_property
-    def _artist_rows(self) -> dict[str, dict[str, list[int]]]:
-        return {split: self.rows_by_artist(split) for split in ("train", "validation", "test")}
-
+    @cache  # noqa: B019 - a process has few data sets
     def rows_by_artist(self, *splits: str) -> dict[str, list[int]]:
         """Returns the rows of drawings of the splits, by artist."""
         rows: dict[str, list[int]] = {}

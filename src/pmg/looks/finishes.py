@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -27,10 +28,8 @@ SURFACES: tuple[Surface, ...] = ("flat", "halftone", "pixels", "paper")
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GRAIN_GREY = 0.4  # the grain darkens light grounds and lightens dark ones
-MIN_OUTLINE = 1.5  # pixels, of a drawing of 64
-MAX_OUTLINE = 4.0  # pixels, of a drawing of 64
-# what a `FinishSpace` draws, and what readings are normalised by
-SATURATION, LIGHTNESS, CONTRAST = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3)
+# what a `FinishSpace` draws, and what readings are normalised by; outlines in pixels, of a drawing of 64
+SATURATION, LIGHTNESS, CONTRAST, OUTLINE = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3), (1.5, 4.0)
 BASE_SIZE = 64  # pixels a side for which widths are given; other sizes scale them
 
 
@@ -80,22 +79,8 @@ def decode_finish(code: str) -> Finish:
     )  # fmt: skip
 
 
-@dataclass
-class FinishBatch:
-    """Parameters of `B` finishes as tensors: scalars `(B,)`, colours `(B, 3)`, `surface` int64 `(B,)`."""
-
-    hue: Tensor
-    saturation: Tensor
-    lightness: Tensor
-    contrast: Tensor
-    duotone: Tensor
-    dark: Tensor
-    light: Tensor
-    outline: Tensor
-    outline_colour: Tensor
-    ground: Tensor
-    surface: Tensor
-    degree: Tensor
+class FinishBatch(SimpleNamespace):
+    """The fields of `B` finishes as tensors: scalars `(B,)`, colours `(B, 3)`, `surface` int64 `(B,)`."""
 
     @classmethod
     def stack(cls, finishes: Sequence[Finish]) -> FinishBatch:

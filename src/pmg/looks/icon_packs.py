@@ -37,11 +37,6 @@ class Concept:
         """The code points without variation selectors."""
         return "-".join(code for code in self.codes.split("-") if code.upper() != "FE0F")
 
-    @property
-    def text(self) -> str:
-        """The emoji itself."""
-        return "".join(chr(int(code, 16)) for code in self.codes.split("-"))
-
 
 class IconPack(Protocol):
     """A set of drawings with one drawing a concept."""

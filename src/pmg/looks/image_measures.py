@@ -53,17 +53,10 @@ def measure_pictures(pictures: Tensor) -> Measures:
     interior = mask & (depth > outline.view(-1, 1, 1) + 0.5)
     interior = torch.where(interior.flatten(1).any(1).view(-1, 1, 1), interior, mask)
     return Measures(
-        ground=ground,
-        grain=grain,
-        blockiness=measure_blocks(pictures),
-        dots=measure_dots(pictures, interior),
-        outline=outline,
-        outline_colour=colour,
-        interior=interior,
-        fill=mask.sum((1, 2)) / silhouette.sum((1, 2)).clamp(min=1),
-        tones=count_tones(pictures, interior),
-        two_tone=measure_two_tone(pictures, interior),
-    )
+        ground=ground, grain=grain, blockiness=measure_blocks(pictures), dots=measure_dots(pictures, interior),
+        outline=outline, outline_colour=colour, interior=interior, tones=count_tones(pictures, interior),
+        fill=mask.sum((1, 2)) / silhouette.sum((1, 2)).clamp(min=1), two_tone=measure_two_tone(pictures, interior),
+    )  # fmt: skip
 
 
 def measure_ground(pictures: Tensor) -> tuple[Tensor, Tensor]:

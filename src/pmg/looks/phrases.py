@@ -27,10 +27,7 @@ PLACES = {
 
 @dataclass(frozen=True)
 class PhraseSet:
-    """The phrases of one split.
-
-    PmgError if a list is empty, or a sentence lacks its `SUBJECT` or has another place.
-    """
+    """The phrases of a split; PmgError if a list is empty, or a sentence lacks its `SUBJECT` or has another place."""
 
     openings: Sequence[str]  # first messages, which say nothing about looks
     likes: Sequence[str]  # sentences of a person who likes `SUBJECT`

@@ -50,9 +50,8 @@ class LookUsers:
     """Draws users; each depends on the seed and their own number alone.
 
     Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
-    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no
-    training sees, and validation and test share no concept. PmgError if the shortest history is longer than the
-    longest.
+    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no training
+    sees, and validation and test share no concept. PmgError if the shortest history is longer than the longest.
 
     `train`, `validation` and `test` are numbers of users, `targets` that of a user; histories are counted in pictures.
     `noise` is the share of a history outside the taste, `several` that of users who like two or three looks, and
@@ -75,15 +74,10 @@ class LookUsers:
         self, data: LookData, split: str, users: int | None = None, targets: int | None = None,
         drawn_by: DrawnBy = "own",
     ) -> list[LookSample]:  # fmt: skip
-        """Returns the samples of a split, user by user.
+        """Returns the samples of a split, user by user: of the first so many users, and targets of each; None: all.
 
-        Args:
-            data: drawings and the space of finishes.
-            split: ``train``, ``validation`` or ``test``.
-            users: the first so many users; None: all.
-            targets: the first so many samples of each user; None: all.
-            drawn_by: who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
-                ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
+        `drawn_by` is who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
+        ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
         """
         index = DrawingIndex(data)
         numbers = range(self.sizes[split] if users is None else users)

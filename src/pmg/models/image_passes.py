@@ -1,7 +1,4 @@
-"""What frozen generators share: images are encoded and decoded in passes that fit memory.
-
-Shapes: `B` batch, `H, W` pixels.
-"""
+"""What frozen generators share: `B` images are encoded and decoded in passes that fit memory."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
 from pmg.domain import PmgError
@@ -123,11 +123,8 @@ class PersonalScorer(nn.Module):
     @torch.no_grad()
     def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
         """Returns the probability that each user likes each image, `(B, C)`, of taste vectors `(B, C, E)`."""
-        longest = max(len(taste.liked) for taste in tastes)
-        spare = [longest - len(taste.liked) for taste in tastes]
-        history = torch.stack([pad(taste.vectors, (0, 0, 0, n)) for taste, n in zip(tastes, spare, strict=True)])
-        liked = torch.stack([pad(taste.liked, (0, n)) for taste, n in zip(tastes, spare, strict=True)])
-        known = torch.tensor([[place < longest - n for place in range(longest)] for n in spare])
-        device = self.reward.scale.device
-        inputs = (part.to(device) for part in (styles, history, liked, known))
+        history = pad_sequence([taste.vectors for taste in tastes], batch_first=True)
+        liked = pad_sequence([taste.liked for taste in tastes], batch_first=True)
+        known = torch.arange(liked.shape[1]) < torch.tensor([len(taste.liked) for taste in tastes])[:, None]
+        inputs = (part.to(self.reward.scale.device) for part in (styles, history, liked, known))
         return torch.sigmoid(self.reward(*inputs)).cpu()

@@ -23,15 +23,10 @@ from pmg.models.loading.weight_sources import load_frozen
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
-    """Reads one or several pictures of the same look.
+    """Reads one or several pictures of the same look, by latents of `in_channels`, as `n` `tokens` of a `width` `D`.
 
-    Args:
-        in_channels: channels `C` of the latents.
-        channels: of the convolutions.
-        tokens: number `n` of style tokens.
-        width: width `D` of a token.
-        heads: of the attention that sums the pictures up.
-        stride: side of the patch of latents that one feature is computed of.
+    `channels` are of the convolutions, `heads` of the attention that sums the pictures up; one feature is computed of
+    a patch of latents `stride` a side.
     """
 
     @register_to_config

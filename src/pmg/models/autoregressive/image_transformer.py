@@ -41,10 +41,7 @@ class InputSequence:
     @classmethod
     def join(cls, parts: Sequence[InputSequence]) -> InputSequence:
         """Returns sequences of one batch, one behind the other."""
-        return cls(
-            torch.cat([part.embeds for part in parts], 1), torch.cat([part.visible for part in parts], 1),
-            torch.cat([part.bias for part in parts], 1),
-        )  # fmt: skip
+        return cls(*(torch.cat([getattr(part, name) for part in parts], 1) for name in ("embeds", "visible", "bias")))
 
     @property
     def lengths(self) -> Tensor:
@@ -73,10 +70,8 @@ class ImageTransformer(nn.Module):
     def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.language_model = model.language_model
-        self.embeddings, self.aligner, self.head = (
-            model.generation_embeddings, model.generation_aligner, model.generation_head,
-        )  # fmt: skip
-        self.gradient_checkpointing = gradient_checkpointing
+        self.embeddings, self.aligner = model.generation_embeddings, model.generation_aligner
+        self.head, self.gradient_checkpointing = model.generation_head, gradient_checkpointing
         if gradient_checkpointing:
             options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
             self.language_model.gradient_checkpointing_enable(options)

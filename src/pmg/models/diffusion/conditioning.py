@@ -19,19 +19,12 @@ NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a condition.
+    """One part of a condition."""
 
-    Attributes:
-        tokens: `(B, L, D)`.
-        mask: bool `(B, L)`, true where a token counts.
-        pooled: one vector for the whole text, `(B, D)`; only the target block needs it.
-        bias: added to the tokens' attention logits, `(B, L)`; None adds nothing.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor | None = None
-    bias: Tensor | None = None
+    tokens: Tensor  # `(B, L, D)`
+    mask: Tensor  # bool `(B, L)`, true where a token counts
+    pooled: Tensor | None = None  # one vector for the whole text, `(B, D)`; only the target block needs it
+    bias: Tensor | None = None  # added to the tokens' attention logits, `(B, L)`; None adds nothing
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         return self._map(lambda part: part[rows])
@@ -126,25 +119,16 @@ class ReferenceLatents:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a generator is conditioned on.
+    """What a generator is conditioned on."""
 
-    Attributes:
-        tokens: `(B, L, D)`.
-        mask: bool `(B, L)`, true where a token counts.
-        pooled: the target's pooled vector `(B, D)`, or None.
-        bias: added to the tokens' attention logits, `(B, L)`, or None.
-        soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
-        target_length: visible tokens of the target block of each row, which come first, `(B,)`; None: all.
-        references: reference images, for generators that take some; None: there are none.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor | None
-    bias: Tensor | None = None
-    soft_mean: Tensor | None = None
+    tokens: Tensor  # `(B, L, D)`
+    mask: Tensor  # bool `(B, L)`, true where a token counts
+    pooled: Tensor | None  # the target's pooled vector `(B, D)`, or None
+    bias: Tensor | None = None  # added to the tokens' attention logits, `(B, L)`, or None
+    soft_mean: Tensor | None = None  # the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none
+    # visible tokens of the target block of each row, which come first, `(B,)`; None: all
     target_length: Tensor | None = None
-    references: ReferenceLatents | None = None
+    references: ReferenceLatents | None = None  # reference images, for generators that take some; None: there are none
 
     def __len__(self) -> int:
         return len(self.tokens)

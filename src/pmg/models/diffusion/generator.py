@@ -1,7 +1,4 @@
-"""The latent diffusion or flow-matching generator, composed of its parts.
-
-Shapes: `B` batch, `C, h, w` latents, `H, W` pixels.
-"""
+"""The latent diffusion or flow-matching generator, composed of its parts; latents are `(B, C, h, w)`."""
 
 from __future__ import annotations
 

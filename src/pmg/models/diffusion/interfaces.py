@@ -125,19 +125,12 @@ class LatentCodec(Protocol):
 
 @dataclass(frozen=True)
 class DenoisingOutputs:
-    """What a denoiser computes in a training step.
+    """What a denoiser computes in a training step."""
 
-    Attributes:
-        loss: weighted error of each sample, `(B,)`.
-        noisy_latents: the denoiser's input, `(B, C, h, w)`.
-        prediction: its output, `(B, C, h, w)`, float32.
-        target: what the prediction is compared with, `(B, C, h, w)`.
-    """
-
-    loss: Tensor
-    noisy_latents: Tensor
-    prediction: Tensor
-    target: Tensor
+    loss: Tensor  # weighted error of each sample, `(B,)`
+    noisy_latents: Tensor  # the denoiser's input, `(B, C, h, w)`
+    prediction: Tensor  # its output, `(B, C, h, w)`, float32
+    target: Tensor  # what the prediction is compared with, `(B, C, h, w)`
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""Autoencoders of diffusers as latent codecs: images to normalised latents and back.
-
-codec = AutoencoderKLCodec.from_folder("stable-diffusion/vae")
-latents = codec.encode(images)   # (B, C, h, w), each channel of mean 0 and deviation 1 over the training images
-images = codec.decode(latents)   # (B, 3, H, W) in [-1, 1]
-"""
+"""Autoencoders of diffusers as latent codecs: images to normalised latents and back."""
 
 from __future__ import annotations
 
@@ -28,7 +23,7 @@ def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
 
 
 class NormalizingCodec(nn.Module, ABC):
-    """Implements `LatentCodec` by an autoencoder, and a mean and deviation that latents are normalised by."""
+    """Implements `LatentCodec`: over the training images each channel of the latents has mean 0 and deviation 1."""
 
     def __init__(self, autoencoder: ModelMixin, channels: int, downsampling: int) -> None:
         super().__init__()

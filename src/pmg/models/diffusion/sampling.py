@@ -19,9 +19,8 @@ def combine(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
 
     With coefficients (1 - s, s) that is classifier-free guidance (Ho & Salimans 2022, equation 6 with ``s = 1 + w``).
     """
-    first, *others = outputs
-    result = first
-    for output, coefficient in zip(others, coefficients[1:], strict=True):
+    result = first = outputs[0]
+    for output, coefficient in zip(outputs[1:], coefficients[1:], strict=True):
         result = result + coefficient * (output - first)
     return result
 

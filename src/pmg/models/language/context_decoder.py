@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -30,14 +30,9 @@ PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU
 class ContextDecoder(nn.Module):
     """A causal decoder that is never trained: parameters frozen, always in eval mode.
 
-    PmgError if the model computes other states behind a cached history.
-
-    Args:
-        model: any transformers causal language model whose layers keep keys and values.
-        tokenizer: its tokenizer.
-        chat_template: text around histories and questions.
-        read_layers: indices into the hidden states at which soft tokens are read, joined along their width; none: the
-            last.
+    The model is any causal one of transformers whose layers keep keys and values; PmgError if it computes other states
+    behind a cached history. `read_layers` are indices into the hidden states at which soft tokens are read, joined
+    along their width; none: the last.
 
     Attributes:
         reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
@@ -153,8 +148,14 @@ class ContextDecoder(nn.Module):
         for batch in order.split(batch_size or self._at_once()):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
-            rows, seen = [tokens[row] for row in batch], [shown[row] for row in batch]
-            following += self._prefill_batch(rows, seen, keys[:, span], values[:, span])
+            inputs, real, positions = self._pad([tokens[row] for row in batch], [shown[row] for row in batch])
+            cache = DynamicCache()
+            self._forward(cache, inputs.seen, (positions, positions), **inputs.arguments)
+            for layer, part in enumerate(cache.layers):
+                keys[layer, span] = part.keys.transpose(1, 2)[real]
+                values[layer, span] = part.values.transpose(1, 2)[real]
+            self.tokens_computed += int(real.sum())
+            following += inputs.ends
         sizes, ordered = lengths[order].tolist(), tuple(tokens[row] for row in order)
         context = Context(keys.split(sizes, 1), values.split(sizes, 1), ordered, tuple(following))
         return context.select(order.argsort())
@@ -187,18 +188,6 @@ class ContextDecoder(nn.Module):
     def _at_once(self) -> int:
         """Returns how many histories suit the device in one pass."""
         return PREFILL_BATCH.get(self.model.device.type, 32)
-
-    def _prefill_batch(
-        self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor
-    ) -> Iterable[Tensor]:
-        """Runs one batch; stores its keys and values in `(layers, T, kv_heads, head_dim)` and returns its `ends`."""
-        (inputs, real, order), cache = self._pad(rows, pictures), DynamicCache()
-        self._forward(cache, inputs.seen, (order, order), **inputs.arguments)
-        for layer, part in enumerate(cache.layers):
-            keys[layer] = part.keys.transpose(1, 2)[real]
-            values[layer] = part.values.transpose(1, 2)[real]
-        self.tokens_computed += int(real.sum())
-        return inputs.ends
 
     def _pad(self, rows: list[Tensor], pictures: list[Pictures]) -> tuple[HistoryInputs, Tensor, Tensor]:
         """Returns the decoder's inputs, where the texts' own tokens are, bool `(B, L)`, and positions `(B, L)`."""

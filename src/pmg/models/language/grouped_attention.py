@@ -1,9 +1,8 @@
 """Grouped attention of a few queries over many cached keys, on plain matrix products.
 
-The fused CPU kernel repeats keys for every query head, and its backward pass alone takes most of a training
-step when four soft tokens attend to a hundred cached ones. Packing the query heads of a group side by side
-repeats nothing (3 times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a cached history is not copied
-to append new keys.
+The fused CPU kernel repeats keys for every query head, and its backward pass alone takes most of a training step when
+four soft tokens attend to a hundred cached ones. Packing the query heads of a group side by side repeats nothing (3
+times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a cached history is not copied to append new keys.
 """
 
 from __future__ import annotations

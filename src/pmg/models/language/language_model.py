@@ -97,15 +97,9 @@ class LanguageModel(ContextDecoder):
     ) -> list[str]:  # fmt: skip
         """Generates an answer behind each history and the prompt, without special tokens.
 
-        PmgError if the prompt is empty.
-
-        Args:
-            context: B histories.
-            prompt: text between history and answer, at least one token.
-            max_new_tokens: the longest answer.
-            temperature: 0 takes the most likely token each time; above 0 tokens are sampled.
-            seed: of the samples; the answer to one history does not depend on the others.
-            batch_size: histories in one batch.
+        The prompt between history and answer has at least one token; PmgError if it is empty. An answer has at most
+        `max_new_tokens`. A `temperature` of 0 takes the most likely token each time; above 0 tokens are sampled by
+        `seed`, and the answer to one history does not depend on the others. `batch_size` are histories in one batch.
         """
         tokens = torch.tensor(self.token_ids(prompt + self.chat_template.assistant_prefix), dtype=torch.long)
         if not prompt:

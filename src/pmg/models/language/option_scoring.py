@@ -25,10 +25,7 @@ class Question:
 
 @dataclass(frozen=True)
 class OptionTree:
-    """Questions packed into one sequence of `N` tokens.
-
-    An option attends to its prompt and itself, a prompt to itself.
-    """
+    """Questions packed into `N` tokens: options attend to their prompt and themselves, prompts to themselves."""
 
     tokens: Tensor  # int64 `(N,)`; an option's last token is left out, since nothing follows it
     steps: Tensor  # int64 `(N,)`, positions counted from the end of the history

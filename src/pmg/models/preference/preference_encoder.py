@@ -20,14 +20,13 @@ from pmg.models.preference.token_encoder import TokenEncoder
 class PreferenceEncoder(TokenEncoder):
     """Multimodal tokens, a prefix and one linear map; all that PMG trains.
 
-    The hidden states of a language model at one position are nearly the same for every user: a large common part,
-    and a small one that differs (20 times smaller in SmolLM2). So each position and feature is standardised over
-    users before the map. Training takes the batch's own mean and deviation, since every step of the multimodal
-    tokens moves the common part by many deviations at once (of the batch of all processes, where several train
-    together); eval mode takes running ones, so that a user's soft tokens don't depend on who else is in the batch.
-    The map's output is given the mean and deviation of the text encoder's own token embeddings
-    (`set_output_statistics`), so that the denoiser gets soft tokens on the scale that it was trained with.
-    PmgError if there is no such placement.
+    The hidden states of a language model at one position are nearly the same for every user: a large common part, and
+    a small one that differs (20 times smaller in SmolLM2). So each position and feature is standardised over users
+    before the map. Training takes the batch's own mean and deviation, since every step of the multimodal tokens moves
+    the common part by many deviations at once (of the batch of all processes, where several train together); eval mode
+    takes running ones, so that a user's soft tokens don't depend on who else is in the batch. The map's output is
+    given the mean and deviation of the text encoder's own token embeddings (`set_output_statistics`), so that the
+    denoiser gets soft tokens on the scale that it was trained with. PmgError if there is no such placement.
 
     Args:
         llm_width: width of the language model.

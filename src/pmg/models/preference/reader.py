@@ -88,17 +88,10 @@ class PreferenceReader(TokenEncoder):
     them is added, times a learned gate, so that copying needs no training. Positions are counted from the end: the
     latest is 0.
 
-    Args:
-        llm_width: E.
-        layers_read: layers of the language model whose states are joined, k.
-        feature_width: F.
-        sentence_width: V; 0: no sentences are read.
-        text_width: D.
-        soft_tokens: n.
-        width: of the trained layers.
-        layers: number of them.
-        dropout: in training.
-        answered: names of the scenario's attributes whose options the reader scores, each with its options.
+    `llm_width` is E, `feature_width` F, `text_width` D, and `soft_tokens` n; `layers_read` is k, the layers of the
+    language model whose states are joined; without a `sentence_width` V no sentences are read. `width` and number of
+    `layers` are those of the trained ones. `answered` names the scenario's attributes whose options the reader scores,
+    each with its options.
     """
 
     @register_to_config

@@ -31,11 +31,9 @@ class PerceptualDistance(nn.Module):
         with warnings.catch_warnings():  # the package calls torchvision with arguments that it deprecated
             warnings.simplefilter("ignore")
             self.network = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
-        slices = (self.network.net.slice1, self.network.net.slice2, self.network.net.slice3,
-                  self.network.net.slice4, self.network.net.slice5)  # fmt: skip
-        layers = {name: layer for part in slices for name, layer in part.named_children()}
-        for name, layer in layers.items():
-            if isinstance(layer, nn.Conv2d):
+        for place, layer in self.network.net.named_modules():
+            if isinstance(layer, nn.Conv2d):  # e.g. slice1.0, named as in torchvision below its slice
+                name = place.split(".")[-1]
                 state = {key: backbone[f"features.{name}.{key}"].float() for key in ("weight", "bias")}
                 layer.load_state_dict(state)
         self.requires_grad_(False).eval()

@@ -33,16 +33,14 @@ class ScorerConfig(PreTrainedConfig):
         self, widths: tuple[int, ...] = (48, 96, 128, 192), depths: tuple[int, ...] = (1, 1, 1, 1),
         width: int = 384, size: int = 64, **kwargs: object,
     ) -> None:  # fmt: skip
-        self.widths, self.depths, self.width = list(widths), list(depths), width
-        self.size = size
+        self.widths, self.depths, self.width, self.size = list(widths), list(depths), width, size
         super().__init__(**kwargs)
 
 
 class Scorer(EmbeddedModel):
     """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
-    An image has two vectors, content and style, since the balance compares it with the target and with the
-    preference.
+    An image has two vectors, content and style, since the balance compares it with the target and with the preference.
     """
 
     config_class: type[PreTrainedConfig] = ScorerConfig

@@ -8,16 +8,7 @@ from typing import Any, Literal, cast
 
 import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    DiffusionPipeline,
-    LatentConsistencyModelPipeline,
-    SchedulerMixin,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -35,8 +26,9 @@ from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
-KINDS = (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
-PIPELINES = {kind.__name__: kind for kind in KINDS}
+PIPELINES = {
+    name: getattr(diffusers, name) for name in ("StableDiffusionPipeline", XL, "LatentConsistencyModelPipeline")
+}
 
 
 class ClipTextEncoder(FrozenTextEncoder):
