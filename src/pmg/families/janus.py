@@ -29,10 +29,9 @@ class Janus:
         """Loads a checkpoint, frozen.
 
         `source` is a hub id or folder, in the layout of transformers; `dtype` names the type of the language model,
-        and the image tokenizer stays in float32. Images have `size` pixels; None: the checkpoint's. `max_length` is
-        that of texts in tokens. `temperature`, `gradient_checkpointing`: see `ImageTokenGenerator`,
-        `ImageTransformer`. PmgError if the source is missing or damaged, of another kind, or makes images of another
-        size.
+        and the image tokenizer stays in float32. Images have `size` pixels; None: the checkpoint's. `max_length` is in
+        tokens. `temperature`, `gradient_checkpointing`: see `ImageTokenGenerator`, `ImageTransformer`. PmgError if the
+        source is missing or damaged, of another kind, or makes images of another size.
         """
         path = resolve_source(source)
         hint = f"; generator.source is a hub id, e.g. {JANUS_PRO_1B}, or a folder in the layout of transformers"

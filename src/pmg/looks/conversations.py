@@ -32,14 +32,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Said:
-    """A conversation, and which measured words its statements are about.
+    """A conversation, and which measured words its statements are about."""
 
-    Oldest turns first; `dislikes` has the words that the user likes no longer, too.
-    """
-
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn, ...]  # oldest first
     likes: tuple[str, ...]
-    dislikes: tuple[str, ...]
+    dislikes: tuple[str, ...]  # the words that the user likes no longer, too
 
 
 @dataclass(frozen=True)

@@ -30,16 +30,13 @@ class StyleReader:
             weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
             self.identity = Cache.key(config=judge.config.to_json_string(), weights=weights)
 
+    @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns style vectors `(B, E)` of pictures `(B, 3, H, W)` in [-1, 1]."""
         if self.cache is None:
-            return self._read(pictures)
+            return self.judge(pictures).style
         key = Cache.key(kind="style", judge=self.identity, pictures=hash_tensor(pictures))
-        return self.cache.fetch(key, lambda: {"style": self._read(pictures)})["style"]
-
-    @torch.no_grad()
-    def _read(self, pictures: Tensor) -> Tensor:
-        return self.judge(pictures).style
+        return self.cache.fetch(key, lambda: {"style": self.judge(pictures).style})["style"]
 
 
 class LookJudging:

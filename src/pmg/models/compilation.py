@@ -103,8 +103,7 @@ def join_layers(decoder: nn.Module, argument: str, single: bool = False) -> None
     """Replaces a decoder's layers by groups of them.
 
     Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
-    `single`: all groups have one layer, see `ContextDecoder.adds_between_layers`. PmgError if the decoder has no list
-    of layers.
+    `single`: all groups have one layer, see `ContextDecoder.adds_between_layers`. PmgError without a list of layers.
     """
     layers = list(getattr(decoder, "layers", ()))
     if not layers:

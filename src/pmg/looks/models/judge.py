@@ -23,15 +23,11 @@ COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 
 @dataclass(frozen=True)
 class LookReading:
-    """Outputs of the judge.
+    """Outputs of the judge."""
 
-    Unit vectors `style` `(B, E)`, similar for one look; values of the `finish`, `(B, P)`, see
-    `pmg.looks.finish_targets`; logits of the `concept`, `(B, K)`.
-    """
-
-    style: Tensor
-    finish: Tensor
-    concept: Tensor
+    style: Tensor  # unit vectors `(B, E)`, similar for one look
+    finish: Tensor  # values `(B, P)`, see `pmg.looks.finish_targets`
+    concept: Tensor  # logits `(B, K)`
 
 
 class LookJudgeConfig(PreTrainedConfig):

@@ -81,8 +81,7 @@ class PersonalReward(EmbeddedModel):
 class PersonalScorer(nn.Module):
     """A scorer's accuracy score, and a `PersonalReward` over its features as the preference score.
 
-    d_p is the probability that the user likes an image, in (0, 1). The reward reads the features of the frozen
-    scorer's image encoder.
+    d_p is the probability that the user likes an image, in (0, 1). The reward reads the frozen scorer's features.
     """
 
     text_encoder = None

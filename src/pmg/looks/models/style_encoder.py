@@ -105,15 +105,11 @@ class ResidualConvolutions(nn.Module):
 
 @dataclass
 class StyleTower:
-    """A vision tower: the style tokens of single pictures, side by side.
+    """A vision tower: the style tokens of single pictures, side by side."""
 
-    `folder` is the style encoder's; `codec` that of the generator whose latents it reads; `size` its training's, in
-    pixels.
-    """
-
-    folder: str
-    codec: LatentCodec
-    size: Count = 64
+    folder: str  # of the style encoder
+    codec: LatentCodec  # of the generator whose latents it reads
+    size: Count = 64  # pixels of its training
     are_tokens: ClassVar[bool] = True
 
     @cached_property

@@ -20,15 +20,11 @@ from pmg.models.loading.memory_tracker import checkpoint_contexts
 
 @dataclass(frozen=True)
 class InputSequence:
-    """A batch of sequences.
+    """A batch of sequences."""
 
-    Embeddings `(B, L, D)` are zero where hidden; bool `visible` `(B, L)` is true for a row's first token; `bias` `(B,
-    L)` is added to attention logits of the tokens, the lowest number where hidden.
-    """
-
-    embeds: Tensor
-    visible: Tensor
-    bias: Tensor
+    embeds: Tensor  # `(B, L, D)`, zero where hidden
+    visible: Tensor  # bool `(B, L)`, true for a row's first token
+    bias: Tensor  # `(B, L)`, added to attention logits of the tokens, the lowest number where hidden
 
     @classmethod
     def of(cls, embeds: Tensor, visible: Tensor, bias: Tensor | None = None) -> InputSequence:
@@ -63,8 +59,7 @@ class InputSequence:
 class ImageTransformer(nn.Module):
     """The parts of `JanusModel` that generate; its vision encoder, which reads images, is left out.
 
-    Input embeddings have the `width` `D`. With `gradient_checkpointing` activations are computed again in the backward
-    pass.
+    `width` is `D`. With `gradient_checkpointing` activations are computed again in the backward pass.
     """
 
     def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, TextBlock
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, as_text
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, as_text
 from pmg.models.language.chat_template import ChatTemplate
 
 SEPARATOR = ", "  # before words behind the prompt
@@ -20,15 +20,11 @@ PROBE = "red apple"
 
 @dataclass(frozen=True)
 class PromptFrame:
-    """Tokens around a prompt and the preference behind it.
+    """Tokens around a prompt and the preference behind it."""
 
-    `suffix` follows the preference: it ends the user's message and begins the model's; `start` begins an image.
-    `padding` takes the place of each token of a dropped prompt; None: nothing does.
-    """
-
-    suffix: tuple[int, ...]
-    start: int
-    padding: int | None
+    suffix: tuple[int, ...]  # follows the preference: it ends the user's message and begins the model's
+    start: int  # begins an image
+    padding: int | None  # takes the place of each token of a dropped prompt; None: nothing does
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> PromptFrame:
@@ -61,6 +57,8 @@ class PromptEmbeddings(FrozenTextEncoder):
     counts the tokens of `prefix`, the start of the template, too.
     """
 
+    pads_keywords = False
+
     def __init__(
         self, embedding: nn.Embedding, tokenizer: PreTrainedTokenizerBase, max_length: int, prefix: str
     ) -> None:
@@ -70,10 +68,6 @@ class PromptEmbeddings(FrozenTextEncoder):
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a prompt, with the start of the template."""
         return list(self.tokenizer(self.prefix + text).input_ids)
-
-    def longest(self) -> TextSizes:
-        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
-        return super().longest()._replace(keywords=min(WORDS, self.max_length))
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

@@ -52,8 +52,7 @@ class ImageTokenGenerator(ImagePasses):
 
     A sequence is the prompt, the blocks of the preference, the end of the chat template, the token that begins an
     image, and the image's tokens. Guidance mixes logits of the next token. The text encoder returns input embeddings;
-    `frame` is what is around prompt and preference, and `temperature` that of the distribution that tokens are drawn
-    from; 0: the likeliest token.
+    `frame` is what is around prompt and preference; tokens are drawn at a `temperature`, at 0 the likeliest.
     """
 
     def __init__(

@@ -97,14 +97,10 @@ class SoftBlock(Block):
 
 @dataclass(frozen=True)
 class ReferenceLatents:
-    """Reference images that a generator sees beside the text.
+    """Reference images that a generator sees beside the text."""
 
-    Latents `(B, R, C, h, w)` are zero where there are fewer than R; bool `mask` `(B, R)` is true where there is one;
-    these come first.
-    """
-
-    latents: Tensor
-    mask: Tensor
+    latents: Tensor  # `(B, R, C, h, w)`, zero where there are fewer than R
+    mask: Tensor  # bool `(B, R)`, true where there is one; these come first
 
     @classmethod
     def of(cls, rows: Sequence[Tensor]) -> ReferenceLatents:

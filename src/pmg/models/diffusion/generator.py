@@ -20,8 +20,7 @@ from pmg.models.image_passes import ImagePasses
 class DiffusionGenerator(ImagePasses):
     """Implements `Generator` by a denoiser in the latent space of an autoencoder.
 
-    `mix` guides: it mixes the predictions of several branches by coefficients. PmgError if denoiser and codec differ
-    in channels.
+    `mix` guides: it mixes predictions of branches by coefficients. PmgError if denoiser and codec differ in channels.
     """
 
     def __init__(

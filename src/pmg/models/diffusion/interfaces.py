@@ -173,8 +173,7 @@ class Generator(Protocol):
     def encode_images(self, images: Tensor) -> Tensor:
         """Returns latents `(B, *latent_shape)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size.
 
-        They are what `loss` takes: normalised latents of a diffusion model, or numbers of an autoregressive model's
-        tokens.
+        `loss` takes them: normalised latents of a diffusion model, numbers of an autoregressive model's tokens.
         """
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -198,8 +197,7 @@ class Generator(Protocol):
     ) -> DenoisingOutputs:  # fmt: skip
         """Returns the loss with noisy latents, prediction and target, for the same arguments as `loss`.
 
-        Only generators that remove noise have them, others raise a PmgError; they serve objective terms that declare
-        to need them.
+        Only generators that remove noise have them, others raise a PmgError; some objective terms use them.
         """
 
     def sample(

@@ -56,8 +56,7 @@ class NormalizingCodec(nn.Module, ABC):
 class AutoencoderKLCodec(NormalizingCodec):
     """An `AutoencoderKL` whose config normalises the latents: the posterior's mean is the latent.
 
-    The config holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and
-    ``scaling_factor``.
+    It holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and ``scaling_factor``.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:

@@ -34,6 +34,7 @@ class FrozenTextEncoder(nn.Module, ABC):
     """Encodes each different text once, in batches, up to `max_length` tokens; subclasses implement `_encode`."""
 
     texts_at_once: ClassVar[int] = 256
+    pads_keywords: ClassVar[bool] = True  # to `max_length`; False: forecasts assume `WORDS` tokens
     width: int
     """Width `D` of the tokens."""
 
@@ -59,8 +60,9 @@ class FrozenTextEncoder(nn.Module, ABC):
         return len(self.token_ids(text))
 
     def longest(self) -> TextSizes:
-        """Returns the sizes of the longest texts that `encode` returns, which forecasts assume."""
-        return TextSizes(self.max_length, self.max_length, self.width, self.width)
+        """Returns the sizes of full targets, and of keywords as they are padded, that forecasts assume."""
+        keywords = self.max_length if self.pads_keywords else min(WORDS, self.max_length)
+        return TextSizes(self.max_length, keywords, self.width, self.width)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:
@@ -192,8 +194,7 @@ class TextTower(nn.Module):
     def forward(self, texts: Sequence[str], padded: bool | None = None) -> Block:
         """Returns hidden states `(B, L, width)`, their mask, and pooled vectors or None, in float32.
 
-        Texts are padded to `max_length` if `padded`; None: as in the constructor. PmgError if a text is longer than
-        `max_length`.
+        Texts are padded to `max_length` if `padded`; None: as in the constructor. PmgError if one is longer.
         """
         padded = self.padded if padded is None else padded
         padding = {"padding": "max_length", "max_length": self.max_length} if padded else {"padding": True}

@@ -111,15 +111,11 @@ class Context:
 
 @dataclass(frozen=True)
 class HistoryInputs:
-    """What a decoder takes of B padded histories.
+    """What a decoder takes of B padded histories."""
 
-    Bool `seen` `(B, L, L)` says which token attends to which; `arguments` has tokens or embeddings, and what else the
-    decoder needs, by its own names; `ends`, int64 `(B,)`: see `Context`.
-    """
-
-    seen: Tensor
-    arguments: Mapping[str, Any]
-    ends: Tensor
+    seen: Tensor  # bool `(B, L, L)`: which token attends to which
+    arguments: Mapping[str, Any]  # tokens or embeddings, and what else the decoder needs, by its own names
+    ends: Tensor  # int64 `(B,)`, see `Context`
 
 
 def tensor_names(row: int) -> tuple[str, str, str, str]:

@@ -23,9 +23,8 @@ def packed_attention(
     """Attention in the form that transformers calls: returns `(B, N, heads, head_dim)`, and no weights.
 
     Queries are `(B, heads, N, head_dim)`, keys and values `(B, kv_heads, L, head_dim)`, as one tensor or as pieces of
-    L; `heads` is a multiple of `kv_heads`. `attention_mask` `(B, 1, N, L)` is added to the logits, whose factor is
-    `scaling`. NotImplementedError if the model caps its logits (`softcap`, Gemma 2) or has attention sinks (`s_aux`,
-    gpt-oss).
+    L; `heads` is a multiple of `kv_heads`. `scaling` is the logits' factor; `attention_mask` `(B, 1, N, L)` is added.
+    NotImplementedError if the model caps its logits (`softcap`, Gemma 2) or has attention sinks (`s_aux`, gpt-oss).
     """
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("packed attention supports neither soft caps nor sinks")

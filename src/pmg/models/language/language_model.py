@@ -131,14 +131,10 @@ def load_language_model(
 ) -> LanguageModel:
     """Loads a language model and its tokenizer.
 
-    PmgError if the source is missing or damaged, or the model computes other states behind a cached history.
-
-    Args:
-        source: hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
-        dtype: name of a floating point type, e.g. ``bfloat16``.
-        cache_dir: folder of unpacked files.
-        chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
-        quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
+    The source is a hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
+    `chat` is whether histories and questions are put into the tokenizer's chat template, if it has one; ``4bit`` or
+    ``8bit`` quantizes the weights (bitsandbytes). PmgError if the source is missing or damaged, or the model computes
+    other states behind a cached history.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):

@@ -13,14 +13,10 @@ from pmg.domain import PmgError
 
 @dataclass(frozen=True)
 class Question:
-    """A closed question behind a history, and its possible answers.
+    """A closed question behind a history, and its possible answers; each text has at least one token."""
 
-    Each has at least one token: the prompt between history and option, and the options (most tokenizers want a leading
-    space).
-    """
-
-    prompt: str
-    options: tuple[str, ...]
+    prompt: str  # between history and option
+    options: tuple[str, ...]  # most tokenizers want a leading space
 
 
 @dataclass(frozen=True)

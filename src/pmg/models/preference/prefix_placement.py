@@ -10,8 +10,7 @@ to the prefix, and in the positions of the tokens behind it (m pairs, a history 
   as in `peft`: history at m … m+L-1, multimodal tokens behind. The history depends on trained weights, so it is
   computed in each step, with gradients.
 
-With a chat template the tokens that end the user's turn are between history and multimodal tokens, and are placed as
-these.
+With a chat template the tokens that end the user's turn are between history and multimodal tokens, placed as these.
 """
 
 from __future__ import annotations

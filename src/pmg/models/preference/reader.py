@@ -223,8 +223,7 @@ def build_reader(
 ) -> PreferenceReader:  # fmt: skip
     """Returns an untrained `PreferenceReader` that fits a language model, a text encoder and pictures' vectors.
 
-    The readings of some users and embeddings `(N, D)` of real tokens set the scales; it scores the options of the
-    scenario's `attributes`.
+    Readings of some users and embeddings `(N, D)` of real tokens set the scales; it scores options of `attributes`.
     """
     encoder = PreferenceReader.sized(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,

@@ -15,13 +15,10 @@ from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncod
 
 @dataclass(frozen=True)
 class Taste:
-    """The embedded pictures of one user's history, which a scorer compares images with.
+    """The embedded pictures of one user's history, which a scorer compares images with."""
 
-    Vectors `(H, D)` are as the scorer's style vectors; bool `liked` `(H,)`: the others were disliked.
-    """
-
-    vectors: Tensor
-    liked: Tensor
+    vectors: Tensor  # `(H, D)`, as the scorer's style vectors
+    liked: Tensor  # bool `(H,)`: the others were disliked
 
 
 class ScorerConfig(PreTrainedConfig):
