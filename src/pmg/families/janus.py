@@ -40,8 +40,7 @@ class Janus:
             if config.model_type != MODEL_TYPE:
                 raise PmgError(f"{path} is a {config.model_type}, and generator=janus needs a {MODEL_TYPE}.")
             check_sizes(path, config, size)
-            kind = JanusForConditionalGeneration
-            model, tokenizer = load_with_tokenizer(kind, path, dtype=torch_type(dtype))
+            model, tokenizer = load_with_tokenizer(JanusForConditionalGeneration, path, dtype=torch_type(dtype))
             template = load_chat_template(tokenizer, path)
             if not template.assistant_prefix:
                 raise PmgError(f"{path} has no chat template. Load the whole checkpoint again.")

@@ -74,9 +74,7 @@ class QwenImageDenoiser(PackedDenoiser):
     """The transformer of Qwen-Image; PmgError if a checkpoint takes more than a text (its settings in `refused`)."""
 
     adapter_type: ClassVar[type[QwenImageConditionAdapter]] = QwenImageConditionAdapter
-    refused: ClassVar[tuple[str, ...]] = (
-        "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds",
-    )  # fmt: skip
+    refused: tuple[str, ...] = ("zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
 
     def __init__(self, model: QwenImageTransformer2DModel, sample_size: int) -> None:
         super().__init__(model, self.adapter_type(), sample_size)

@@ -24,11 +24,10 @@ GREY = 0.2  # saturation factor; below it a drawing is called grey
 class FinishSpace:
     """Draws finishes, and separates regions that training must not see.
 
-    PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
-
     The first four are weights, by the names in `PALETTES`, `GROUNDS`, `OUTLINES` and `SURFACES`. Kept from training
     are `unseen_hues`, arcs of the hue turn in degrees, ``[[80, 120], ...]``, where ``[350, 10]`` goes through 0, and
-    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``.
+    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. PmgError if a kind or trait is unknown, all weights of a
+    part are 0, or an arc is no pair.
     """
 
     def __init__(

@@ -129,11 +129,8 @@ def rgb_to_hsl(colour: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def hsl_to_rgb(hue: Tensor, saturation: Tensor, lightness: Tensor) -> Tensor:
     """Returns colours `(B, 3, H, W)` in [0, 1]; the inverse of `rgb_to_hsl`."""
     amplitude = saturation * torch.minimum(lightness, 1 - lightness)
-    channels = []
-    for offset in (0.0, 8.0, 4.0):
-        place = (offset + hue * 12) % 12
-        channels.append(lightness - amplitude * torch.minimum(place - 3, 9 - place).clamp(-1, 1))
-    return torch.stack(channels, 1)
+    places = ((offset + hue * 12) % 12 for offset in (0.0, 8.0, 4.0))
+    return torch.stack([lightness - amplitude * torch.minimum(p - 3, 9 - p).clamp(-1, 1) for p in places], 1)
 
 
 def fill_holes(alpha: Tensor) -> Tensor:

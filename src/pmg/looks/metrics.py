@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 import torch
@@ -12,10 +13,9 @@ from pmg.configuration.ranges import NotNegative
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.looks.dataset import FinishedImages
-from pmg.looks.drawings import REFERENCES, LookData, has_colours
+from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData, LookTarget, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.models.judge import LookJudge, pick_looks
-from pmg.looks.targets import CANDIDATES, LookChoice, LookTarget, candidate_pictures
 from pmg.seeding import stable_number
 
 AT_ONCE = 50  # pictures in one pass of the judge
@@ -59,8 +59,8 @@ class LookJudging:
         has_colour = has_colours(data.drawings.pixels[torch.tensor([target.row for target in targets])]).tolist()
         self.values, self.traces = finish_values([target.finish for target in targets], has_colour)
         choice = LookChoice(data, spread)
-        shown = [read_style(candidate_pictures(choice, target)).view(CANDIDATES, REFERENCES, -1) for target in targets]
-        self.references = torch.stack(shown)
+        drawn = (choice.draw(one.row, one.finish, random.Random(one.seed)) for one in targets)
+        self.references = torch.stack([read_style(each).view(CANDIDATES, REFERENCES, -1) for each in drawn])
 
     @torch.no_grad()
     def measure(self, pictures: Tensor) -> dict[str, Tensor]:

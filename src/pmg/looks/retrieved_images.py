@@ -48,7 +48,7 @@ class KnownPictures:
         drawn = {
             artist: other
             for (name, artist), other in drawings.row.items()
-            if name == concept and artist != drawings.artists[row] and self.data.split_of(other) == "train"
+            if name == concept and artist != drawings.artists[row] and self.data.splits[other] == "train"
         }
         if not drawn:
             raise PmgError(f"no other artist drew '{drawings.items[row].title}': leave out method=retrieve")

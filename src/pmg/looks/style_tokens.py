@@ -35,13 +35,12 @@ class StyleTokens(TokenSource):
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the style tokens of all users, `(U, n, D)`; PmgError if the encoder or a picture is missing."""
         encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
-        images = context.images
-        chosen = [images.rows(self.references(example, context)) for example in context.examples]
+        chosen = [context.images.rows(self.references(example, context)) for example in context.examples]
         encode = context.generator.encode_images if self.codec is None else self.codec.encode
 
         def read(rows: Tensor) -> Tensor:
             """Returns the tokens of one user's pictures, `(1, n, D)`."""
-            pixels = images.pixels(rows)
+            pixels = context.images.pixels(rows)
             return encoder.read(encode, pixels[:, None] if self.alone else pixels[None]).mean(0, keepdim=True)
 
         return torch.cat([*track(map(read, chosen), "Style tokens", total=len(chosen))])

@@ -164,12 +164,12 @@ class DrawingIndex:
 
     def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
         """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
-        concept, training = self.concepts[target], self.data.split_of(target) == "train"
+        concept, training = self.concepts[target], self.data.splits[target] == "train"
         rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
         return tuple(
             Picture(row, finish)
             for row, finish in rows
-            if row is not None and (not training or self.data.split_of(row) == "train")
+            if row is not None and (not training or self.data.splits[row] == "train")
         )
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
@@ -211,7 +211,7 @@ class DrawingIndex:
     def _same_concept(self, row: int, artist: str) -> int | None:
         """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
         found = self.data.drawings.row.get((self.concepts[row], artist))
-        return found if found is not None and self.data.split_of(found) in ("train", "unseen_artists") else None
+        return found if found is not None and self.data.splits[found] in ("train", "unseen_artists") else None
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
@@ -225,10 +225,10 @@ def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) 
         if target.concept in {items[picture.row].concept for picture in sample.history}:
             raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
         for picture in sample.history:
-            if data.split_of(picture.row) in ("validation", "test"):
+            if data.splits[picture.row] in ("validation", "test"):
                 drawing = items[picture.row].id
                 raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {drawing}")
-        found = data.split_of(sample.target)
+        found = data.splits[sample.target]
         if found == "unseen_artists":
             found = data.cells.split(target.concept)
         if found != split:

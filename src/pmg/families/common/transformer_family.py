@@ -91,8 +91,10 @@ class TransformerFamily(ABC):
 
     @staticmethod
     def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> NoiseProcess:
-        """Returns the noise process at a side of the latents."""
-        shift = linear_mu(scheduler, (side // PATCH) ** 2)
+        """Returns the noise process at a side of the latents, whose shift is on the line in the scheduler's config."""
+        config, image_tokens = scheduler.config, (side // PATCH) ** 2
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        shift = image_tokens * slope + config.base_shift - slope * config.base_image_seq_len
         return PipelineFlow(scheduler, lambda _: shift)
 
     @classmethod
@@ -253,10 +255,3 @@ class PipelineFlow(FlowMatching):
         sampler = PipelineEuler.from_config(self.sampler.config)
         sampler.mu = self.mu
         return sampler
-
-
-def linear_mu(scheduler: FlowMatchEulerDiscreteScheduler, image_tokens: int) -> float:
-    """Returns the parameter of the shift for a number of image tokens, by the line in a scheduler's config."""
-    config = scheduler.config
-    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-    return image_tokens * slope + config.base_shift - slope * config.base_image_seq_len

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from pmg.configuration.ranges import CountOrZero
 from pmg.looks.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, Trunk, statistics
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.loading.weight_sources import EmbeddedModel
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 

@@ -16,8 +16,7 @@ from transformers import PreTrainedConfig
 
 from pmg.domain import PmgError
 from pmg.models.image_passes import fit_size
-from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.loading.weight_sources import EmbeddedModel, load_frozen
 from pmg.models.vision.scorer import Scorer, Taste, unit
 
 

@@ -66,7 +66,6 @@ class LookBatches:
         self.empty = text_encoder.encode([""])
 
     def __len__(self) -> int:
-        """Returns the number of looks."""
         return len(self.pool.latents)
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
@@ -145,17 +144,11 @@ KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
 class LookPoolStage(ABC):
     """A generator and its style encoder, on a pool of looks.
 
-    PmgError if `start` is missing, or holds models of other sizes; or `batch_size` is no multiple of four.
-
-    Args:
-        folder: gets the generator, ``style_encoder`` and a copy of ``vae``.
-        generator_folder: holds ``vae``, whose latents the pool holds and the style encoder reads.
-        training: of the untrained model, with its optimizer, schedule and moving average.
-        scene: words that target captions may end with.
-        drop: chances to drop each block.
-        pool: ``folder``, and the number of ``looks``.
-        batch_size: drawings a step, a multiple of four.
-        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+    `folder` gets the generator, ``style_encoder`` and a copy of the ``vae`` in `generator_folder`, whose latents the
+    pool holds and the style encoder reads. `training` is that of the untrained model, with its optimizer, schedule and
+    moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings, a multiple of
+    four. `start` is the folder of an earlier training, whose weights are trained further; None: from scratch. PmgError
+    if it is missing, or holds models of other sizes.
     """
 
     quality: str  # name of the loss on held-out drawings in the model's card

@@ -14,14 +14,13 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.drawings import REFERENCES, LookData, has_colours
+from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, group_rows, load_weights, save_half
 from pmg.looks.stages.training import contrastive_loss, random_affine
-from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
@@ -124,10 +123,9 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
     hits = 0
     for row in rows:
         rng = random.Random(stable_number(seed, "style accuracy", row))
-        look = (data.drawings.artists[row], data.space.sample(rng))
-        picture = data.drawings.pictures(torch.tensor([row]), [look[1]])
-        shown = choice.references(choice.candidates(look, rng), data.drawings.items[row].concept, rng)
-        references = judge(shown).style.view(1, CANDIDATES, REFERENCES, -1)
+        finish = data.space.sample(rng)
+        picture = data.drawings.pictures(torch.tensor([row]), [finish])
+        references = judge(choice.draw(row, finish, rng)).style.view(1, CANDIDATES, REFERENCES, -1)
         hits += int(pick_looks(judge(picture).style, references)[0] == 0)
     return hits / len(rows)
 

@@ -138,10 +138,10 @@ class LookScorerStage:
 
         def batches(split: str) -> ScorerBatches:
             """Returns what makes the batches of a split."""
-            rows = data.rows(split)
             return ScorerBatches(
-                data, rows, self.captioner, self.text_encoder, codec, restored=self.restored, scene=self.scene
-            )
+                data, data.rows(split), self.captioner, self.text_encoder, codec, restored=self.restored,
+                scene=self.scene,
+            )  # fmt: skip
 
         train, held_out = batches("train"), batches("validation")
         parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)

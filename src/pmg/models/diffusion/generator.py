@@ -75,9 +75,7 @@ class DiffusionGenerator(ImagePasses):
         dtype = torch.get_autocast_dtype(kind) if lowered else denoiser.dtype
         return denoiser.adapter.prepare(condition.to(self.device, dtype), guidance, reused)
 
-    def predict(
-        self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None
-    ) -> Tensor:  # fmt: skip
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None) -> Tensor:
         """Returns the denoiser's output for noisy latents, both `(B, C, h, w)`, float32, on its device.
 
         `times` `(B,)` are in the unit of the time embedding; some denoisers take `guidance`, a scale, as an input.

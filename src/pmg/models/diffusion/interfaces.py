@@ -75,12 +75,9 @@ class PromptEncoder(Protocol):
     def encode(self, texts: Sequence[str], *, padded: bool = True) -> TextBlock:
         """Returns tokens `(B, L, D)`, their mask, and a pooled vector of each text, on the CPU.
 
-        PmgError if a text is longer than `max_length`.
-
-        Args:
-            texts: B of them.
-            padded: whether texts have the visible padding that the generator was trained with, as the target block
-                needs it; False: none where the generator allows that, for blocks behind the target.
+        If `padded`, texts have the visible padding that the generator was trained with, as the target block needs it;
+        else none where the generator allows that, for blocks behind the target. PmgError if a text is longer than
+        `max_length`.
         """
 
 

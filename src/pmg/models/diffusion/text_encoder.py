@@ -16,7 +16,7 @@ from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
-from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.loading.weight_sources import Frozen, loading, resolve_source
 
 WORDS = 64  # tokens of unpadded keywords, for forecasts
 
@@ -30,7 +30,7 @@ class TextSizes(NamedTuple):
     pooled: int
 
 
-class FrozenTextEncoder(nn.Module, ABC):
+class FrozenTextEncoder(Frozen, ABC):
     """Encodes each different text once, in batches, up to `max_length` tokens; subclasses implement `_encode`."""
 
     texts_at_once: ClassVar[int] = 256
@@ -41,10 +41,6 @@ class FrozenTextEncoder(nn.Module, ABC):
     def __init__(self, max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         self.max_length, self.tokenizer = max_length, tokenizer
-
-    def train(self, mode: bool = True) -> FrozenTextEncoder:
-        """Keeps evaluation mode: the encoder is frozen."""
-        return super().train(False)
 
     @property
     def device(self) -> torch.device:
@@ -157,14 +153,10 @@ def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
 class TextTower(nn.Module):
     """A frozen text model with its tokenizer; a generator may have several: states of a layer, and a pooled vector.
 
-    Args:
-        model: of transformers.
-        tokenizer: its tokenizer.
-        max_length: longest text, in tokens, special tokens included.
-        layer: index into the model's hidden states, e.g. -2: the last but one; None: its normalised last states.
-        pooled: name of the model's output that pools a text, e.g. ``text_embeds``; None: it has none.
-        padded: whether texts are padded to `max_length` and all tokens are visible, as most published denoisers
-            were trained; False: to the longest text, and padding is hidden.
+    `layer` is an index into the model's hidden states, e.g. -2: the last but one; None: its normalised last states.
+    `pooled` names the model's output that pools a text, e.g. ``text_embeds``; None: it has none. If `padded`, texts
+    are padded to `max_length`, special tokens included, and all tokens are visible, as most published denoisers were
+    trained; else to the longest text, and padding is hidden.
     """
 
     def __init__(

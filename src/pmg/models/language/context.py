@@ -83,11 +83,9 @@ class Context:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Returns named tensors for the cache: those of a history are consecutive, see `tensor_names`."""
-        columns = zip(self.keys, self.values, self.tokens, self.ends, strict=True)
+        rows = zip(self.keys, self.values, self.tokens, self.ends, strict=True)
         return {
-            name: part
-            for row, parts in enumerate(columns)
-            for name, part in zip(tensor_names(row), parts, strict=True)
+            name: part for row, parts in enumerate(rows) for name, part in zip(tensor_names(row), parts, strict=True)
         }
 
     def to_cache(self, device: torch.device) -> DynamicCache:

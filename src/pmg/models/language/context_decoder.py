@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pmg.models.language.context import Context, ContextLayer, HistoryInputs, Pa
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.layer_states import states_behind
 from pmg.models.language.picture_marks import find_pictures
+from pmg.models.loading.weight_sources import Frozen
 
 NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
@@ -27,7 +28,7 @@ HALF_TOLERANCE = 0.1
 PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
 
 
-class ContextDecoder(nn.Module):
+class ContextDecoder(Frozen):
     """A causal decoder that is never trained: parameters frozen, always in eval mode.
 
     The model is any causal one of transformers whose layers keep keys and values; PmgError if it computes other states
@@ -35,8 +36,6 @@ class ContextDecoder(nn.Module):
     along their width; none: the last.
 
     Attributes:
-        reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
-        adds_between_layers: whether features of pictures are added to the states behind single layers.
         width: width of embeddings and hidden states.
         layers: number of transformer layers.
         kv_heads: number of key/value heads, fewer than query heads under grouped and multi-query attention.
@@ -46,8 +45,8 @@ class ContextDecoder(nn.Module):
         tokens_reused: cached tokens that were attended to without being computed again.
     """
 
-    reads_pictures: ClassVar[bool] = False
-    adds_between_layers: ClassVar[bool] = False
+    reads_pictures: ClassVar[bool] = False  # whether texts may hold marks of `pmg.models.language.picture_marks`
+    adds_between_layers: ClassVar[bool] = False  # whether features of pictures are added behind single layers
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
@@ -73,10 +72,6 @@ class ContextDecoder(nn.Module):
     def longest(self, config: PreTrainedConfig) -> int | None:
         """Returns the longest sequence of a text model, in tokens; None: there is no limit."""
         return longest_sequence(config)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in eval mode, also where a parent module is set to train mode."""
-        return super().train(False)
 
     def set_attention(self, attention: str) -> None:
         """Selects an attention implementation of transformers by its name."""
@@ -121,12 +116,9 @@ class ContextDecoder(nn.Module):
     ) -> Context:
         """Returns keys and values of texts, in their order and the model's dtype; batches have similar lengths.
 
-        PmgError if a text has no tokens, or more than the model's limit.
-
-        Args:
-            texts: B texts, none empty.
-            batch_size: texts in one forward pass; None: as many as suit the device.
-            pictures: of each text the features of its pictures, in their order; None: texts without pictures.
+        A forward pass has `batch_size` texts; None: as many as suit the device. `pictures` are of each text the
+        features of its pictures, in their order. PmgError if a text is empty, has no tokens, or more than the model's
+        limit.
         """
         rows = [self.tokenize(text) for text in texts]
         if not all(texts) or not all(map(len, rows)) or not rows:

@@ -117,9 +117,7 @@ class LanguageModel(ContextDecoder):
         self.tokens_reused += int(context.lengths.sum())
         return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
-    def _next_token_logits(
-        self, cache: Cache, tokens: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]
-    ) -> Tensor:  # fmt: skip
+    def _next_token_logits(self, cache: Cache, tokens: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
         """Appends tokens `(B, N)` to `cache`; returns the logits of the next token, float32 `(B, V)`."""
         tokens, positions = tokens.to(self.model.device), places[0].to(self.model.device)
         states = self._forward(cache, seen, places, input_ids=tokens, position_ids=positions)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, ResNetConfig, ResNetModel
 
 from pmg.models.image_passes import fit_size
-from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncoder
+from pmg.models.loading.weight_sources import EmbeddedModel
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,32 @@ class Taste:
 
     vectors: Tensor  # `(H, D)`, as the scorer's style vectors
     liked: Tensor  # bool `(H,)`: the others were disliked
+
+
+class ImageEncoder(nn.Module):
+    """Encodes an image as one vector: `(B, 3, H, W)` in [-1, 1] as `(B, width)`, normalised by ``norm``."""
+
+    norm: nn.BatchNorm1d
+
+    @property
+    def width(self) -> int:
+        """Width of the vector."""
+        return self.norm.num_features
+
+
+class ResNetEncoder(ImageEncoder):
+    """A residual network (He et al. 2015) with its mean over positions; `depths` blocks of `widths` a stage."""
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = ResNetModel(
+            ResNetConfig(embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic")
+        )
+        self.norm = nn.BatchNorm1d(widths[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns vectors `(B, width)` of images `(B, 3, H, W)` in [-1, 1]."""
+        return self.norm(self.shape(images).pooler_output.flatten(1).float())
 
 
 class ScorerConfig(PreTrainedConfig):
