@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ class LookData:
 
     def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
         """Returns rows and pictures of different concepts by one artist near one finish, see `PictureGroups`."""
-        by_artist = {name: self.rows_by_artist(name) for name in ("train", split)}
+        by_artist = {name: self._artist_rows[name] for name in ("train", split)}
         artist = rng.choice(sorted(by_artist[split]))
         centre = self.space.sample(rng)
         first = rng.choice(by_artist[split][artist])
@@ -151,7 +151,10 @@ class LookData:
         finishes = [self.space.vary(centre, rng, self.group_spread) for _ in rows]
         return rows, self.drawings.pictures(torch.tensor(rows), finishes)
 
-    @cache  # noqa: B019 - a process has few data sets
+    @cached_property
+    def _artist_rows(self) -> dict[str, dict[str, list[int]]]:
+        return {split: self.rows_by_artist(split) for split in ("train", "validation", "test")}
+
     def rows_by_artist(self, *splits: str) -> dict[str, list[int]]:
         """Returns the rows of drawings of the splits, by artist."""
         rows: dict[str, list[int]] = {}
@@ -181,7 +184,7 @@ class LookChoice:
         self.rows = data.rows_by_artist("train", "unseen_artists")
 
     def draw(self, row: int, finish: Finish, rng: random.Random) -> Tensor:
-        """Returns pictures of ten looks, first that of a drawing, `(CANDIDATES * REFERENCES, 3, H, W)`."""
+        """Returns pictures of ten looks, first that of a row and finish, `(CANDIDATES * REFERENCES, 3, H, W)`."""
         looks = self.candidates((self.data.drawings.artists[row], finish), rng)
         return self.references(looks, self.data.drawings.items[row].concept, rng)
 

@@ -20,7 +20,7 @@ from pmg.training.visual_inputs import BATCH, PictureTower
 
 
 class KnownPictures:
-    """So many `known` random pictures by artists and under finishes of training, and the vectors of a tower."""
+    """Random pictures, `known` of them, by artists and under finishes of training, and their vectors by a tower."""
 
     def __init__(self, data: LookData, tower: PictureTower, known: Count, seed: Seed) -> None:
         self.data, self.tower = data, tower
@@ -35,8 +35,7 @@ class KnownPictures:
 
     def nearest(self, vector: Tensor) -> list[int]:
         """Returns the places of the pictures, the nearest to a vector `(E,)` first."""
-        distances: list[int] = torch.cdist(vector[None], self.vectors)[0].argsort().tolist()
-        return distances
+        return torch.cdist(vector[None], self.vectors)[0].argsort().tolist()
 
     def picture(self, row: int, order: Sequence[int]) -> Tensor:
         """Returns another artist's drawing of a drawing's concept, `(3, H, W)`; PmgError if nobody else drew it.

@@ -84,8 +84,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
                 f"the style encoder reads latents of {self.config.in_channels} channels, and this generator's have "
                 f"{latents.shape[1]}. Name methods that don't use it, e.g. method=[none,keywords,soft,pmg]"
             )
-        read: Tensor = self(latents.unflatten(0, pictures.shape[:2]))
-        return read
+        return self(latents.unflatten(0, pictures.shape[:2]))
 
 
 class ResidualConvolutions(nn.Module):

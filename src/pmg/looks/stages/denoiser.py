@@ -148,7 +148,7 @@ class LookPoolStage(ABC):
     pool holds and the style encoder reads. `training` is that of the untrained model, with its optimizer, schedule and
     moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings, a multiple of
     four. `start` is the folder of an earlier training, whose weights are trained further; None: from scratch. PmgError
-    if it is missing, or holds models of other sizes.
+    if it is missing, or holds models of other sizes, or `batch_size` is no multiple of four.
     """
 
     quality: str  # name of the loss on held-out drawings in the model's card

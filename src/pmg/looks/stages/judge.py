@@ -131,7 +131,7 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
 
 
 class LookJudgeStage:
-    """The judge of looks; PmgError if `batch_size`, pictures a step, is no multiple of eight: those of an artist.
+    """The judge of looks; PmgError if `batch_size`, eight pictures of each artist, is no multiple of eight.
 
     `judge` builds the judge of a config, which sees `size` pixels a side. A share `restored` of the pictures goes
     through ``vae`` in `generator_folder`; `spread` is that of a look's finishes. `start` is the folder of an earlier

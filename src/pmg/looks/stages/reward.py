@@ -144,7 +144,7 @@ def find_sharpness(margins: Tensor) -> float:
 
 
 class LookRewardStage:
-    """The personal reward; PmgError if `batch_size`, users a step, is no multiple of four: those of an artist.
+    """The personal reward; PmgError if `batch_size`, four users of each artist, is no multiple of four.
 
     The reward reads features of the frozen `scorer`; a taste's vectors are `width` wide. A share `restored` of the
     pictures goes through ``vae`` in `generator_folder`, and a share `noise` of a history shows other looks than the

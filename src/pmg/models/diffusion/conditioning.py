@@ -173,10 +173,12 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
     means = [(condition.soft_mean, condition.tokens[:, 0]) for condition in conditions]
     lengths = [c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]
-    images = [(c.references.latents, c.references.mask) for c in conditions if c.references is not None]
+    references, images = [c.references for c in conditions if c.references is not None], None
+    if references:
+        images = ReferenceLatents(torch.cat([r.latents for r in references]), torch.cat([r.mask for r in references]))
     return Condition(
         tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
-        torch.cat(lengths), ReferenceLatents(*map(torch.cat, zip(*images, strict=True))) if images else None,
+        torch.cat(lengths), images,
     )  # fmt: skip
 
 
@@ -197,7 +199,8 @@ def drop_target(target: TextBlock, empty: TextBlock, keep: Tensor) -> TextBlock:
 
     `empty` has one row, of at most `L` tokens.
     """
-    blank, choose = empty.padded(target.tokens.shape[1]).expand(len(target)), keep[:, None]
+    blank = empty.padded(target.tokens.shape[1]).expand(len(target))
+    choose = keep[:, None]
     tokens = torch.where(choose[..., None], target.tokens, blank.tokens)
     mask = torch.where(choose, target.mask, blank.mask)
     return TextBlock(tokens, mask, torch.where(choose, target.pooled, blank.pooled))

@@ -194,7 +194,8 @@ class Generator(Protocol):
     ) -> DenoisingOutputs:  # fmt: skip
         """Returns the loss with noisy latents, prediction and target, for the same arguments as `loss`.
 
-        Only generators that remove noise have them, others raise a PmgError; some objective terms use them.
+        Only generators that remove noise have them, others raise a PmgError; they serve objective terms that declare
+        to need them.
         """
 
     def sample(
@@ -213,4 +214,4 @@ class Generator(Protocol):
         """
 
     def compile_model(self, dynamic: bool | None) -> None:
-        """Compiles the part that runs once a step, on its next call; see ``torch.compile`` for `dynamic` sizes."""
+        """Compiles what runs once a step, on its next call; if `dynamic`, one compilation serves all batch sizes."""

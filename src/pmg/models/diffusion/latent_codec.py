@@ -56,7 +56,7 @@ class NormalizingCodec(nn.Module, ABC):
 class AutoencoderKLCodec(NormalizingCodec):
     """An `AutoencoderKL` whose config normalises the latents: the posterior's mean is the latent.
 
-    It holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and ``scaling_factor``.
+    The config has ``latents_mean`` and ``latents_std`` of each channel, or a ``shift_factor`` and ``scaling_factor``.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:

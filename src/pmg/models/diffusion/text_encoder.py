@@ -151,7 +151,7 @@ def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
 
 
 class TextTower(nn.Module):
-    """A frozen text model with its tokenizer; a generator may have several: states of a layer, and a pooled vector.
+    """A frozen text model with its tokenizer, one of a generator's: the states of a layer, and a pooled vector.
 
     `layer` is an index into the model's hidden states, e.g. -2: the last but one; None: its normalised last states.
     `pooled` names the model's output that pools a text, e.g. ``text_embeds``; None: it has none. If `padded`, texts

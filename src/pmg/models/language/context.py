@@ -32,8 +32,7 @@ class Context:
     # B times int64 `()`, the position of the token behind the history: T, or less where positions are those of
     # pictures' rows and columns (M-RoPE)
     ends: tuple[Tensor, ...]
-    # the result of `gather` for all layers, if it was computed ahead
-    gathered: tuple[tuple[Tensor, Tensor], ...] | None = None
+    gathered: tuple[tuple[Tensor, Tensor], ...] | None = None  # by `gather` of all layers, if computed ahead
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -48,7 +48,7 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
 def quantized_bytes(model: nn.Module, quantization: str | None, counted: set[int] | None = None) -> int:
     """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are.
 
-    The model isn't quantized yet. Storages `counted` before don't count again, see `weight_bytes`, but quantized ones
+    The model is not quantized yet. Storages `counted` before don't count again, see `weight_bytes`, but quantized ones
     do.
     """
     whole = weight_bytes(model, counted)

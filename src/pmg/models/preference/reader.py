@@ -74,8 +74,7 @@ class ReadingLayer(nn.Module):
         own = second(states)
         exchanged, _ = self.exchange(own, own, own, hidden, need_weights=False)
         states = states + self.dropout(exchanged)
-        changed: Tensor = states + self.dropout(self.change(third(states)))
-        return changed
+        return states + self.dropout(self.change(third(states)))
 
 
 class PreferenceReader(TokenEncoder):
@@ -183,14 +182,12 @@ class PreferenceReader(TokenEncoder):
         read = torch.cat([queries, seen], 1)
         for layer in self.reading:
             read = layer(read, hidden, read_keys, read_values, ~torch.cat(padding, 1))
-        final: Tensor = self.last_norm(read)
-        return final
+        return self.last_norm(read)
 
     def _places(self, present: Tensor) -> Tensor:
         """Returns embeddings of places, `(B, T, width)`, counted from each row's last that is `present`, `(B, T)`."""
         places = present.sum(1, keepdim=True) - 1 - torch.arange(present.shape[1], device=present.device)
-        embedded: Tensor = self.positions(places.clamp(min=0, max=len(self.positions.weight) - 1))
-        return embedded
+        return self.positions(places.clamp(min=0, max=len(self.positions.weight) - 1))
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
