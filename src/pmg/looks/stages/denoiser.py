@@ -146,9 +146,9 @@ class LookPoolStage(ABC):
 
     `folder` gets the generator, ``style_encoder`` and a copy of the ``vae`` in `generator_folder`, whose latents the
     pool holds and the style encoder reads. `training` is that of the untrained model, with its optimizer, schedule and
-    moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings, a multiple of
-    four. `start` is the folder of an earlier training, whose weights are trained further; None: from scratch. PmgError
-    if it is missing, or holds models of other sizes, or `batch_size` is no multiple of four.
+    moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings. `start` is the
+    folder of an earlier training, whose weights are trained further; None: from scratch. PmgError if it is missing, or
+    holds models of other sizes, or `batch_size` is no multiple of four.
     """
 
     quality: str  # name of the loss on held-out drawings in the model's card
