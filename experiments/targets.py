@@ -7,8 +7,7 @@ import random
 import torch
 from torch import Tensor
 
-from pmg.looks.drawings import REFERENCES, LookData
-from pmg.looks.targets import LookTarget
+from pmg.looks.drawings import REFERENCES, LookData, LookTarget
 from pmg.seeding import stable_number
 
 

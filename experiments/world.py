@@ -26,11 +26,10 @@ import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.looks.drawings import GROUPS, REFERENCES, LookData
+from pmg.looks.drawings import GROUPS, REFERENCES, LookData, LookTarget
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.targets import LookTarget
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.loading.device import processor_autocast

@@ -10,11 +10,10 @@ import torch
 from looks import SHARES
 from pmg.domain import PmgError
 from pmg.installation import find_assets
-from pmg.looks.drawings import REFERENCES, LookData
+from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
-from pmg.looks.targets import CANDIDATES, LookChoice
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
 FOLDER = f"{find_assets()}/drawings"
@@ -39,9 +38,9 @@ def test_validation_and_test_share_no_concept(data):
 
 def test_cells_do_not_move_with_the_topics(data):
     fewer = LookData(FOLDER, ["food-fruit"], SPACE, ["twemoji", "noto-line"], 0)
-    split = {item.id: data.split_of(row) for row, item in enumerate(data.drawings.items)}
+    split = {item.id: data.splits[row] for row, item in enumerate(data.drawings.items)}
     for row, item in enumerate(fewer.drawings.items):
-        assert fewer.split_of(row) == split[item.id]
+        assert fewer.splits[row] == split[item.id]
 
 
 def test_unknown_artists_are_named():

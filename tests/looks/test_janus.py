@@ -24,7 +24,7 @@ from pmg.looks.stages.denoiser import Drop, LookBatches
 from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
 from pmg.looks.stages.pretraining import save_half
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant

@@ -88,7 +88,7 @@ def test_the_oracle_sees_the_exact_look_and_neither_target_nor_history(data, sou
             assert picture.finish == truth.finish
             assert data.drawings.artists[picture.row] == data.drawings.artists[truth.row]
             assert data.drawings.items[picture.row].concept != example.target.concept
-            assert data.split_of(picture.row) not in ("validation", "test")
+            assert data.splits[picture.row] not in ("validation", "test")
 
 
 @pytest.mark.ci

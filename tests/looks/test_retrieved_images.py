@@ -39,7 +39,7 @@ def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks
         allowed = [
             other
             for other, item in enumerate(drawings.items)
-            if item.concept == example.target.concept and looks.split_of(other) == "train"
+            if item.concept == example.target.concept and looks.splits[other] == "train"
         ]
         assert truth not in allowed
         finishes = known.finishes

@@ -18,7 +18,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.models.tokenizer import CodeUse, build_tokenizer, quantize
 from pmg.looks.stages.tokenizer import LookTokenizerStage, LookTokenizerTraining
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.optim import adamw, constant
 

@@ -10,14 +10,12 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
-from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PackedDenoiser, PipelineFlow, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes
-from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, TextTower
 
 BASE = "black-forest-labs/FLUX.1-dev"
 
@@ -29,12 +27,7 @@ class Flux1TextEncoder(FrozenTextEncoder):
 
     def __init__(self, clip: TextTower, t5: TextTower) -> None:
         super().__init__(clip.max_length, clip.tokenizer)
-        self.clip, self.t5 = clip, t5
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self.t5.width
+        self.clip, self.t5, self.width = clip, t5, t5.width
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text by T5, special tokens included."""

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedModel, Qwen3Model
 
-from pmg.families.common.flow_transformer import PipelineFlow
 from pmg.families.common.language_text_encoder import LanguageTextEncoder
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PipelineFlow, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.latent_codec import NormalizingCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
 from pmg.models.diffusion.text_encoder import as_text
 from pmg.models.language.chat_template import split_chat_template
@@ -29,35 +29,21 @@ LAYERS = (9, 18, 27)  # of the hidden states, as in diffusers' pipeline
 BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 
-class Flux2Codec(nn.Module):
+class Flux2Codec(NormalizingCodec):
     """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them."""
 
     def __init__(self, autoencoder: AutoencoderKLFlux2) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        config = autoencoder.config
+        size = PATCH * 2 ** (len(config.block_out_channels) - 1)
+        super().__init__(autoencoder, config.latent_channels * PATCH**2, size)
 
-    @property
-    def channels(self) -> int:
-        """Channels `C` of the latents."""
-        return self.autoencoder.config.latent_channels * PATCH**2
+    def _encode(self, images: Tensor) -> Tensor:
+        return pixel_unshuffle(self.autoencoder.encode(images).latent_dist.mode(), PATCH)
 
-    @property
-    def downsampling(self) -> int:
-        """Pixels a side of one latent."""
-        return PATCH * 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(pixel_shuffle(latents, PATCH)).sample
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
-        latents = pixel_unshuffle(self.autoencoder.encode(images).latent_dist.mode().float(), PATCH)
-        mean, deviation = self._statistics()
-        return (latents - mean) / deviation
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
-        mean, deviation = self._statistics()
-        return self.autoencoder.decode(pixel_shuffle(latents * deviation + mean, PATCH)).sample.float().clamp(-1, 1)
-
-    def _statistics(self) -> tuple[Tensor, Tensor]:
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         norm, view = self.autoencoder.bn, (1, -1, 1, 1)
         deviation = torch.sqrt(norm.running_var + self.autoencoder.config.batch_norm_eps)
         return norm.running_mean.view(view), deviation.view(view)

@@ -7,10 +7,9 @@ from transformers import AutoConfig, JanusConfig, JanusForConditionalGeneration
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
 from pmg.families.common.vision_language_model import load_chat_template
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer
 from pmg.models.autoregressive.prompts import PromptEmbeddings, PromptFrame
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator
+from pmg.models.autoregressive.token_generator import ImageTokenGenerator, ImageTokenizer
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -29,15 +28,10 @@ class Janus:
     ) -> ImageTokenGenerator:  # fmt: skip
         """Loads a checkpoint, frozen.
 
-        PmgError if the source is missing or damaged, of another kind, or makes images of another size.
-
-        Args:
-            source: hub id or folder, in the layout of transformers.
-            dtype: name of the type of the language model; the image tokenizer stays in float32.
-            size: of the images in pixels; None: the checkpoint's.
-            max_length: longest text in tokens.
-            temperature: of the distribution that image tokens are drawn from; 0: the likeliest token.
-            gradient_checkpointing: whether activations are computed again in the backward pass.
+        `source` is a hub id or folder, in the layout of transformers; `dtype` names the type of the language model,
+        and the image tokenizer stays in float32. Images have `size` pixels; None: the checkpoint's. `max_length` is in
+        tokens. `temperature`, `gradient_checkpointing`: see `ImageTokenGenerator`, `ImageTransformer`. PmgError if the
+        source is missing or damaged, of another kind, or makes images of another size.
         """
         path = resolve_source(source)
         hint = f"; generator.source is a hub id, e.g. {JANUS_PRO_1B}, or a folder in the layout of transformers"
@@ -46,8 +40,7 @@ class Janus:
             if config.model_type != MODEL_TYPE:
                 raise PmgError(f"{path} is a {config.model_type}, and generator=janus needs a {MODEL_TYPE}.")
             check_sizes(path, config, size)
-            kind = JanusForConditionalGeneration
-            model, tokenizer = load_with_tokenizer(kind, path, dtype=torch_type(dtype))
+            model, tokenizer = load_with_tokenizer(JanusForConditionalGeneration, path, dtype=torch_type(dtype))
             template = load_chat_template(tokenizer, path)
             if not template.assistant_prefix:
                 raise PmgError(f"{path} has no chat template. Load the whole checkpoint again.")

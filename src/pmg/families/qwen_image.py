@@ -9,15 +9,15 @@ import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from pmg.domain import PmgError
-from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
 from pmg.families.common.language_text_encoder import LanguageTextEncoder
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PackedDenoiser, PipelineFlow, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.latent_codec import NormalizingCodec
 from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH, hide, pack, token_bias, unpack, visible_first
 
@@ -28,37 +28,21 @@ TEMPLATE = (
 SKIPPED = 34  # tokens of the template before the text, as in diffusers' pipeline
 
 
-class QwenImageCodec(nn.Module):
+class QwenImageCodec(NormalizingCodec):
     """The autoencoder of Qwen-Image, which is made for videos, on single images; its config normalises latents."""
 
     def __init__(self, autoencoder: AutoencoderKLQwenImage) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        super().__init__(autoencoder, autoencoder.config.z_dim, autoencoder.spatial_compression_ratio)
 
-    @property
-    def channels(self) -> int:
-        """Channels `C` of the latents."""
-        return self.autoencoder.config.z_dim
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.autoencoder.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
 
-    @property
-    def downsampling(self) -> int:
-        """Pixels a side of one latent."""
-        return self.autoencoder.spatial_compression_ratio
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(latents[:, :, None]).sample[:, :, 0]
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
-        latents = self.autoencoder.encode(images[:, :, None]).latent_dist.mode()[:, :, 0].float()
-        mean, deviation = self._statistics(latents)
-        return (latents - mean) / deviation
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
-        mean, deviation = self._statistics(latents)
-        return self.autoencoder.decode((latents * deviation + mean)[:, :, None]).sample[:, :, 0].float().clamp(-1, 1)
-
-    def _statistics(self, latents: Tensor) -> tuple[Tensor, ...]:
-        config = self.autoencoder.config
-        return tuple(latents.new_tensor(x).view(1, -1, 1, 1) for x in (config.latents_mean, config.latents_std))
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        config, view = self.autoencoder.config, (1, -1, 1, 1)
+        return latents.new_tensor(config.latents_mean).view(view), latents.new_tensor(config.latents_std).view(view)
 
 
 class BiasedDoubleStreamAttention(QwenDoubleStreamAttnProcessor2_0):
@@ -90,9 +74,7 @@ class QwenImageDenoiser(PackedDenoiser):
     """The transformer of Qwen-Image; PmgError if a checkpoint takes more than a text (its settings in `refused`)."""
 
     adapter_type: ClassVar[type[QwenImageConditionAdapter]] = QwenImageConditionAdapter
-    refused: ClassVar[tuple[str, ...]] = (
-        "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds",
-    )  # fmt: skip
+    refused: tuple[str, ...] = ("zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
 
     def __init__(self, model: QwenImageTransformer2DModel, sample_size: int) -> None:
         super().__init__(model, self.adapter_type(), sample_size)

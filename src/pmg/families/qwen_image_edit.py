@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isqrt
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -97,7 +97,7 @@ class QwenImageEditDenoiser(QwenImageDenoiser):
     """
 
     adapter_type = QwenImageEditConditionAdapter
-    refused: ClassVar[tuple[str, ...]] = ("use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
+    refused = ("use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""

@@ -14,16 +14,14 @@ from transformers import CLIPTextModelWithProjection, PreTrainedModel, T5Encoder
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.families.common.flow_transformer import PatchDenoiser
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PatchDenoiser, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import hide, token_bias
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
-from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes, TextTower
 from pmg.models.loading.quantization import Quantization
 
 T5_LENGTH = 256  # tokens, as in diffusers' pipeline
@@ -128,15 +126,10 @@ class SD3TextEncoder(FrozenTextEncoder):
     def __init__(self, clips: Sequence[TextTower], t5: TextTower | None, width: int, t5_length: int = 256) -> None:
         super().__init__(clips[0].max_length, clips[0].tokenizer)
         self.clips, self.t5 = nn.ModuleList(clips), t5
-        self._width, self.t5_length = width, t5_length
+        self.width, self.t5_length = width, t5_length
         long = t5_length if t5 is None else t5.max_length
         self._longest = self.max_length + (long if clips[0].padded else 0)
         self._pooled_width = sum(clip.pooled_width for clip in clips)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self._width
 
     def longest(self) -> TextSizes:
         """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
@@ -146,17 +139,14 @@ class SD3TextEncoder(FrozenTextEncoder):
         self.check_lengths(texts)
         blocks = [clip(texts) for clip in self.clips]
         clip_tokens = torch.cat([block.tokens for block in blocks], dim=-1)
-        long = self._encode_long(texts, clip_tokens)
+        if self.t5 is None:
+            zeros = clip_tokens.new_zeros(len(texts), self.t5_length, self.width)
+            long = Block(zeros, torch.ones(zeros.shape[:2], dtype=torch.bool, device=zeros.device))
+        else:
+            long = self.t5(texts)
         tokens = torch.cat([pad(clip_tokens, (0, self.width - clip_tokens.shape[-1])), long.tokens], dim=1)
         mask = torch.cat([blocks[0].mask, long.mask], dim=1)
         return TextBlock(tokens, mask, torch.cat([block.pooled for block in blocks], dim=-1))
-
-    def _encode_long(self, texts: list[str], like: Tensor) -> Block:
-        """Returns T5's tokens `(B, L, D)`, or zeros in their place."""
-        if self.t5 is not None:
-            return self.t5(texts)
-        zeros = like.new_zeros(len(texts), self.t5_length, self.width)
-        return Block(zeros, torch.ones(zeros.shape[:2], dtype=torch.bool, device=like.device))
 
 
 class StableDiffusion3(TransformerFamily):

@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrained
 from pmg.configuration.ranges import Seed
 from pmg.families.stable_diffusion_3 import SD3TextEncoder, StableDiffusion3
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.text_encoder import TextTower
 from pmg.models.tiny_models import seeded, tiny_autoencoder, tiny_tokenizer
 
 

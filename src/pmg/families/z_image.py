@@ -12,9 +12,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.configuration.ranges import Count
-from pmg.families.common.flow_transformer import PatchDenoiser, PipelineFlow
 from pmg.families.common.language_text_encoder import LanguageTextEncoder
-from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.families.common.transformer_family import PatchDenoiser, PipelineFlow, TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
@@ -49,9 +48,8 @@ class ZImageTextEncoder(LanguageTextEncoder):
 class ZImageConditionAdapter:
     """Conditions for Z-Image, which normalises text tokens.
 
-    The text's length shifts the image's positions. Here the target's does, and blocks behind the target have
-    positions behind the image: so the image has the same positions in all branches of the guidance and whatever
-    blocks are hidden.
+    The text's length shifts the image's positions. Here the target's does, and blocks behind the target have positions
+    behind the image: so the image has the same positions in all branches of the guidance, whatever is hidden.
     """
 
     def __init__(self, distilled_from: str = "") -> None:
@@ -83,16 +81,10 @@ class MaskedZImageTransformer(ZImageTransformer2DModel):
         self, latents: Tensor, times: Tensor, *, tokens: Tensor, padding: Tensor, positions: Tensor,
         image_position: Tensor, token_bias: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Returns the velocity `(B, C, h, w)` from noise to image.
+        """Returns the velocity `(B, C, h, w)` from noise to image, at `times` `(B,)` in [0, 1], 1 is the image.
 
-        Args:
-            latents: noisy, `(B, C, h, w)`.
-            times: in [0, 1], 1 is the image, `(B,)`.
-            tokens: of the text, `(B, L, D)`.
-            padding: which of them are the learned padding, `(B, L)`.
-            positions: of them on the first axis, `(B, L)`.
-            image_position: of the image on the first axis, `(B,)`.
-            token_bias: added to the logits of text tokens as keys, `(B, L)`.
+        Text tokens are `(B, L, D)`; of each, `(B, L)`: whether it is the learned `padding`, its position on the first
+        axis, and what is added to its logits as a key. The image has one position on that axis, `(B,)`.
         """
         height, width = (side // PATCH for side in latents.shape[-2:])
         count, extra = height * width, -height * width % MULTIPLE
@@ -154,10 +146,7 @@ class ZImage(TransformerFamily):
         gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
         distilled: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
-        """Loads a checkpoint, see `TransformerFamily.load`.
-
-        `distilled` is whether it is distilled into few steps, which its config doesn't say.
-        """
+        """Loads a checkpoint, see `TransformerFamily.load`; whether it is `distilled` its config doesn't say."""
         return cls._load(
             source, dtype, size, max_length, gradient_checkpointing,
             quantization=quantization, text_on_cpu=text_on_cpu,

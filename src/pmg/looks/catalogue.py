@@ -73,7 +73,6 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
 
 def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
     """Returns captions of what an image shows, from the title alone to title, keywords and scene words."""
-    words = [item.title, *item.keywords[:keywords]]
-    longer = ", ".join(words)
-    turned = ", ".join([item.title, *reversed(item.keywords[:keywords])])
+    words = item.keywords[:keywords]
+    longer, turned = (", ".join([item.title, *some]) for some in (words, words[::-1]))
     return [item.title, f"{item.title}, {scene}", f"{longer}, {scene}", f"{turned}, {scene}"]

@@ -38,24 +38,18 @@ class Behaviour:
 class LookChatDataset(Dataset):
     """The users of `LookDataset`, who show their taste through a channel; targets and truths stay the same.
 
-    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn
-    as the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked
-    before; what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where
-    another person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the
-    measured words of the statements, separated by commas. PmgError if `train_channels` has other names, or no
-    weight above 0.
+    ``pictures``: clicks alone, as in `LookDataset`. ``words``: a conversation alone. ``split``: clicks are drawn as
+    the artist drew them, and the finish is said. ``conflict``: clicks have another finish, which they liked before;
+    what they say counts. Labels in addition to those of the looks: ``channel``; ``mixed`` (``yes`` where another
+    person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the measured
+    words of the statements, separated by commas. PmgError if `train_channels` has other names, or no weight above 0.
 
-    Args:
-        looks: the users, with their clicks.
-        captioner: measures the words of a look.
-        conversations: writes what users say.
-        channel: of validation and test users.
-        train_channels: weights of the channels of training users; None: all have `channel`.
-        shown: in ``split``, share of the clicks that show the finish.
-        mixed: in ``split`` and ``conflict``, share of users whose clicks hold another person's, and who say so.
-        said_by: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the split),
-            ``none`` (conversations without statements of taste) or ``shuffled`` (each message's words in random
-            order).
+    The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of validation
+    and test users; `train_channels` weighs those of training users, None: all have `channel`. In ``split``, a share
+    `shown` of the clicks shows the finish; in ``split`` and ``conflict`` the clicks of a share `mixed` of the users
+    hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that
+    of the next user of the split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in
+    random order).
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")
@@ -153,7 +147,7 @@ class LookChatDataset(Dataset):
         items = []
         for _ in range(count):
             row = self._index.choose(look[0], used, rng)
-            used = used | {self._index.concept(row)}
+            used = used | {self._index.concepts[row]}
             items.append(self.images.item(Picture(row, finish or look[1])))
         return items
 

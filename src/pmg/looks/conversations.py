@@ -22,31 +22,21 @@ ASSISTANT = "assistant"
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user says, in measured words by attribute.
+    """What a user says, in measured words by attribute."""
 
-    Attributes:
-        words: of what they like.
-        earlier: what they liked before, where it differs.
-        own: titles of their own pictures, where others' are among them.
-        others: titles of the other pictures.
-    """
-
-    words: Mapping[str, str]
-    earlier: Mapping[str, str]
-    own: Sequence[str] = ()
-    others: Sequence[str] = ()
+    words: Mapping[str, str]  # of what they like
+    earlier: Mapping[str, str]  # what they liked before, where it differs
+    own: Sequence[str] = ()  # titles of their own pictures, where others' are among them
+    others: Sequence[str] = ()  # titles of the other pictures
 
 
 @dataclass(frozen=True)
 class Said:
-    """A conversation, and which measured words its statements are about.
+    """A conversation, and which measured words its statements are about."""
 
-    Oldest turns first; `dislikes` has the words that the user likes no longer, too.
-    """
-
-    turns: tuple[Turn, ...]
+    turns: tuple[Turn, ...]  # oldest first
     likes: tuple[str, ...]
-    dislikes: tuple[str, ...]
+    dislikes: tuple[str, ...]  # the words that the user likes no longer, too
 
 
 @dataclass(frozen=True)
@@ -65,32 +55,23 @@ class Conversations:
     Messages are an opening, statements of taste, and distractors, in random order, some of them followed by a reply. A
     statement names a liked word alone, or a liked word and another that is not wanted, in either order; an earlier
     wish comes before the one that replaces it, in one message or in two.
-
-    Attributes:
-        phrases: of the three splits.
-        likes: statements about words that describe the user's look, or as many as there are.
-        dislikes: statements about other words of the same attributes.
-        distractors: messages that say nothing about the user's own taste.
-        pairs: share of statements that name an unwanted word, too; the same words the other way round are as likely.
-        replies: share of messages that the assistant answers.
-        agreement: share of the pictures of a look that a word must describe to be one of the look.
-        seed: of it all.
-        words_from: split whose words for looks are used; None: the user's.
-        sentences_from: split whose sentences are used; None: the user's.
-        file: JSON lines with ``user``, ``messages`` and ``wants``, the liked words by attribute, of users who wrote
-            themselves; None: all conversations are made.
     """
 
-    phrases: Phrases
-    likes: Count
-    dislikes: CountOrZero
-    distractors: CountOrZero
+    phrases: Phrases  # of the three splits
+    likes: Count  # statements about words that describe the user's look, or as many as there are
+    dislikes: CountOrZero  # statements about other words of the same attributes
+    distractors: CountOrZero  # messages that say nothing about the user's own taste
+    # share of statements that name an unwanted word, too; the same words the other way round are as likely
     pairs: Fraction
-    replies: Fraction
-    agreement: Fraction
-    seed: Seed
+    replies: Fraction  # share of messages that the assistant answers
+    agreement: Fraction  # share of the pictures of a look that a word must describe to be one of the look
+    seed: Seed  # of it all
+    # split whose words for looks are used; None: the user's
     words_from: Literal["train", "validation", "test"] | None = None
+    # split whose sentences are used; None: the user's
     sentences_from: Literal["train", "validation", "test"] | None = None
+    # JSON lines with ``user``, ``messages`` and ``wants``, the liked words by attribute, of users who wrote
+    # themselves; None: all conversations are made
     file: str | None = None
 
     @cached_property

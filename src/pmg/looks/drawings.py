@@ -1,9 +1,10 @@
-"""Drawings with transparency, by concept and artist, and pictures of them under finishes."""
+"""Drawings with transparency, by concept and artist, pictures of them under finishes, and rivals of such a look."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from pmg.seeding import stable_number
 
 GROUPS = ("met", "unseen_region", "unseen_artist")  # of looks that models are tested on
 REFERENCES = 4  # drawings of other concepts that show a look
+SAME_ARTIST, SAME_FINISH, OTHER = 3, 3, 3  # rivals of a look, of each kind
+CANDIDATES = 1 + SAME_ARTIST + SAME_FINISH + OTHER
+
+Look = tuple[str, Finish]
 
 
 class Drawings:
@@ -99,15 +104,11 @@ class FinishedDrawings:
 
 
 class LookData:
-    """The catalogue's drawings, the space of finishes, and what training never sees of both.
+    """The drawings of a catalogue's folder, the space of finishes, and what training never sees of both.
 
-    Args:
-        folder: catalogue folder.
-        topics: subgroups to keep; None: all.
-        space: draws finishes.
-        unseen_artists: artists that no training sees, except the judge's.
-        seed: of the held-out cells.
-        group_spread: of the finishes in a group of pictures of one look, as a share of each parameter's range.
+    Subgroups `topics` are kept; None: all. No training sees `unseen_artists`, except the judge's; `seed` is that of
+    the held-out cells. `group_spread` is that of the finishes in a group of pictures of one look, as a share of each
+    parameter's range.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class LookData:
         `split`: ``train`` (everything that training may see), ``validation`` or ``test`` (held-out cells of seen
         artists), or ``unseen_artists``.
         """
-        return torch.tensor([row for row in range(len(self.drawings)) if self.split_of(row) == split])
+        return torch.tensor([row for row, own in enumerate(self.splits) if own == split])
 
     @property
     def picture_items(self) -> list[Item]:
@@ -162,12 +163,9 @@ class LookData:
                 rows.setdefault(self.drawings.artists[row], []).append(row)
         return rows
 
-    def split_of(self, row: int) -> str:
-        """Returns the split that the drawing of a row belongs to."""
-        return self._splits[row]
-
     @cached_property
-    def _splits(self) -> list[str]:
+    def splits(self) -> list[str]:
+        """The split that the drawing of each row belongs to."""
         cells, unseen = self.cells, self.unseen_artists
         rows = zip((item.concept for item in self.drawings.items), self.drawings.artists, strict=True)
         own = [cells.split(concept) if cells.artist(concept) == artist else "train" for concept, artist in rows]
@@ -176,3 +174,45 @@ class LookData:
     def picture_source(self, split: str) -> FinishedDrawings:
         """Returns the drawings of a split under finishes that training may see."""
         return FinishedDrawings(self.drawings, self.rows(split), self.space)
+
+
+class LookChoice:
+    """Draws the rivals of a look and the drawings that show each candidate, whose finishes have a `spread`."""
+
+    def __init__(self, data: LookData, spread: float) -> None:
+        self.data, self.spread = data, spread
+        self.rows = data.rows_by_artist("train", "unseen_artists")
+
+    def draw(self, row: int, finish: Finish, rng: random.Random) -> Tensor:
+        """Returns pictures of ten looks, first that of a row and finish, `(CANDIDATES * REFERENCES, 3, H, W)`."""
+        looks = self.candidates((self.data.drawings.artists[row], finish), rng)
+        return self.references(looks, self.data.drawings.items[row].concept, rng)
+
+    def candidates(self, look: Look, rng: random.Random) -> list[Look]:
+        """Returns the look itself, then its rivals."""
+        artist, finish = look
+        others = rng.sample(sorted(set(self.rows) - {artist}), SAME_FINISH)
+        seen = self.data.space.is_seen(finish)
+        same_artist = [(artist, self.data.space.sample(rng, seen)) for _ in range(SAME_ARTIST)]
+        rivals = [(rng.choice(sorted(self.rows)), self.data.space.sample(rng)) for _ in range(OTHER)]
+        return [look, *same_artist, *((other, finish) for other in others), *rivals]
+
+    def references(self, looks: list[Look], concept: str, rng: random.Random) -> Tensor:
+        """Returns pictures that show each look, none of `concept`, `(len(looks) * REFERENCES, 3, H, W)`."""
+        rows, finishes = [], []
+        for artist, finish in looks:
+            rows += rng.sample(
+                [r for r in self.rows[artist] if self.data.drawings.items[r].concept != concept], REFERENCES
+            )
+            finishes += [self.data.space.vary(finish, rng, self.spread) for _ in range(REFERENCES)]
+        return self.data.drawings.pictures(torch.tensor(rows), finishes)
+
+
+@dataclass(frozen=True)
+class LookTarget:
+    """One concept to generate in one look."""
+
+    row: int  # of the true drawing
+    finish: Finish  # of the look's centre
+    references: tuple[int, ...]  # rows of other concepts by the same artist
+    seed: int  # of all that is random about the target

@@ -6,25 +6,12 @@ import colorsys
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
-from pmg.looks.finishes import (
-    BLACK,
-    CONTRAST,
-    LIGHTNESS,
-    LUMA,
-    MAX_OUTLINE,
-    MIN_OUTLINE,
-    SATURATION,
-    SURFACES,
-    WHITE,
-    Colour,
-    Finish,
-    Surface,
-)
+from pmg.looks.finishes import BLACK, CONTRAST, LIGHTNESS, LUMA, OUTLINE, SATURATION, SURFACES, WHITE, Colour, Finish
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 MAX_DRAWS = 10_000  # random finishes until one of the wanted part has to be found
@@ -37,16 +24,10 @@ GREY = 0.2  # saturation factor; below it a drawing is called grey
 class FinishSpace:
     """Draws finishes, and separates regions that training must not see.
 
-    PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
-
-    Args:
-        palette: weights of as_drawn, turned, duotone and grey.
-        ground: weights of white, tint and dark.
-        outline: weights of none, contrast and coloured.
-        surface: weights of flat, halftone, pixels and paper.
-        unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``; ``[350, 10]`` goes
-            through 0.
-        unseen_pairs: pairs of traits that training never sees together: ``[["dark", "pixels"], ...]``.
+    The first four are weights, by the names in `PALETTES`, `GROUNDS`, `OUTLINES` and `SURFACES`. Kept from training
+    are `unseen_hues`, arcs of the hue turn in degrees, ``[[80, 120], ...]``, where ``[350, 10]`` goes through 0, and
+    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. PmgError if a kind or trait is unknown, all weights of a
+    part are 0, or an arc is no pair.
     """
 
     def __init__(
@@ -97,7 +78,7 @@ class FinishSpace:
                 return finish
         return centre
 
-    def _choose(self, name: str, rng: random.Random) -> str:
+    def _choose(self, name: str, rng: random.Random) -> Any:
         options = self.shares[name]
         return rng.choices(list(options), weights=list(options.values()))[0]
 
@@ -110,14 +91,10 @@ class FinishSpace:
             outline = "contrast"  # black drawings would vanish
         colour = _outline_colour(outline, dark, rng)
         finish = Finish(
-            lightness=rng.uniform(*LIGHTNESS),
-            contrast=rng.uniform(*CONTRAST),
-            outline=0.0 if outline == "none" else rng.uniform(MIN_OUTLINE, MAX_OUTLINE),
-            outline_colour=colour,
-            ground=ground,
-            surface=cast(Surface, self._choose("surface", rng)),
-            degree=rng.random(),
-        )
+            lightness=rng.uniform(*LIGHTNESS), contrast=rng.uniform(*CONTRAST),
+            outline=0.0 if outline == "none" else rng.uniform(*OUTLINE), outline_colour=colour, ground=ground,
+            surface=self._choose("surface", rng), degree=rng.random(),
+        )  # fmt: skip
         return _colour(finish, palette, dark, rng)
 
 
@@ -200,7 +177,7 @@ def _jitter(centre: Finish, rng: random.Random, spread: float) -> Finish:
         contrast=near(centre.contrast, *CONTRAST),
         dark=tint(centre.dark) if centre.duotone else centre.dark,
         light=tint(centre.light) if centre.duotone else centre.light,
-        outline=near(centre.outline, MIN_OUTLINE, MAX_OUTLINE) if centre.outline else 0.0,
+        outline=near(centre.outline, *OUTLINE) if centre.outline else 0.0,
         outline_colour=tint(centre.outline_colour) if centre.outline else centre.outline_colour,
         ground=centre.ground if centre.ground == WHITE else tint(centre.ground),
         degree=near(centre.degree, 0.0, 1.0),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pmg.looks.finish_space import GREY
-from pmg.looks.finishes import CONTRAST, LIGHTNESS, MAX_OUTLINE, SATURATION, SURFACES, Finish
+from pmg.looks.finishes import CONTRAST, LIGHTNESS, OUTLINE, SATURATION, SURFACES, Finish
 
 # name -> number of values; a reading's error is one number a parameter
 PARAMETERS = {
@@ -47,7 +47,7 @@ def _values(finish: Finish, coloured: bool) -> dict[str, tuple[tuple[float, ...]
         "duotone": ((float(duotone),), True),
         "dark": (finish.dark, duotone),
         "light": (finish.light, duotone and coloured),
-        "outline": ((finish.outline / MAX_OUTLINE,), True),
+        "outline": ((finish.outline / OUTLINE[1],), True),
         "outline_colour": (finish.outline_colour, finish.outline > 0),
         "ground": (finish.ground, True),
         "surface": (surface, True),

@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -27,44 +28,27 @@ SURFACES: tuple[Surface, ...] = ("flat", "halftone", "pixels", "paper")
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GRAIN_GREY = 0.4  # the grain darkens light grounds and lightens dark ones
-MIN_OUTLINE = 1.5  # pixels, of a drawing of 64
-MAX_OUTLINE = 4.0  # pixels, of a drawing of 64
-# what a `FinishSpace` draws, and what readings are normalised by
-SATURATION, LIGHTNESS, CONTRAST = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3)
+# what a `FinishSpace` draws, and what readings are normalised by; outlines in pixels, of a drawing of 64
+SATURATION, LIGHTNESS, CONTRAST, OUTLINE = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3), (1.5, 4.0)
 BASE_SIZE = 64  # pixels a side for which widths are given; other sizes scale them
 
 
 @dataclass(frozen=True)
 class Finish:
-    """How a drawing is finished; the default leaves it as drawn, on white.
+    """How a drawing is finished; the default leaves it as drawn, on white."""
 
-    Attributes:
-        hue: turn of the hue circle, in degrees.
-        saturation: factor, 0: grey; drawn from `SATURATION`.
-        lightness: -1 (black) to 1 (white), 0: as drawn; drawn from `LIGHTNESS`.
-        contrast: factor around middle grey; drawn from `CONTRAST`.
-        duotone: 0 or 1: whether luma is mapped to the colours from `dark` to `light`.
-        dark: colour of black in a duotone.
-        light: colour of white in a duotone.
-        outline: width in pixels of a drawing of 64: 0 or 1.5 to 4.
-        outline_colour: its colour.
-        ground: colour behind the drawing.
-        surface: texture of the picture.
-        degree: strength of the surface, 0 (finest) to 1 (coarsest); ignored when `flat`.
-    """
-
-    hue: float = 0.0
-    saturation: float = 1.0
-    lightness: float = 0.0
-    contrast: float = 1.0
-    duotone: float = 0.0
-    dark: Colour = BLACK
-    light: Colour = WHITE
-    outline: float = 0.0
-    outline_colour: Colour = BLACK
-    ground: Colour = WHITE
-    surface: Surface = "flat"
-    degree: float = 0.0
+    hue: float = 0.0  # turn of the hue circle, in degrees
+    saturation: float = 1.0  # factor, 0: grey; drawn from `SATURATION`
+    lightness: float = 0.0  # -1 (black) to 1 (white), 0: as drawn; drawn from `LIGHTNESS`
+    contrast: float = 1.0  # factor around middle grey; drawn from `CONTRAST`
+    duotone: float = 0.0  # 0 or 1: whether luma is mapped to the colours from `dark` to `light`
+    dark: Colour = BLACK  # colour of black in a duotone
+    light: Colour = WHITE  # colour of white in a duotone
+    outline: float = 0.0  # width in pixels of a drawing of 64: 0 or 1.5 to 4
+    outline_colour: Colour = BLACK  # its colour
+    ground: Colour = WHITE  # colour behind the drawing
+    surface: Surface = "flat"  # texture of the picture
+    degree: float = 0.0  # strength of the surface, 0 (finest) to 1 (coarsest); ignored when `flat`
 
 
 AS_DRAWN = Finish()
@@ -95,22 +79,8 @@ def decode_finish(code: str) -> Finish:
     )  # fmt: skip
 
 
-@dataclass
-class FinishBatch:
-    """Parameters of `B` finishes as tensors: scalars `(B,)`, colours `(B, 3)`, `surface` int64 `(B,)`."""
-
-    hue: Tensor
-    saturation: Tensor
-    lightness: Tensor
-    contrast: Tensor
-    duotone: Tensor
-    dark: Tensor
-    light: Tensor
-    outline: Tensor
-    outline_colour: Tensor
-    ground: Tensor
-    surface: Tensor
-    degree: Tensor
+class FinishBatch(SimpleNamespace):
+    """The fields of `B` finishes as tensors: scalars `(B,)`, colours `(B, 3)`, `surface` int64 `(B,)`."""
 
     @classmethod
     def stack(cls, finishes: Sequence[Finish]) -> FinishBatch:
@@ -159,11 +129,8 @@ def rgb_to_hsl(colour: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def hsl_to_rgb(hue: Tensor, saturation: Tensor, lightness: Tensor) -> Tensor:
     """Returns colours `(B, 3, H, W)` in [0, 1]; the inverse of `rgb_to_hsl`."""
     amplitude = saturation * torch.minimum(lightness, 1 - lightness)
-    channels = []
-    for offset in (0.0, 8.0, 4.0):
-        place = (offset + hue * 12) % 12
-        channels.append(lightness - amplitude * torch.minimum(place - 3, 9 - place).clamp(-1, 1))
-    return torch.stack(channels, 1)
+    places = ((offset + hue * 12) % 12 for offset in (0.0, 8.0, 4.0))
+    return torch.stack([lightness - amplitude * torch.minimum(p - 3, 9 - p).clamp(-1, 1) for p in places], 1)
 
 
 def fill_holes(alpha: Tensor) -> Tensor:

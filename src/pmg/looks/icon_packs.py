@@ -23,33 +23,19 @@ SVG_ROOT = (
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing that the icon packs draw, as the Unicode data names it.
+    """A thing that the icon packs draw, as the Unicode data names it."""
 
-    Attributes:
-        slug: name in the Iconify packs, e.g. ``"red-apple"``.
-        codes: code points in upper-case hexadecimal, joined by hyphens, e.g. ``"1F34E"``.
-        title: its Unicode name.
-        keywords: search words.
-        group: Unicode group.
-        subgroup: Unicode subgroup.
-    """
-
-    slug: str
-    codes: str
-    title: str
-    keywords: tuple[str, ...]
-    group: str
-    subgroup: str
+    slug: str  # name in the Iconify packs, e.g. ``"red-apple"``
+    codes: str  # code points in upper-case hexadecimal, joined by hyphens, e.g. ``"1F34E"``
+    title: str  # its Unicode name
+    keywords: tuple[str, ...]  # search words
+    group: str  # Unicode group
+    subgroup: str  # Unicode subgroup
 
     @property
     def plain_codes(self) -> str:
         """The code points without variation selectors."""
         return "-".join(code for code in self.codes.split("-") if code.upper() != "FE0F")
-
-    @property
-    def text(self) -> str:
-        """The emoji itself."""
-        return "".join(chr(int(code, 16)) for code in self.codes.split("-"))
 
 
 class IconPack(Protocol):
@@ -57,11 +43,9 @@ class IconPack(Protocol):
 
     def draws(self, concept: Concept) -> bool:
         """Returns whether the pack has a drawing of `concept`."""
-        ...
 
     def draw(self, concept: Concept, size: int) -> Image.Image:
         """Returns the drawing as an RGBA image of `size` x `size` pixels."""
-        ...
 
 
 class IconifyPack:

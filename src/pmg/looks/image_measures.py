@@ -26,31 +26,18 @@ PITCHES = torch.arange(3.5, 8.0, 0.25)  # pixels between the dots of a halftone
 
 @dataclass(frozen=True)
 class Measures:
-    """Measurements of `B` images.
+    """Measurements of `B` images."""
 
-    Attributes:
-        ground: median colour of the frame, `(B, 3)`.
-        grain: share of the frame's pixels that differ from the ground, `(B,)`.
-        blockiness: share of the change between neighbouring pixels inside of square blocks; 0: pixel art, `(B,)`.
-        dots: strength of a pattern of dots inside the drawing, in [0, 1], `(B,)`.
-        outline: width of an outline of one colour in pixels, 0 where there is none, `(B,)`.
-        outline_colour: its colour, `(B, 3)`.
-        interior: bool `(B, H, W)`: the drawing without its outline.
-        fill: share of the silhouette that the drawing covers; low for line drawings, `(B,)`.
-        tones: number of different colours that make up most of the interior, `(B,)`.
-        two_tone: share of the interior's colour variance along one line, in [0, 1], `(B,)`.
-    """
-
-    ground: Tensor
-    grain: Tensor
-    blockiness: Tensor
-    dots: Tensor
-    outline: Tensor
-    outline_colour: Tensor
-    interior: Tensor
-    fill: Tensor
-    tones: Tensor
-    two_tone: Tensor
+    ground: Tensor  # median colour of the frame, `(B, 3)`
+    grain: Tensor  # share of the frame's pixels that differ from the ground, `(B,)`
+    blockiness: Tensor  # share of the change between neighbouring pixels inside of square blocks; 0: pixel art, `(B,)`
+    dots: Tensor  # strength of a pattern of dots inside the drawing, in [0, 1], `(B,)`
+    outline: Tensor  # width of an outline of one colour in pixels, 0 where there is none, `(B,)`
+    outline_colour: Tensor  # its colour, `(B, 3)`
+    interior: Tensor  # bool `(B, H, W)`: the drawing without its outline
+    fill: Tensor  # share of the silhouette that the drawing covers; low for line drawings, `(B,)`
+    tones: Tensor  # number of different colours that make up most of the interior, `(B,)`
+    two_tone: Tensor  # share of the interior's colour variance along one line, in [0, 1], `(B,)`
 
 
 @torch.no_grad()
@@ -66,17 +53,10 @@ def measure_pictures(pictures: Tensor) -> Measures:
     interior = mask & (depth > outline.view(-1, 1, 1) + 0.5)
     interior = torch.where(interior.flatten(1).any(1).view(-1, 1, 1), interior, mask)
     return Measures(
-        ground=ground,
-        grain=grain,
-        blockiness=measure_blocks(pictures),
-        dots=measure_dots(pictures, interior),
-        outline=outline,
-        outline_colour=colour,
-        interior=interior,
-        fill=mask.sum((1, 2)) / silhouette.sum((1, 2)).clamp(min=1),
-        tones=count_tones(pictures, interior),
-        two_tone=measure_two_tone(pictures, interior),
-    )
+        ground=ground, grain=grain, blockiness=measure_blocks(pictures), dots=measure_dots(pictures, interior),
+        outline=outline, outline_colour=colour, interior=interior, tones=count_tones(pictures, interior),
+        fill=mask.sum((1, 2)) / silhouette.sum((1, 2)).clamp(min=1), two_tone=measure_two_tone(pictures, interior),
+    )  # fmt: skip
 
 
 def measure_ground(pictures: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,31 +44,18 @@ def name_colours(colours: Tensor, plain_below: float = 0.12) -> Tensor:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds between words; chosen on images of the training split.
+    """Thresholds between words; chosen on images of the training split."""
 
-    Attributes:
-        grain: share of the frame that differs from the ground, for paper.
-        blocks: share of change inside of blocks, for pixel art.
-        dots: strength of the pattern, for halftone.
-        thick: pixels from which an outline is called thick.
-        dark_ground: luma below which a ground is called dark.
-        grey: mean chroma below which a drawing has grey tones.
-        vivid: mean chroma from which colours are called vivid.
-        two_tone: share of variance along one line from which a drawing has two tones.
-        line: share of the silhouette below which a drawing is called a line drawing.
-        soft: number of tones from which shading is called soft.
-    """
-
-    grain: float = 0.2
-    blocks: float = 0.12
-    dots: float = 0.15
-    thick: float = 2.6
-    dark_ground: float = 0.35
-    grey: float = 0.09
-    vivid: float = 0.4
-    two_tone: float = 0.985
-    line: float = 0.72
-    soft: float = 9.0
+    grain: float = 0.2  # share of the frame that differs from the ground, for paper
+    blocks: float = 0.12  # share of change inside of blocks, for pixel art
+    dots: float = 0.15  # strength of the pattern, for halftone
+    thick: float = 2.6  # pixels from which an outline is called thick
+    dark_ground: float = 0.35  # luma below which a ground is called dark
+    grey: float = 0.09  # mean chroma below which a drawing has grey tones
+    vivid: float = 0.4  # mean chroma from which colours are called vivid
+    two_tone: float = 0.985  # share of variance along one line from which a drawing has two tones
+    line: float = 0.72  # share of the silhouette below which a drawing is called a line drawing
+    soft: float = 9.0  # number of tones from which shading is called soft
 
 
 MEASURED = ("ground", "palette", "colour", "outline", "surface", "shading")
@@ -144,13 +131,12 @@ class MeasuringCaptioner:
         return "pale colours" if lightness > 0.66 else "dark colours" if lightness < 0.36 else "muted colours"
 
     def _outlines(self, measures: Measures) -> list[str]:
-        words = []
-        for width, place in zip(
-            measures.outline.tolist(), name_colours(measures.outline_colour).tolist(), strict=True
-        ):
-            size = "thick" if width >= self.thresholds.thick else "thin"
-            words.append(f"{size} {COLOURS[place]} outline" if width > 0 else "no outline")
-        return words
+        widths, places = measures.outline.tolist(), name_colours(measures.outline_colour).tolist()
+        thick = self.thresholds.thick
+        return [
+            f"{'thick' if width >= thick else 'thin'} {COLOURS[place]} outline" if width > 0 else "no outline"
+            for width, place in zip(widths, places, strict=True)
+        ]
 
     def _surfaces(self, measures: Measures) -> list[str]:
         chosen = torch.zeros(len(measures.grain), dtype=torch.long)
@@ -162,10 +148,7 @@ class MeasuringCaptioner:
     def _shadings(self, measures: Measures) -> list[str]:
         pairs = zip(measures.fill.tolist(), measures.tones.tolist(), strict=True)
         line, soft = self.thresholds.line, self.thresholds.soft
-        return [
-            "line drawing" if fill < line else "soft shading" if tones >= soft else "flat shapes"
-            for fill, tones in pairs
-        ]
+        return ["line drawing" if fill < line else "soft shading" if n >= soft else "flat shapes" for fill, n in pairs]
 
 
 def main_colour(pixels: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 import torch
@@ -12,10 +13,9 @@ from pmg.configuration.ranges import NotNegative
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.looks.dataset import FinishedImages
-from pmg.looks.drawings import REFERENCES, LookData, has_colours
+from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData, LookTarget, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.models.judge import LookJudge, pick_looks
-from pmg.looks.targets import CANDIDATES, LookChoice, LookTarget, candidate_pictures
 from pmg.seeding import stable_number
 
 AT_ONCE = 50  # pictures in one pass of the judge
@@ -26,24 +26,17 @@ class StyleReader:
 
     def __init__(self, judge: LookJudge, cache: Cache | None = None) -> None:
         self.judge, self.cache = judge.eval(), cache
-        self.identity = "" if cache is None else _identity(judge)
+        if cache is not None:
+            weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
+            self.identity = Cache.key(config=judge.config.to_json_string(), weights=weights)
 
+    @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns style vectors `(B, E)` of pictures `(B, 3, H, W)` in [-1, 1]."""
         if self.cache is None:
-            return self._read(pictures)
+            return self.judge(pictures).style
         key = Cache.key(kind="style", judge=self.identity, pictures=hash_tensor(pictures))
-        return self.cache.fetch(key, lambda: {"style": self._read(pictures)})["style"]
-
-    @torch.no_grad()
-    def _read(self, pictures: Tensor) -> Tensor:
-        return self.judge(pictures).style
-
-
-def _identity(judge: LookJudge) -> str:
-    """Returns a sha256 of a model's config and weights."""
-    weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
-    return Cache.key(config=judge.config.to_json_string(), weights=weights)
+        return self.cache.fetch(key, lambda: {"style": self.judge(pictures).style})["style"]
 
 
 class LookJudging:
@@ -66,8 +59,8 @@ class LookJudging:
         has_colour = has_colours(data.drawings.pixels[torch.tensor([target.row for target in targets])]).tolist()
         self.values, self.traces = finish_values([target.finish for target in targets], has_colour)
         choice = LookChoice(data, spread)
-        shown = [read_style(candidate_pictures(choice, target)).view(CANDIDATES, REFERENCES, -1) for target in targets]
-        self.references = torch.stack(shown)
+        drawn = (choice.draw(one.row, one.finish, random.Random(one.seed)) for one in targets)
+        self.references = torch.stack([read_style(each).view(CANDIDATES, REFERENCES, -1) for each in drawn])
 
     @torch.no_grad()
     def measure(self, pictures: Tensor) -> dict[str, Tensor]:

@@ -27,33 +27,19 @@ PLACES = {
 
 @dataclass(frozen=True)
 class PhraseSet:
-    """The phrases of one split.
+    """The phrases of a split; PmgError if a list is empty, or a sentence lacks its `SUBJECT` or has another place."""
 
-    PmgError if a list is empty, or a sentence lacks its `SUBJECT` or has another place.
-
-    Attributes:
-        openings: first messages, which say nothing about looks.
-        likes: sentences of a person who likes `SUBJECT`.
-        dislikes: sentences of a person who dislikes `SUBJECT`.
-        pairs: sentences of a person who wants `SUBJECT`, and not `OTHER`; whichever comes first.
-        changes: sentences of a person who liked `OTHER` before, and likes `SUBJECT` now.
-        mine: sentences that say that pictures named `TITLES` alone are the person's own.
-        theirs: sentences that say that pictures named `TITLES` are another person's.
-        distractors: sentences that say nothing about the person's own taste, with or without `SUBJECT`.
-        replies: messages of the assistant.
-        words: for each attribute (as measured captions name it) and each of its words what people call it; a word may
-            have one of the places in `NAMES`.
-    """
-
-    openings: Sequence[str]
-    likes: Sequence[str]
-    dislikes: Sequence[str]
-    pairs: Sequence[str]
-    changes: Sequence[str]
-    mine: Sequence[str]
-    theirs: Sequence[str]
-    distractors: Sequence[str]
-    replies: Sequence[str]
+    openings: Sequence[str]  # first messages, which say nothing about looks
+    likes: Sequence[str]  # sentences of a person who likes `SUBJECT`
+    dislikes: Sequence[str]  # sentences of a person who dislikes `SUBJECT`
+    pairs: Sequence[str]  # sentences of a person who wants `SUBJECT`, and not `OTHER`; whichever comes first
+    changes: Sequence[str]  # sentences of a person who liked `OTHER` before, and likes `SUBJECT` now
+    mine: Sequence[str]  # sentences that say that pictures named `TITLES` alone are the person's own
+    theirs: Sequence[str]  # sentences that say that pictures named `TITLES` are another person's
+    distractors: Sequence[str]  # sentences that say nothing about the person's own taste, with or without `SUBJECT`
+    replies: Sequence[str]  # messages of the assistant
+    # for each attribute (as measured captions name it) and each of its words what people call it; a word may have one
+    # of the places in `NAMES`
     words: Mapping[str, Mapping[str, Sequence[str]]]
 
     def __post_init__(self) -> None:
@@ -80,8 +66,7 @@ class PhraseSet:
     def express(self, attribute: str, word: str, rng: random.Random) -> str:
         """Returns what a person calls a measured word; PmgError if there is no phrase for it."""
         for kind, phrases in self.words.get(attribute, {}).items():
-            found = _match(kind, word)
-            if found:
+            if found := _match(kind, word):
                 place, colour = found
                 return rng.choice(phrases).replace(place, colour) if place else rng.choice(phrases)
         raise PmgError(f"data.conversations.phrases: words.{attribute} has nothing for '{word}'. Add it")
@@ -99,9 +84,12 @@ class Phrases:
 
     def __init__(self, train: PhraseSet, validation: PhraseSet, test: PhraseSet) -> None:
         self.sets = {"train": train, "validation": validation, "test": test}
-        for (one, first), (other, second) in combinations(self.sets.items(), 2):
-            common = set(_texts(first)) & set(_texts(second))
-            if common:
+        texts = {
+            split: {text.casefold() for _, sentences in phrases.sentences for text in sentences}
+            for split, phrases in self.sets.items()
+        }
+        for one, other in combinations(texts, 2):
+            if common := texts[one] & texts[other]:
                 raise PmgError(
                     f"data.conversations.phrases: '{min(common)}' is in {one} and in {other}, so it leaks. Leave it "
                     "out of one of them"
@@ -114,11 +102,6 @@ class Phrases:
 
     def __getitem__(self, split: str) -> PhraseSet:
         return self.sets[split]
-
-
-def _texts(phrases: PhraseSet) -> Iterator[str]:
-    for _, sentences in phrases.sentences:
-        yield from (sentence.casefold() for sentence in sentences)
 
 
 def _match(kind: str, word: str) -> tuple[str, str] | None:

@@ -20,14 +20,7 @@ from pmg.training.visual_inputs import BATCH, PictureTower
 
 
 class KnownPictures:
-    """Random pictures by artists and under finishes of training, and the vectors that a tower has read of them.
-
-    Args:
-        data: the drawings and the space of finishes.
-        tower: encodes pictures.
-        known: number of pictures.
-        seed: of the pictures.
-    """
+    """Random pictures, `known` of them, by artists and under finishes of training, and their vectors by a tower."""
 
     def __init__(self, data: LookData, tower: PictureTower, known: Count, seed: Seed) -> None:
         self.data, self.tower = data, tower
@@ -42,8 +35,7 @@ class KnownPictures:
 
     def nearest(self, vector: Tensor) -> list[int]:
         """Returns the places of the pictures, the nearest to a vector `(E,)` first."""
-        distances: list[int] = torch.cdist(vector[None], self.vectors)[0].argsort().tolist()
-        return distances
+        return torch.cdist(vector[None], self.vectors)[0].argsort().tolist()
 
     def picture(self, row: int, order: Sequence[int]) -> Tensor:
         """Returns another artist's drawing of a drawing's concept, `(3, H, W)`; PmgError if nobody else drew it.
@@ -55,7 +47,7 @@ class KnownPictures:
         drawn = {
             artist: other
             for (name, artist), other in drawings.row.items()
-            if name == concept and artist != drawings.artists[row] and self.data.split_of(other) == "train"
+            if name == concept and artist != drawings.artists[row] and self.data.splits[other] == "train"
         }
         if not drawn:
             raise PmgError(f"no other artist drew '{drawings.items[row].title}': leave out method=retrieve")
@@ -68,20 +60,13 @@ class RetrievedImages(ImageSource):
     """Finds the finish and the artist by the nearest of random pictures that a tower has read, see `KnownPictures`.
 
     The user's own artist is never used: with their drawing of the target the result would be the truth.
-
-    Attributes:
-        data: the drawings and the space of finishes.
-        tower: encodes pictures.
-        known: number of random pictures.
-        pictures: most liked pictures a user.
-        seed: of the random pictures.
     """
 
-    data: LookData
-    tower: PictureTower
-    known: Count = 2000
-    pictures: Count = 12
-    seed: Seed = 0
+    data: LookData  # the drawings and the space of finishes
+    tower: PictureTower  # encodes pictures
+    known: Count = 2000  # number of random pictures
+    pictures: Count = 12  # most liked pictures a user
+    seed: Seed = 0  # of the random pictures
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives a picture; PmgError where a target is no drawing.

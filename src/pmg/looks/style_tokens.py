@@ -21,19 +21,12 @@ REFERENCES_LABEL = "look_references"  # ids of pictures that show a user's look 
 
 @dataclass(frozen=True)
 class StyleTokens(TokenSource):
-    """Style tokens of the pictures that a user liked last, a baseline without a language model.
+    """Style tokens of the pictures that a user liked last, a baseline without a language model."""
 
-    Attributes:
-        folder: of the style encoder.
-        pictures: most pictures a user.
-        alone: whether each picture is read alone and the mean taken, or all are read together.
-        codec: whose latents it reads; None: those of the generator.
-    """
-
-    folder: str
-    pictures: Count = 4
-    codec: LatentCodec | None = None
-    alone: bool = False
+    folder: str  # of the style encoder
+    pictures: Count = 4  # most pictures a user
+    codec: LatentCodec | None = None  # whose latents it reads; None: those of the generator
+    alone: bool = False  # whether each picture is read alone and the mean taken, or all are read together
 
     def references(self, example: Example, context: SourceContext) -> list[Item]:
         """Returns the items whose pictures are encoded; PmgError if the user liked none that has a picture."""
@@ -42,13 +35,12 @@ class StyleTokens(TokenSource):
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the style tokens of all users, `(U, n, D)`; PmgError if the encoder or a picture is missing."""
         encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
-        images = context.images
-        chosen = [images.rows(self.references(example, context)) for example in context.examples]
+        chosen = [context.images.rows(self.references(example, context)) for example in context.examples]
         encode = context.generator.encode_images if self.codec is None else self.codec.encode
 
         def read(rows: Tensor) -> Tensor:
             """Returns the tokens of one user's pictures, `(1, n, D)`."""
-            pixels = images.pixels(rows)
+            pixels = context.images.pixels(rows)
             return encoder.read(encode, pixels[:, None] if self.alone else pixels[None]).mean(0, keepdim=True)
 
         return torch.cat([*track(map(read, chosen), "Style tokens", total=len(chosen))])

@@ -19,17 +19,11 @@ DrawnBy = Literal["own", "other"]
 
 @dataclass(frozen=True)
 class LookTaste:
-    """What a user likes.
+    """What a user likes."""
 
-    Attributes:
-        looks: artist and centre of the finishes, the most liked first.
-        shares: of the liked pictures, one a look; they sum to 1.
-        group: ``met``, ``unseen_region`` or ``unseen_artist``.
-    """
-
-    looks: tuple[tuple[str, Finish], ...]
-    shares: tuple[float, ...]
-    group: str
+    looks: tuple[tuple[str, Finish], ...]  # artist and centre of the finishes, the most liked first
+    shares: tuple[float, ...]  # of the liked pictures, one a look; they sum to 1
+    group: str  # ``met``, ``unseen_region`` or ``unseen_artist``
 
 
 @dataclass(frozen=True)
@@ -42,44 +36,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class LookSample:
-    """One target of a user.
+    """One target of a user."""
 
-    Attributes:
-        user: their name.
-        taste: what they like; no model may read it.
-        history: what they used, oldest first.
-        target: row of a drawing of the concept to draw, by the artist of the first look.
-        truth: the target at the centre of each of their looks.
-        references: other concepts at the centre of their first look, for the oracle alone.
-    """
-
-    user: str
-    taste: LookTaste
-    history: tuple[Picture, ...]
-    target: int
-    truth: tuple[Picture, ...]
-    references: tuple[Picture, ...]
+    user: str  # their name
+    taste: LookTaste  # what they like; no model may read it
+    history: tuple[Picture, ...]  # what they used, oldest first
+    target: int  # row of a drawing of the concept to draw, by the artist of the first look
+    truth: tuple[Picture, ...]  # the target at the centre of each of their looks
+    references: tuple[Picture, ...]  # other concepts at the centre of their first look, for the oracle alone
 
 
 class LookUsers:
     """Draws users; each depends on the seed and their own number alone.
 
     Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
-    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no
-    training sees, and validation and test share no concept. PmgError if the shortest history is longer than the
-    longest.
+    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no training
+    sees, and validation and test share no concept. PmgError if the shortest history is longer than the longest.
 
-    Args:
-        train: users of the training split.
-        validation: users of the validation split.
-        test: users of the test split.
-        targets: targets a user.
-        min_history: shortest history, in pictures.
-        max_history: longest history, in pictures.
-        noise: share of a history outside the taste.
-        several: share of users who like two or three looks.
-        spread: of the finishes around a look's centre, as a share of each parameter's range.
-        seed: of it all.
+    `train`, `validation` and `test` are numbers of users, `targets` that of a user; histories are counted in pictures.
+    `noise` is the share of a history outside the taste, `several` that of users who like two or three looks, and
+    `spread` that of the finishes around a look's centre, as a share of each parameter's range.
     """
 
     def __init__(
@@ -98,15 +74,10 @@ class LookUsers:
         self, data: LookData, split: str, users: int | None = None, targets: int | None = None,
         drawn_by: DrawnBy = "own",
     ) -> list[LookSample]:  # fmt: skip
-        """Returns the samples of a split, user by user.
+        """Returns the samples of a split, user by user: of the first so many users, and targets of each; None: all.
 
-        Args:
-            data: drawings and the space of finishes.
-            split: ``train``, ``validation`` or ``test``.
-            users: the first so many users; None: all.
-            targets: the first so many samples of each user; None: all.
-            drawn_by: who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
-                ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
+        `drawn_by` is who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
+        ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
         """
         index = DrawingIndex(data)
         numbers = range(self.sizes[split] if users is None else users)
@@ -118,14 +89,15 @@ class LookUsers:
         group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
         taste = self._taste(index, group, rng)
         targets = index.choose_targets(split, taste, self.targets, rng)
-        used = {index.concept(row) for row in targets}
+        used = {index.concepts[row] for row in targets}
         history = self._history(index, taste, used, rng)
         if drawn_by == "other":
             other = random.Random(stable_number(self.seed, "other artist", split, number))
             history = index.redraw(history, taste, used, other)
+        artist, finish = taste.looks[0]
         for target in targets:
             truth = index.truth(target, taste)
-            references = self._references(index, taste, used, rng)
+            references = tuple(Picture(index.choose(artist, used, rng), finish) for _ in range(REFERENCES))
             yield LookSample(f"{split}-{number:05d}", taste, history, target, truth, references)
 
     def _taste(self, index: DrawingIndex, group: str, rng: random.Random) -> LookTaste:
@@ -133,12 +105,6 @@ class LookUsers:
         looks = tuple(index.sample_look(group, rng) for _ in range(count))
         weights = sorted((rng.uniform(0.5, 1.5) for _ in looks), reverse=True)
         return LookTaste(looks, tuple(weight / sum(weights) for weight in weights), group)
-
-    def _references(
-        self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
-    ) -> tuple[Picture, ...]:
-        artist, finish = taste.looks[0]
-        return tuple(Picture(index.choose(artist, used, rng), finish) for _ in range(REFERENCES))
 
     def _history(
         self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
@@ -149,30 +115,25 @@ class LookUsers:
         history = []
         for number in range(length):
             if number < outside:
-                look = index.sample_look("met", rng)
-                finish = look[1]
+                artist, finish = index.sample_look("met", rng)
             else:
-                look = rng.choices(taste.looks, weights=taste.shares)[0]
-                finish = index.data.space.vary(look[1], rng, self.spread)
-            row = index.choose(look[0], used, rng)
-            used.add(index.concept(row))
+                artist, centre = rng.choices(taste.looks, weights=taste.shares)[0]
+                finish = index.data.space.vary(centre, rng, self.spread)
+            row = index.choose(artist, used, rng)
+            used.add(index.concepts[row])
             history.append(Picture(row, finish))
         rng.shuffle(history)
         return tuple(history)
 
 
 class DrawingIndex:
-    """The drawings by split and artist, from which users' histories and targets are sampled."""
+    """The drawings by split and artist, from which users' histories and targets are sampled; the concept of each."""
 
     def __init__(self, data: LookData) -> None:
         self.data = data
         splits = ("train", "validation", "test", "unseen_artists")
         self.rows = {split: data.rows_by_artist(split) for split in splits}
         self.concepts = [item.concept for item in data.drawings.items]
-
-    def concept(self, row: int) -> str:
-        """Returns the concept of a drawing."""
-        return self.concepts[row]
 
     def sample_look(self, group: str, rng: random.Random) -> tuple[str, Finish]:
         """Returns an artist and a finish of a group."""
@@ -198,17 +159,17 @@ class DrawingIndex:
     def _candidates(self, split: str, artist: str) -> list[int]:
         if artist in self.rows["unseen_artists"]:
             rows = self.rows["unseen_artists"][artist]
-            return [row for row in rows if self.data.cells.split(self.concept(row)) == split]
+            return [row for row in rows if self.data.cells.split(self.concepts[row]) == split]
         return self.rows[split].get(artist, [])
 
     def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
         """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
-        concept, training = self.concept(target), self.data.split_of(target) == "train"
+        concept, training = self.concepts[target], self.data.splits[target] == "train"
         rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
         return tuple(
             Picture(row, finish)
             for row, finish in rows
-            if row is not None and (not training or self.data.split_of(row) == "train")
+            if row is not None and (not training or self.data.splits[row] == "train")
         )
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
@@ -236,21 +197,21 @@ class DrawingIndex:
         own = {artist for artist, _ in taste.looks}
         others = sorted({*self.rows["train"], *self.rows["unseen_artists"]} - own)
         instead = {artist: rng.choice(others) for artist in sorted(own)}
-        used = used | {self.concept(picture.row) for picture in history}
+        used = used | {self.concepts[picture.row] for picture in history}
         redrawn = []
         for picture in history:
             artist = instead.get(self.data.drawings.artists[picture.row])
             row = picture.row if artist is None else self._same_concept(picture.row, artist)
             if row is None:
                 row = self.choose(str(artist), used, rng)
-                used.add(self.concept(row))
+                used.add(self.concepts[row])
             redrawn.append(Picture(row, picture.finish))
         return tuple(redrawn)
 
     def _same_concept(self, row: int, artist: str) -> int | None:
         """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
-        found = self.data.drawings.row.get((self.concept(row), artist))
-        return found if found is not None and self.data.split_of(found) in ("train", "unseen_artists") else None
+        found = self.data.drawings.row.get((self.concepts[row], artist))
+        return found if found is not None and self.data.splits[found] in ("train", "unseen_artists") else None
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
@@ -258,16 +219,16 @@ def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) 
 
     Else a PmgError says what leaks.
     """
+    items = data.drawings.items
     for sample in samples:
-        concepts = {data.drawings.items[picture.row].concept for picture in sample.history}
-        if data.drawings.items[sample.target].concept in concepts:
+        target = items[sample.target]
+        if target.concept in {items[picture.row].concept for picture in sample.history}:
             raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
         for picture in sample.history:
-            if data.split_of(picture.row) in ("validation", "test"):
-                drawing = data.drawings.items[picture.row].id
+            if data.splits[picture.row] in ("validation", "test"):
+                drawing = items[picture.row].id
                 raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {drawing}")
-        target = data.drawings.items[sample.target]
-        found = data.split_of(sample.target)
+        found = data.splits[sample.target]
         if found == "unseen_artists":
             found = data.cells.split(target.concept)
         if found != split:

@@ -103,14 +103,12 @@ def join_layers(decoder: nn.Module, argument: str, single: bool = False) -> None
     """Replaces a decoder's layers by groups of them.
 
     Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
-    `single`: all groups have one layer, see `ContextDecoder.adds_between_layers`. PmgError if the decoder has no list
-    of layers.
+    `single`: all groups have one layer, see `ContextDecoder.adds_between_layers`. PmgError without a list of layers.
     """
     layers = list(getattr(decoder, "layers", ()))
     if not layers:
         raise PmgError(f"{type(decoder).__name__} has no list of layers to compile: leave compile=false")
-    uniform = len(set(getattr(decoder.config, "layer_types", None) or ())) < 2
-    joined = uniform and not single
+    joined = not single and len(set(getattr(decoder.config, "layer_types", None) or ())) < 2
     size = max(n for n in range(1, GROUP_SIZE + 1) if len(layers) % n == 0) if joined else 1
     starts = range(0, len(layers), size)
     decoder.layers = nn.ModuleList(LayerGroup(layers[first : first + size], first, argument) for first in starts)

@@ -1,7 +1,4 @@
-"""What frozen generators share: images are encoded and decoded in passes that fit memory.
-
-Shapes: `B` batch, `H, W` pixels.
-"""
+"""What frozen generators share: `B` images are encoded and decoded in passes that fit memory."""
 
 from __future__ import annotations
 
@@ -26,15 +23,13 @@ def fit_size(images: Tensor, size: int) -> Tensor:
 class ImagePasses(nn.Module, ABC):
     """A generator that encodes and decodes images of one size, as many at once as fit memory."""
 
+    size: int
+    """Side of the images in pixels."""
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
         """Device of the weights."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Side of the images in pixels."""
 
     @abstractmethod
     def encode_pass(self, images: Tensor) -> Tensor:

@@ -11,23 +11,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.sequences import order_visible_first
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, as_text
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, as_text
 
 
 class LanguageTextEncoder(FrozenTextEncoder):
     """Hidden states of chosen layers, concatenated along their width; the pooled vector is their mean.
 
-    Args:
-        model: of transformers, without a head.
-        tokenizer: its tokenizer.
-        max_length: longest text in tokens, with the tokens of the template and without `skipped` ones.
-        template: returns a text inside the chat template.
-        layers: indices into the model's hidden states, e.g. -1: the last.
-        skipped: tokens at the beginning of the template that are read but not returned.
-        head: of the language model, which prompts don't need, for who shares the model.
+    `template` returns a text inside the chat template; `max_length` counts its tokens, too, but for `skipped` ones at
+    its beginning, which are read but not returned. `layers` are indices into the model's hidden states, e.g. -1: the
+    last. The model has no head; `head` is that of the language model, for who shares it.
     """
 
     texts_at_once: ClassVar[int] = 8  # hidden states of all layers are in memory
+    pads_keywords = False
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
@@ -37,24 +33,16 @@ class LanguageTextEncoder(FrozenTextEncoder):
         self._head = (head,)  # no submodule: it is neither moved nor counted with the encoder
         self.model = model.requires_grad_(False).eval()
         self.template, self.layers, self.skipped = template, tuple(layers), skipped
+        self.width = int(model.config.get_text_config().hidden_size) * len(self.layers)
 
     @property
     def head(self) -> nn.Module | None:
         """Maps last hidden states to logits; None: there is none."""
         return self._head[0]
 
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens, over all layers."""
-        return int(self.model.config.get_text_config().hidden_size) * len(self.layers)
-
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text inside the template, without `skipped` ones."""
         return list(self.tokenizer(self.template(text))["input_ids"])[self.skipped :]
-
-    def longest(self) -> TextSizes:
-        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
-        return super().longest()._replace(keywords=min(WORDS, self.max_length))
 
     def states(self, texts: Sequence[str], length: int | None = None) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first.

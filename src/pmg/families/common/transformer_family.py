@@ -3,16 +3,19 @@
     generator = Flux1.load("black-forest-labs/FLUX.1-dev", dtype="bfloat16")
 
 A family is a subclass of `TransformerFamily` in a file of its own, and a config whose ``_target_`` is its `load`.
+Denoisers over patches of latents, and the flow of diffusers' pipelines, follow below it.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import Tensor
@@ -21,11 +24,11 @@ from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.families.common.flow_transformer import PipelineFlow, linear_mu
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.interfaces import ConditionAdapter, PromptEncoder
 from pmg.models.diffusion.latent_codec import latent_size
-from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.diffusion.noise_processes import FlowMatching, NoiseProcess
 from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
@@ -33,6 +36,8 @@ from pmg.models.loading.device import keep_device
 from pmg.models.loading.memory_tracker import checkpoint_contexts
 from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
+
+TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
 
 
 def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
@@ -55,30 +60,20 @@ TextModels = Mapping[str, TextModel]
 
 
 class TransformerFamily(ABC):
-    """Loads and composes the checkpoints of one pipeline of diffusers.
+    """Loads and composes the checkpoints of one pipeline of diffusers."""
 
-    Attributes:
-        pipeline: name of the pipeline's class.
-        transformer: class of the denoiser's model.
-        autoencoder: class of the autoencoder.
-        text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
-            is called alike.
-        codec: class of the `LatentCodec`, built of an autoencoder.
-        denoiser: class of the `DiffusersDenoiser`, built of a transformer, the side of the latents and options.
-        further: folders of a checkpoint beside those of all families.
-        default_size: of images in pixels, as in diffusers' pipelines; None: as in the transformer's config.
-        mix: guides, see `DiffusionGenerator`.
-    """
-
-    pipeline: ClassVar[str]
-    transformer: ClassVar[type[ModelMixin]]
-    autoencoder: ClassVar[type[ModelMixin]]
+    pipeline: ClassVar[str]  # name of the pipeline's class
+    transformer: ClassVar[type[ModelMixin]]  # class of the denoiser's model
+    autoencoder: ClassVar[type[ModelMixin]]  # class of the autoencoder
+    # classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer is called alike
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
-    codec: ClassVar[type[Any]]
+    codec: ClassVar[type[Any]]  # class of the `LatentCodec`, built of an autoencoder
+    # class of the `DiffusersDenoiser`, built of a transformer, the side of the latents and options
     denoiser: ClassVar[type[Any]]
-    further: ClassVar[tuple[str, ...]] = ()
+    further: ClassVar[tuple[str, ...]] = ()  # folders of a checkpoint beside those of all families
+    # of images in pixels, as in diffusers' pipelines; None: as in the transformer's config
     default_size: ClassVar[int | None] = 1024
-    mix: ClassVar[Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = combine
+    mix: ClassVar[Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = combine  # guides, see `DiffusionGenerator`
 
     @classmethod
     def compose(
@@ -96,8 +91,10 @@ class TransformerFamily(ABC):
 
     @staticmethod
     def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> NoiseProcess:
-        """Returns the noise process at a side of the latents."""
-        shift = linear_mu(scheduler, (side // PATCH) ** 2)
+        """Returns the noise process at a side of the latents, whose shift is on the line in the scheduler's config."""
+        config, image_tokens = scheduler.config, (side // PATCH) ** 2
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        shift = image_tokens * slope + config.base_shift - slope * config.base_image_seq_len
         return PipelineFlow(scheduler, lambda _: shift)
 
     @classmethod
@@ -198,3 +195,63 @@ class TransformerFamily(ABC):
         """Returns the text model in the folder `name` and its tokenizer; `weights` are for ``from_pretrained``."""
         model = load_checkpoint(cls.text_models[name], path, name, **weights)
         return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))
+
+
+class PatchDenoiser(DiffusersDenoiser):
+    """A transformer whose image tokens are 2 x 2 latents, else PmgError; subclasses call the model."""
+
+    folder = "transformer"
+
+    def __init__(self, model: Any, adapter: ConditionAdapter, sample_size: int | None) -> None:
+        super().__init__(model, adapter, sample_size)
+        if self.sample_size % PATCH:
+            raise PmgError(
+                f"latents of {self.sample_size} a side can't be cut into patches of {PATCH}: set generator.size to a "
+                "multiple of the patches' size in pixels"
+            )
+
+
+class PackedDenoiser(PatchDenoiser):
+    """A `PatchDenoiser` whose model has ``in_channels`` of an image token, not of a latent."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, h, w)` of the latents."""
+        return self.model.config.in_channels // PATCH**2, self.sample_size, self.sample_size
+
+
+class PipelineEuler(FlowMatchEulerDiscreteScheduler):
+    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise by `mu` of the number of steps."""
+
+    mu: Callable[[int], float]
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None, **_: Any) -> None:
+        """Sets the times of a number of steps."""
+        times = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
+        super().set_timesteps(device=device, sigmas=times, mu=self.mu(num_inference_steps))
+
+    def stretch_shift_to_terminal(self, t: np.ndarray) -> np.ndarray:
+        """Stretches times, the last of several to the checkpoint's; a single one remains."""
+        return super().stretch_shift_to_terminal(t) if len(t) > 1 else t
+
+
+class PipelineFlow(FlowMatching):
+    """A rectified flow whose times are shifted as in the family's pipeline.
+
+    Training samples from a logit-normal distribution under the same shift, with all weights 1 (Esser et al. 2024).
+    `mu` returns the parameter of the shift for a number of steps, at the generator's image size; it is used where the
+    checkpoint's `scheduler` has ``use_dynamic_shifting``.
+    """
+
+    def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, mu: Callable[[int], float]) -> None:
+        config = scheduler.config
+        exponential = config.time_shift_type == "exponential"
+        dynamic = math.exp(mu(TRAINING_STEPS)) if exponential else mu(TRAINING_STEPS)
+        super().__init__(shift=dynamic if config.use_dynamic_shifting else config.shift, sampler=scheduler)
+        self.mu = mu
+
+    def new_sampler(self) -> PipelineEuler:
+        """Returns the sampler in its initial state."""
+        sampler = PipelineEuler.from_config(self.sampler.config)
+        sampler.mu = self.mu
+        return sampler

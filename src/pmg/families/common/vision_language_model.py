@@ -47,17 +47,12 @@ ENCODED_AT_ONCE = 16  # pictures
 class VisionLanguageModel(LanguageModel, ABC):
     """A language model that sees; never trained.
 
-    Pictures are resized so that they have at most `tokens_per_picture` tokens. PmgError if the budget is too
-    small, the tokenizer lacks a token, or the model computes other states behind a cached history.
-
-    Attributes:
-        model_type: the family's name in configs of transformers.
-        side: of the pictures in pixels.
-        picture_token: in the place of each token of a picture.
-        picture_tokens: tokens of a whole picture, with those that frame it.
+    Pictures are resized to `side` pixels a side, so that they have at most `tokens_per_picture` tokens, each in the
+    text as `picture_token`; `picture_tokens` are those of a whole picture, with those that frame it. PmgError if the
+    budget is too small, the tokenizer lacks a token, or the model computes other states behind a cached history.
     """
 
-    model_type: ClassVar[str]
+    model_type: ClassVar[str]  # the family's name in configs of transformers
     reads_pictures = True
 
     def __init__(

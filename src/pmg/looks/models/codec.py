@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import NormalizingCodec
 from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 
@@ -19,25 +20,14 @@ AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor
 STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's config has no place for them
 
 
-class AutoencoderDCCodec(nn.Module):
+class AutoencoderDCCodec(NormalizingCodec):
     """An `AutoencoderDC` with the mean and deviation `(C,)` of each channel of its latents."""
 
     mean: Tensor
     deviation: Tensor
 
-    @property
-    def channels(self) -> int:
-        """Channels `C` of the latents."""
-        return self.autoencoder.config.latent_channels
-
-    @property
-    def downsampling(self) -> int:
-        """Pixels a side of one latent."""
-        return self.autoencoder.spatial_compression_ratio
-
     def __init__(self, autoencoder: AutoencoderDC, mean: Tensor, deviation: Tensor) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        super().__init__(autoencoder, autoencoder.config.latent_channels, autoencoder.spatial_compression_ratio)
         self.register_buffer("mean", mean.float().view(1, -1, 1, 1))
         self.register_buffer("deviation", deviation.float().view(1, -1, 1, 1))
 
@@ -67,16 +57,15 @@ class AutoencoderDCCodec(nn.Module):
         atomic_write_json(Path(folder, STATISTICS), values)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)` of pictures `(B, 3, H, W)` in [-1, 1]."""
-        parts = [self.autoencoder.encode(part).latent.float() for part in pictures.split(AT_ONCE)]
-        return (torch.cat(parts) - self.mean) / self.deviation
+    def _encode(self, pictures: Tensor) -> Tensor:
+        return torch.cat([self.autoencoder.encode(part).latent for part in pictures.split(AT_ONCE)])
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns pictures `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
-        raw = latents * self.deviation + self.mean
-        return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
+    def _decode(self, latents: Tensor) -> Tensor:
+        return torch.cat([self.autoencoder.decode(part).sample for part in latents.split(AT_ONCE)])
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean, self.deviation
 
 
 def restore_some(codec: LatentCodec, pictures: Tensor, share: float, rng: torch.Generator) -> None:

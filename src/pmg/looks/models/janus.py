@@ -15,10 +15,9 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusVQVAE
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer
 from pmg.models.autoregressive.prompts import PromptFrame
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator
+from pmg.models.autoregressive.token_generator import ImageTokenGenerator, ImageTokenizer
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.weight_sources import load_frozen
 
@@ -31,30 +30,21 @@ def build_janus(
 ) -> JanusForConditionalGeneration:
     """Returns an untrained Janus around a trained image tokenizer, whose weights are frozen.
 
-    The embeddings of image tokens start as the entries of the codebook. PmgError if the tokenizer is missing or
-    damaged.
-
-    `tokenizer` is the folder of a `JanusVQVAE`; sizes are of the language model, whose `width` is that of the text
-    encoder's states, and `intermediate` the width of its feed-forward layers.
+    The embeddings of image tokens start as the entries of the codebook. `tokenizer` is the folder of a `JanusVQVAE`;
+    sizes are of the language model, whose `width` is that of the text encoder's states, and `intermediate` the width
+    of its feed-forward layers. PmgError if the tokenizer is missing or damaged.
     """
     trained: JanusVQVAE = load_frozen(JanusVQVAE, tokenizer)
-    side = trained.config.num_patches
-    sizes = {"projection_dim": width, "image_token_embed_dim": width, "dtype": "float32"}
-    vq = {**trained.config.to_dict(), **sizes}
+    tokens = ImageTokenizer(trained)
+    vq = {**trained.config.to_dict(), "projection_dim": width, "image_token_embed_dim": width, "dtype": "float32"}
     text = {
         "model_type": "llama", "vocab_size": 1, "hidden_size": width, "intermediate_size": intermediate,
         "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": heads,
         "max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
     }  # fmt: skip
-    vision = {
-        **READER,
-        "image_size": ImageTokenizer(trained).size,
-        "num_image_tokens": side**2,
-        "projection_dim": width,
-    }
-    model = JanusForConditionalGeneration(
-        JanusConfig(text_config=text, vision_config=vision, vq_config=vq, image_token_id=0)
-    )
+    sizes = {"image_size": tokens.size, "num_image_tokens": tokens.tokens, "projection_dim": width}
+    config = JanusConfig(text_config=text, vision_config={**READER, **sizes}, vq_config=vq, image_token_id=0)
+    model = JanusForConditionalGeneration(config)
     model.model.vqmodel.load_state_dict(trained.state_dict())
     with torch.no_grad():
         model.model.generation_embeddings.weight.copy_(trained.quantize.embedding.weight)

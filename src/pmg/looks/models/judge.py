@@ -16,34 +16,25 @@ from transformers import PreTrainedConfig
 from pmg.configuration.ranges import CountOrZero
 from pmg.looks.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, Trunk, statistics
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.loading.weight_sources import EmbeddedModel
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 
 
 @dataclass(frozen=True)
 class LookReading:
-    """Outputs of the judge.
+    """Outputs of the judge."""
 
-    Unit vectors `style` `(B, E)`, similar for one look; values of the `finish`, `(B, P)`, see
-    `pmg.looks.finish_targets`; logits of the `concept`, `(B, K)`.
-    """
-
-    style: Tensor
-    finish: Tensor
-    concept: Tensor
+    style: Tensor  # unit vectors `(B, E)`, similar for one look
+    finish: Tensor  # values `(B, P)`, see `pmg.looks.finish_targets`
+    concept: Tensor  # logits `(B, K)`
 
 
 class LookJudgeConfig(PreTrainedConfig):
     """Sizes and classes of a `LookJudge`.
 
-    Args:
-        size: the network's input size in pixels; images are resized to it.
-        hidden: width of the heads' hidden layers.
-        width: of a style vector.
-        bins: levels a channel of the colour histogram.
-        values: numbers `P` that describe a finish.
-        concepts: names of the concept classes.
+    Images are resized to `size` pixels. `hidden` is the width of the heads' hidden layers, `width` that of a style
+    vector; `bins` are levels a channel of the colour histogram, and `values` numbers `P` that describe a finish.
     """
 
     model_type = "pmg_look_judge"
@@ -58,7 +49,10 @@ class LookJudgeConfig(PreTrainedConfig):
 
 
 class HistogramBranch(nn.Sequential):
-    """Encodes a colour histogram of `bins` levels a channel as `(B, width)`."""
+    """Encodes square roots of a colour histogram of `bins` levels a channel as `(B, width)`.
+
+    The square root reduces the weight of the white background, half of most images.
+    """
 
     def __init__(self, bins: int, width: int) -> None:
         # dropout: images of one artist have few exact colours in common
@@ -67,7 +61,11 @@ class HistogramBranch(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """Encodes images `(B, 3, H, W)` in [-1, 1]."""
-        return super().forward(colour_histogram(images, self.bins))
+        level = ((images.float() + 1) / 2 * self.bins).long().clamp(0, self.bins - 1)
+        place = ((level[:, 0] * self.bins + level[:, 1]) * self.bins + level[:, 2]).flatten(1)
+        counts = torch.zeros(len(images), self.bins**3, device=images.device)
+        counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
+        return super().forward((counts / place.shape[1]).sqrt() * self.bins**1.5)
 
 
 class LookJudge(EmbeddedModel):
@@ -114,18 +112,6 @@ class LookJudge(EmbeddedModel):
             self.finish_head(looks).float(),
             self.concept_head(features.float().mean((2, 3))).float(),
         )
-
-
-def colour_histogram(images: Tensor, bins: int) -> Tensor:
-    """Returns square roots of colour histograms, `(B, bins ** 3)`, of images `(B, 3, H, W)` in [-1, 1].
-
-    The square root reduces the weight of the white background, half of most images.
-    """
-    level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
-    place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)
-    counts = torch.zeros(len(images), bins**3, device=images.device)
-    counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
-    return (counts / place.shape[1]).sqrt() * bins**1.5
 
 
 def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:

@@ -11,13 +11,12 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
 from pmg.domain import PmgError
 from pmg.models.image_passes import fit_size
-from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.loading.weight_sources import EmbeddedModel, load_frozen
 from pmg.models.vision.scorer import Scorer, Taste, unit
 
 
@@ -62,13 +61,9 @@ class PersonalReward(EmbeddedModel):
         self.threshold.mul_(factor)
 
     def forward(self, images: Tensor, history: Tensor, liked: Tensor, known: Tensor) -> Tensor:
-        """Returns logits `(U, C)`.
+        """Returns logits `(U, C)` of unit vectors `(U, C, E)` of images, and `(U, H, E)` of each user's pictures.
 
-        Args:
-            images: unit vectors `(U, C, E)`.
-            history: unit vectors of each user's pictures, `(U, H, E)`.
-            liked: which of them were liked, bool `(U, H)`.
-            known: which of them there are, bool `(U, H)`.
+        Bool `(U, H)`: which of the user's pictures were `liked`, and which there are (`known`).
         """
         similar = images @ history.transpose(1, 2) * self.sharpness.exp()
         for_it, against = (self._soft_maximum(similar, known & which) for which in (liked, ~liked))
@@ -85,8 +80,7 @@ class PersonalReward(EmbeddedModel):
 class PersonalScorer(nn.Module):
     """A scorer's accuracy score, and a `PersonalReward` over its features as the preference score.
 
-    d_p is the probability that the user likes an image, in (0, 1). The reward reads the features of the frozen
-    scorer's image encoder.
+    d_p is the probability that the user likes an image, in (0, 1). The reward reads the frozen scorer's features.
     """
 
     text_encoder = None
@@ -127,11 +121,8 @@ class PersonalScorer(nn.Module):
     @torch.no_grad()
     def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
         """Returns the probability that each user likes each image, `(B, C)`, of taste vectors `(B, C, E)`."""
-        longest = max(len(taste.liked) for taste in tastes)
-        spare = [longest - len(taste.liked) for taste in tastes]
-        history = torch.stack([pad(taste.vectors, (0, 0, 0, n)) for taste, n in zip(tastes, spare, strict=True)])
-        liked = torch.stack([pad(taste.liked, (0, n)) for taste, n in zip(tastes, spare, strict=True)])
-        known = torch.tensor([[place < longest - n for place in range(longest)] for n in spare])
-        device = self.reward.scale.device
-        inputs = (part.to(device) for part in (styles, history, liked, known))
+        history = pad_sequence([taste.vectors for taste in tastes], batch_first=True)
+        liked = pad_sequence([taste.liked for taste in tastes], batch_first=True)
+        known = torch.arange(liked.shape[1]) < torch.tensor([len(taste.liked) for taste in tastes])[:, None]
+        inputs = (part.to(self.reward.scale.device) for part in (styles, history, liked, known))
         return torch.sigmoid(self.reward(*inputs)).cpu()

@@ -33,15 +33,9 @@ from pmg.models.loading.weight_sources import load_frozen
 class PooledTransformer2DModel(ModelMixin, ConfigMixin):
     """Cross-attends to tokens in each block; time and pooled vector give one modulation for all blocks.
 
-    Args:
-        sample_size: side `h = w` of the latents.
-        patch_size: side of a patch, which becomes one token.
-        in_channels: channels `C` of the latents, in and out.
-        num_layers: blocks.
-        num_attention_heads: of self- and cross-attention.
-        attention_head_dim: width of a head; `D` is both multiplied.
-        caption_channels: width of the condition's tokens.
-        pooled_projection_dim: width of the pooled vector.
+    Latents have `in_channels`, in and out, and the side `sample_size`; a patch of the side `patch_size` becomes one
+    token. `D` is the number of heads, of self- and cross-attention, times the width of one. `caption_channels` is the
+    width of the condition's tokens.
     """
 
     @register_to_config
@@ -102,18 +96,14 @@ class PooledTransformer2DModel(ModelMixin, ConfigMixin):
                 cross_attention_kwargs=cached,
             )  # fmt: skip
         shift, scale = self.modulation_out(time)[:, None].chunk(2, -1)
-        return self._unpatch(self.proj_out(self.norm_out(states) * (1 + scale) + shift))
+        patches, size = self.proj_out(self.norm_out(states) * (1 + scale) + shift), self.config.patch_size
+        places = self.config.sample_size // size
+        grid = patches.unflatten(2, (size, size, -1)).unflatten(1, (places, places))
+        return torch.einsum("nhwpqc->nchpwq", grid).flatten(4, 5).flatten(2, 3)
 
     def precompute(self, tokens: Tensor) -> CrossAttentionCache:
         """Returns keys and values of a condition's tokens `(B, L, caption_channels)`, the same at each time."""
         return precompute_keys_values(self, self.caption_projection(tokens))
-
-    def _unpatch(self, patches: Tensor) -> Tensor:
-        """Returns patches `(B, N, patch_size ** 2 * C)` as latents `(B, C, h, w)`."""
-        size = self.config.patch_size
-        places = self.config.sample_size // size
-        grid = patches.unflatten(2, (size, size, -1)).unflatten(1, (places, places))
-        return torch.einsum("nhwpqc->nchpwq", grid).flatten(4, 5).flatten(2, 3)
 
 
 class PooledTransformerAdapter:

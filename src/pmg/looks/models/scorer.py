@@ -11,8 +11,7 @@ from transformers import PreTrainedConfig
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
 from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, statistics
-from pmg.models.vision.backbones import ImageEncoder
-from pmg.models.vision.scorer import Scorer
+from pmg.models.vision.scorer import ImageEncoder, Scorer
 
 STAGES = 6  # of seven: the last one has a fifth of the weights
 COLOUR_STRIDE, TEXTURE = 4, 32  # channels of texture

@@ -23,15 +23,10 @@ from pmg.models.loading.weight_sources import load_frozen
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
-    """Reads one or several pictures of the same look.
+    """Reads one or several pictures of the same look, by latents of `in_channels`, as `n` `tokens` of a `width` `D`.
 
-    Args:
-        in_channels: channels `C` of the latents.
-        channels: of the convolutions.
-        tokens: number `n` of style tokens.
-        width: width `D` of a token.
-        heads: of the attention that sums the pictures up.
-        stride: side of the patch of latents that one feature is computed of.
+    `channels` are of the convolutions, `heads` of the attention that sums the pictures up; one feature is computed of
+    a patch of latents `stride` a side.
     """
 
     @register_to_config
@@ -89,8 +84,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
                 f"the style encoder reads latents of {self.config.in_channels} channels, and this generator's have "
                 f"{latents.shape[1]}. Name methods that don't use it, e.g. method=[none,keywords,soft,pmg]"
             )
-        read: Tensor = self(latents.unflatten(0, pictures.shape[:2]))
-        return read
+        return self(latents.unflatten(0, pictures.shape[:2]))
 
 
 class ResidualConvolutions(nn.Module):
@@ -110,15 +104,11 @@ class ResidualConvolutions(nn.Module):
 
 @dataclass
 class StyleTower:
-    """A vision tower: the style tokens of single pictures, side by side.
+    """A vision tower: the style tokens of single pictures, side by side."""
 
-    `folder` is the style encoder's; `codec` that of the generator whose latents it reads; `size` its training's, in
-    pixels.
-    """
-
-    folder: str
-    codec: LatentCodec
-    size: Count = 64
+    folder: str  # of the style encoder
+    codec: LatentCodec  # of the generator whose latents it reads
+    size: Count = 64  # pixels of its training
     are_tokens: ClassVar[bool] = True
 
     @cached_property

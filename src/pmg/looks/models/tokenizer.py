@@ -18,17 +18,12 @@ from pmg.configuration.ranges import Count, Decay, NotNegative
 
 @dataclass(frozen=True)
 class Quantized:
-    """Latents in place of which entries of a codebook are decoded.
+    """Latents in place of which entries of a codebook are decoded."""
 
-    Gradients of the entries `(B, C, h, w)` are those of the latents; `codes` are their numbers, int64 `(P,)`. The
-    squared distance to the latents is given twice: as `codebook` it moves the entries, as `commitment` the latents
-    alone.
-    """
-
-    latents: Tensor
-    codes: Tensor
-    codebook: Tensor
-    commitment: Tensor
+    latents: Tensor  # the entries `(B, C, h, w)`, whose gradients are those of the latents
+    codes: Tensor  # their numbers, int64 `(P,)`
+    codebook: Tensor  # the squared distance of latents and entries, which moves the entries
+    commitment: Tensor  # the same, which moves the latents alone
 
 
 def quantize(latents: Tensor, codebook: Tensor) -> Quantized:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.loading.weight_sources import EmbeddedModel
 
 OCTAVES = 6  # finest wave of the colour code: 8 levels of 255
 PALETTE = 128

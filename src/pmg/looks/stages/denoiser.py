@@ -35,19 +35,12 @@ REFERENCES = ITEMS - 1
 
 @dataclass(frozen=True)
 class Drop:
-    """Chances to drop each block of the condition, independently.
+    """Chances to drop each block of the condition, independently."""
 
-    Attributes:
-        target: what is drawn; the empty text takes its place.
-        words: the captioner's words.
-        style: the style tokens.
-        word: one word of those that stay.
-    """
-
-    target: Fraction = 0.1
-    words: Fraction = 0.4
-    style: Fraction = 0.3
-    word: Fraction = 0.3
+    target: Fraction = 0.1  # what is drawn; the empty text takes its place
+    words: Fraction = 0.4  # the captioner's words
+    style: Fraction = 0.3  # the style tokens
+    word: Fraction = 0.3  # one word of those that stay
 
 
 class LookBatches:
@@ -73,7 +66,6 @@ class LookBatches:
         self.empty = text_encoder.encode([""])
 
     def __len__(self) -> int:
-        """Returns the number of looks."""
         return len(self.pool.latents)
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
@@ -85,7 +77,9 @@ class LookBatches:
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = trim(drop_target(self.titles[torch.tensor(titles)], self.empty, keep))
         said = [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
-        words = self._encode(said).repeat(ITEMS)  # of each look, some of what was said of one of its drawings
+        with processor_autocast():
+            encoded = self.text_encoder.encode(said)  # of each look, some of what was said of one of its drawings
+        words = Block(encoded.tokens.float(), encoded.mask).repeat(ITEMS)
         words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
@@ -112,12 +106,6 @@ class LookBatches:
         """Returns for each drawing of a look the places of its captions."""
         first = self.remarks.index(self.pool.remarks[look]) * self.pictures
         return [self.captions[first + row] for row in self.pool.rows[look].tolist()]
-
-    def _encode(self, texts: list[str]) -> Block:
-        """Returns the encoded texts, computed in bfloat16 where that is fast."""
-        with processor_autocast():
-            block = self.text_encoder.encode(texts)
-        return Block(block.tokens.float(), block.mask, None)
 
 
 def trim(block: TextBlock) -> TextBlock:
@@ -156,23 +144,14 @@ KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
 class LookPoolStage(ABC):
     """A generator and its style encoder, on a pool of looks.
 
-    PmgError if `start` is missing, or holds models of other sizes; or `batch_size` is no multiple of four.
-
-    Args:
-        folder: gets the generator, ``style_encoder`` and a copy of ``vae``.
-        generator_folder: holds ``vae``, whose latents the pool holds and the style encoder reads.
-        training: of the untrained model, with its optimizer, schedule and moving average.
-        scene: words that target captions may end with.
-        drop: chances to drop each block.
-        pool: ``folder``, and the number of ``looks``.
-        batch_size: drawings a step, a multiple of four.
-        start: folder of an earlier training, whose weights are trained further; None: from scratch.
-
-    Attributes:
-        quality: name of the loss on held-out drawings in the model's card.
+    `folder` gets the generator, ``style_encoder`` and a copy of the ``vae`` in `generator_folder`, whose latents the
+    pool holds and the style encoder reads. `training` is that of the untrained model, with its optimizer, schedule and
+    moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings. `start` is the
+    folder of an earlier training, whose weights are trained further; None: from scratch. PmgError if it is missing, or
+    holds models of other sizes, or `batch_size` is no multiple of four.
     """
 
-    quality: str
+    quality: str  # name of the loss on held-out drawings in the model's card
     batches: type[LookBatches] = LookBatches
 
     def __init__(

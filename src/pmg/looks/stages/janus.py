@@ -18,7 +18,7 @@ from pmg.looks.models.janus import LookJanus
 from pmg.looks.stages.denoiser import LookPoolStage
 from pmg.looks.stages.pool import ITEMS, LookPool
 from pmg.looks.stages.training import LookTraining
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
 from pmg.models.loading.device import processor_autocast

@@ -14,14 +14,13 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.drawings import REFERENCES, LookData, has_colours
+from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, group_rows, load_weights, save_half
 from pmg.looks.stages.training import contrastive_loss, random_affine
-from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
@@ -124,25 +123,19 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
     hits = 0
     for row in rows:
         rng = random.Random(stable_number(seed, "style accuracy", row))
-        look = (data.drawings.artists[row], data.space.sample(rng))
-        picture = data.drawings.pictures(torch.tensor([row]), [look[1]])
-        shown = choice.references(choice.candidates(look, rng), data.drawings.items[row].concept, rng)
-        references = judge(shown).style.view(1, CANDIDATES, REFERENCES, -1)
+        finish = data.space.sample(rng)
+        picture = data.drawings.pictures(torch.tensor([row]), [finish])
+        references = judge(choice.draw(row, finish, rng)).style.view(1, CANDIDATES, REFERENCES, -1)
         hits += int(pick_looks(judge(picture).style, references)[0] == 0)
     return hits / len(rows)
 
 
 class LookJudgeStage:
-    """The judge of looks; PmgError if `batch_size` is no multiple of eight.
+    """The judge of looks; PmgError if `batch_size`, eight pictures of each artist, is no multiple of eight.
 
-    Args:
-        generator_folder: holds ``vae``: a share of the pictures goes through it.
-        judge: builds the judge of a config.
-        size: pixels a side that they see.
-        restored: share of the pictures that go through the autoencoder.
-        spread: of a look's finishes.
-        batch_size: pictures a step, eight of each artist.
-        start: folder of an earlier judge of the same concepts, which is trained further; None: as `judge` builds it.
+    `judge` builds the judge of a config, which sees `size` pixels a side. A share `restored` of the pictures goes
+    through ``vae`` in `generator_folder`; `spread` is that of a look's finishes. `start` is the folder of an earlier
+    judge of the same concepts, which is trained further; None: as `judge` builds it.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,19 +41,12 @@ class PictureDescriber(Protocol):
 
 @dataclass
 class LookPool:
-    """`N` looks of `ITEMS` drawings.
+    """`N` looks of `ITEMS` drawings."""
 
-    Attributes:
-        latents: normalised, float16 `(N, ITEMS, C, h, w)`.
-        rows: of the drawings in the catalogue, int64 `(N, ITEMS)`.
-        words: of each look and drawing what the captioner said, by name.
-        remarks: of each look words that captions of its pictures end with, e.g. ``mirrored``; often empty.
-    """
-
-    latents: Tensor
-    rows: Tensor
-    words: list[list[dict[str, str]]]
-    remarks: list[str]
+    latents: Tensor  # normalised, float16 `(N, ITEMS, C, h, w)`
+    rows: Tensor  # of the drawings in the catalogue, int64 `(N, ITEMS)`
+    words: list[list[dict[str, str]]]  # of each look and drawing what the captioner said, by name
+    remarks: list[str]  # of each look words that captions of its pictures end with, e.g. ``mirrored``; often empty
 
     def save(self, folder: Path) -> None:
         """Writes the pool; a reader never sees half of it."""
@@ -114,19 +107,15 @@ def is_mirrored(seed: int, split: str, number: int, share: float) -> bool:
 
 def say(words: dict[str, str], rng: random.Random, keep: float) -> str:
     """Returns some of a captioner's words in random order, joined by commas."""
-    chosen: Sequence[str] = [word for word in words.values() if rng.random() < keep]
-    return ", ".join(rng.sample(list(chosen), len(chosen)))
+    chosen = [word for word in words.values() if rng.random() < keep]
+    return ", ".join(rng.sample(chosen, len(chosen)))
 
 
 class Pool:
     """Makes the pools of looks, or reads those that an interrupted training made.
 
-    Args:
-        folder: of the pools.
-        looks: for training.
-        held_out_looks: for validation.
-        mirrored: share of looks for training whose pictures are mirrored, for more variety.
-        remark: what the captions of mirrored pictures end with.
+    A share `mirrored` of the looks for training has mirrored pictures, for more variety, whose captions end with
+    `remark`; `held_out_looks` are for validation.
     """
 
     def __init__(

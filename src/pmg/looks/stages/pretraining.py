@@ -30,11 +30,9 @@ class Stage(Protocol):
 
     def build(self, data: Any, seed: int) -> Built:
         """The module to train and its batches."""
-        ...
 
     def save_and_evaluate(self, built: Built, data: Any) -> dict[str, float]:
         """Saves the trained model; returns its measured quality."""
-        ...
 
 
 def count_groups(batch_size: int, size: int) -> int:

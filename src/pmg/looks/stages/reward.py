@@ -144,17 +144,11 @@ def find_sharpness(margins: Tensor) -> float:
 
 
 class LookRewardStage:
-    """The personal reward; PmgError if `batch_size` is no multiple of four.
+    """The personal reward; PmgError if `batch_size`, four users of each artist, is no multiple of four.
 
-    Args:
-        folder: of the trained reward.
-        generator_folder: holds ``vae``: a share of the pictures goes through it.
-        scorer: whose features the reward reads, frozen.
-        width: of a taste's vectors.
-        spread: of a look's finishes.
-        noise: share of a history that shows other looks than the liked one.
-        restored: share of the pictures that go through the autoencoder.
-        batch_size: users a step, four of each artist.
+    The reward reads features of the frozen `scorer`; a taste's vectors are `width` wide. A share `restored` of the
+    pictures goes through ``vae`` in `generator_folder`, and a share `noise` of a history shows other looks than the
+    liked one. `spread` is that of a look's finishes.
     """
 
     def __init__(

@@ -112,14 +112,10 @@ class LookScorerTraining(pl.LightningModule):
 class LookScorerStage:
     """The dual encoder that selects among candidates.
 
-    PmgError if `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
-
-    Args:
-        generator_folder: holds ``vae``: a share of the pictures goes through it.
-        scorer: to train, of vectors as wide as the text encoder's.
-        scene: words that titles may end with.
-        restored: share of the pictures that go through the autoencoder.
-        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
+    The `scorer` is trained; its vectors are as wide as the text encoder's. Titles may end with the words of `scene`; a
+    share `restored` of the pictures goes through ``vae`` in `generator_folder`. `start` is the folder of an earlier
+    scorer of the same text encoder, which is trained further; None: `scorer` as it is. PmgError if `start` is missing,
+    or holds a scorer of other sizes; or the text encoder has another width.
     """
 
     def __init__(
@@ -142,10 +138,10 @@ class LookScorerStage:
 
         def batches(split: str) -> ScorerBatches:
             """Returns what makes the batches of a split."""
-            rows = data.rows(split)
             return ScorerBatches(
-                data, rows, self.captioner, self.text_encoder, codec, restored=self.restored, scene=self.scene
-            )
+                data, data.rows(split), self.captioner, self.text_encoder, codec, restored=self.restored,
+                scene=self.scene,
+            )  # fmt: skip
 
         train, held_out = batches("train"), batches("validation")
         parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)

@@ -109,9 +109,9 @@ class StartDenoiserStage(LookDenoiserStage):
         tower = StyleTower(str(self.generator_folder / "style_encoder"), codec)
         read = {"pool": hash_tensor(found.pool.latents), "tower": hash_tensor(tower.encoder.queries)}
         key = Cache.key(**read, known=self.sources.known, seed=seed)
-        cache = Cache(self.pool.folder / split / "sources")
-        if (kept := cache.load(key)) is None:
-            cache.save(key, kept := {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)})
+        kept = Cache(self.pool.folder / split / "sources").fetch(
+            key, lambda: {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)}
+        )
         found.sources, found.plain = kept["sources"], self.sources.plain if split == "train" else 0.0
         return found
 

@@ -12,10 +12,10 @@ from transformers import JanusVQVAE
 
 from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.models.tokenizer import CodeUse, Quantized, quantize
+from pmg.looks.models.tokenizer import CodeUse, quantize
 from pmg.looks.stages.autoencoder import PictureStage, fixed_pictures, measure_restored
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, save_half
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
@@ -52,22 +52,17 @@ class LookTokenizerTraining(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """One step on ``images`` `(B, 3, H, W)` in [-1, 1]."""
         images = batch["images"]
-        latents = self.latents(images)
-        if self.global_step < self.continuous_steps:
+        latents, step = self.latents(images), self.global_step - self.continuous_steps
+        if step < 0:
             return self._compare(self.restore(latents), images, "train")
-        quantized = self._quantize(latents)
-        distance = quantized.codebook + self.commitment_weight * quantized.commitment
-        self.log_dict({"train/distance": quantized.codebook, "train/codes": self.use.used}, prog_bar=True)
-        return self._compare(self.restore(quantized.latents), images, "train") + distance
-
-    def _quantize(self, latents: Tensor) -> Quantized:
-        """Returns quantised latents; from time to time unused entries are replaced first."""
         weight = self.tokenizer.quantize.embedding.weight
-        if (self.global_step - self.continuous_steps) % self.use.every == 0:
+        if step % self.use.every == 0:
             self.use.replace(weight, latents, seeded("codes", self.global_step))
         quantized = quantize(latents, weight)
         self.use.count(quantized.codes)
-        return quantized
+        distance = quantized.codebook + self.commitment_weight * quantized.commitment
+        self.log_dict({"train/distance": quantized.codebook, "train/codes": self.use.used}, prog_bar=True)
+        return self._compare(self.restore(quantized.latents), images, "train") + distance
 
     def _compare(self, restored: Tensor, images: Tensor, split: str) -> Tensor:
         terms = {"l1": (restored - images).abs().mean(), "lpips": self.perceptual(restored, images).float().mean()}

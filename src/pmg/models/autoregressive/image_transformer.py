@@ -20,15 +20,11 @@ from pmg.models.loading.memory_tracker import checkpoint_contexts
 
 @dataclass(frozen=True)
 class InputSequence:
-    """A batch of sequences.
+    """A batch of sequences."""
 
-    Embeddings `(B, L, D)` are zero where hidden; bool `visible` `(B, L)` is true for a row's first token; `bias` `(B,
-    L)` is added to attention logits of the tokens, the lowest number where hidden.
-    """
-
-    embeds: Tensor
-    visible: Tensor
-    bias: Tensor
+    embeds: Tensor  # `(B, L, D)`, zero where hidden
+    visible: Tensor  # bool `(B, L)`, true for a row's first token
+    bias: Tensor  # `(B, L)`, added to attention logits of the tokens, the lowest number where hidden
 
     @classmethod
     def of(cls, embeds: Tensor, visible: Tensor, bias: Tensor | None = None) -> InputSequence:
@@ -41,10 +37,7 @@ class InputSequence:
     @classmethod
     def join(cls, parts: Sequence[InputSequence]) -> InputSequence:
         """Returns sequences of one batch, one behind the other."""
-        return cls(
-            torch.cat([part.embeds for part in parts], 1), torch.cat([part.visible for part in parts], 1),
-            torch.cat([part.bias for part in parts], 1),
-        )  # fmt: skip
+        return cls(*(torch.cat([getattr(part, name) for part in parts], 1) for name in ("embeds", "visible", "bias")))
 
     @property
     def lengths(self) -> Tensor:
@@ -66,25 +59,19 @@ class InputSequence:
 class ImageTransformer(nn.Module):
     """The parts of `JanusModel` that generate; its vision encoder, which reads images, is left out.
 
-    With `gradient_checkpointing` activations are computed again in the backward pass.
+    `width` is `D`. With `gradient_checkpointing` activations are computed again in the backward pass.
     """
 
     def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.language_model = model.language_model
-        self.embeddings, self.aligner, self.head = (
-            model.generation_embeddings, model.generation_aligner, model.generation_head,
-        )  # fmt: skip
-        self.gradient_checkpointing = gradient_checkpointing
+        self.embeddings, self.aligner = model.generation_embeddings, model.generation_aligner
+        self.head, self.gradient_checkpointing = model.generation_head, gradient_checkpointing
         if gradient_checkpointing:
             options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
             self.language_model.gradient_checkpointing_enable(options)
         self.cache_argument = find_cache_argument(self.language_model)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the input embeddings."""
-        return int(self.language_model.config.hidden_size)
+        self.width = int(self.language_model.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -103,14 +90,10 @@ class ImageTransformer(nn.Module):
     def predict(
         self, embeds: Tensor, mask: Tensor, positions: Tensor, last: int, cache: DynamicCache | None = None
     ) -> Tensor:
-        """Returns logits `(B, last, N)`, float32, of the image tokens behind the last tokens.
+        """Returns logits `(B, last, N)`, float32, of the image tokens behind the `last` of tokens.
 
-        Args:
-            embeds: `(B, L, D)`.
-            mask: added to the attention logits, `(B, 1, L, K)`, with K keys, cached ones included.
-            positions: int64 `(B, L)`.
-            last: number of tokens.
-            cache: of earlier tokens, to which these are appended; None: there are none.
+        These have embeddings `(B, L, D)` and int64 `positions` `(B, L)`, and are appended to the `cache` of earlier
+        ones, if any. `mask`, `(B, 1, L, K)`, is added to the attention logits of K keys, cached ones included.
         """
         if self.gradient_checkpointing:  # transformers does it in training mode alone; dropout is refused
             self.language_model.train(torch.is_grad_enabled())

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, TextBlock
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, as_text
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, as_text
 from pmg.models.language.chat_template import ChatTemplate
 
 SEPARATOR = ", "  # before words behind the prompt
@@ -20,15 +20,11 @@ PROBE = "red apple"
 
 @dataclass(frozen=True)
 class PromptFrame:
-    """Tokens around a prompt and the preference behind it.
+    """Tokens around a prompt and the preference behind it."""
 
-    `suffix` follows the preference: it ends the user's message and begins the model's; `start` begins an image.
-    `padding` takes the place of each token of a dropped prompt; None: nothing does.
-    """
-
-    suffix: tuple[int, ...]
-    start: int
-    padding: int | None
+    suffix: tuple[int, ...]  # follows the preference: it ends the user's message and begins the model's
+    start: int  # begins an image
+    padding: int | None  # takes the place of each token of a dropped prompt; None: nothing does
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> PromptFrame:
@@ -57,33 +53,21 @@ class PromptEmbeddings(FrozenTextEncoder):
     """Input embeddings of prompts; the pooled vector is their mean.
 
     A prompt begins with the first token and the start of the chat template. The empty one is the first token alone.
-    Unpadded texts, which follow a prompt, are words behind a comma.
-
-    Args:
-        embedding: of the language model.
-        tokenizer: its tokenizer.
-        max_length: longest text in tokens, with the start of the template.
-        prefix: start of the template.
+    Unpadded texts, which follow a prompt, are words behind a comma. `embedding` is the language model's; `max_length`
+    counts the tokens of `prefix`, the start of the template, too.
     """
+
+    pads_keywords = False
 
     def __init__(
         self, embedding: nn.Embedding, tokenizer: PreTrainedTokenizerBase, max_length: int, prefix: str
     ) -> None:
         super().__init__(max_length, tokenizer)
-        self.embedding, self.prefix = embedding, prefix
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self.embedding.embedding_dim
+        self.embedding, self.prefix, self.width = embedding, prefix, embedding.embedding_dim
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a prompt, with the start of the template."""
         return list(self.tokenizer(self.prefix + text).input_ids)
-
-    def longest(self) -> TextSizes:
-        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
-        return super().longest()._replace(keywords=min(WORDS, self.max_length))
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

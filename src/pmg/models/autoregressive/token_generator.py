@@ -6,13 +6,13 @@ Shapes: `B` batch, `L` tokens of width `D`, `T` image tokens, `N` entries of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from pmg.domain import PmgError
-from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer, InputSequence, TokenDecoding
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
@@ -21,18 +21,38 @@ from pmg.models.diffusion.sampling import combine
 from pmg.models.image_passes import ImagePasses
 
 
+class ImageTokenizer(nn.Module):
+    """The image tokenizer of Janus: an autoencoder whose latents are `codes` entries of a codebook.
+
+    An image of `size` pixels a side has `T` `tokens`, `side` a side, row after row.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.codes, self.side = model, int(model.config.num_embeddings), int(model.config.num_patches)
+        self.tokens, self.size = self.side**2, self.side * 2 ** (len(model.config.channel_multiplier) - 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns tokens `(B, T)`, int64, of images `(B, 3, size, size)` in [-1, 1].
+
+        A token is the entry of the smallest angle to the latent, as in training (Yu et al. 2022, section 3.2), where
+        ``JanusVQVAE.encode`` of transformers 5.24 also compares lengths, which its ``decode`` doesn't see.
+        """
+        latents = self.model.quant_conv(self.model.encoder(images.to(self.model.dtype)))
+        latents = normalize(latents.permute(0, 2, 3, 1).flatten(1, 2), dim=-1)
+        return (latents @ normalize(self.model.quantize.embedding.weight, dim=-1).T).argmax(-1)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` in [-1, 1], float32, of tokens `(B, T)`."""
+        return self.model.decode(tokens.long()).to(torch.float32).clamp(-1, 1)
+
+
 class ImageTokenGenerator(ImagePasses):
-    """Implements `Generator` by a language model over image tokens.
+    """Implements `Generator` by a language model over image tokens, `(T,)` of an image.
 
     A sequence is the prompt, the blocks of the preference, the end of the chat template, the token that begins an
-    image, and the image's tokens. Guidance mixes logits of the next token.
-
-    Args:
-        tokenizer: images <-> tokens.
-        transformer: predicts tokens.
-        text_encoder: encodes prompts as input embeddings.
-        frame: tokens around prompt and preference.
-        temperature: of the distribution that tokens are drawn from; 0: the likeliest token.
+    image, and the image's tokens. Guidance mixes logits of the next token. The text encoder returns input embeddings;
+    `frame` is what is around prompt and preference; tokens are drawn at a `temperature`, at 0 the likeliest.
     """
 
     def __init__(
@@ -42,21 +62,12 @@ class ImageTokenGenerator(ImagePasses):
         super().__init__()
         self.tokenizer, self.transformer, self.text_encoder = tokenizer, transformer, text_encoder
         self.frame, self.temperature = frame, temperature
+        self.size, self.latent_shape = tokenizer.size, (tokenizer.tokens,)
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.transformer.device
-
-    @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return self.tokenizer.size
-
-    @property
-    def latent_shape(self) -> tuple[int]:
-        """Shape `(T,)` of the tokens of one image."""
-        return (self.tokenizer.tokens,)
 
     @property
     def supports(self) -> Capabilities:
@@ -79,11 +90,8 @@ class ImageTokenGenerator(ImagePasses):
         """Returns what precedes an image's first token.
 
         The end of the chat template follows a prompt, and no dropped one. The empty condition is padded where the
-        frame has padding: with each of its tokens replaced by padding, a prompt is dropped in the training of Janus.
-
-        Args:
-            condition: B rows.
-            lengths: to which rows of the empty condition are padded, int64 `(B,)`; None: they are not.
+        frame has padding, to `lengths`, int64 `(B,)`; None: it is not. With each of its tokens replaced by padding, a
+        prompt is dropped in the training of Janus.
         """
         condition = condition.to(self.device, self.transformer.dtype)
         suffix = self._fixed(self.frame.suffix, len(condition))
@@ -155,9 +163,7 @@ class ImageTokenGenerator(ImagePasses):
         """Returns tokens `(B, T)` on the weights' device, see `Generator.sample`.
 
         All branches go through the language model in one batch: a token costs an evaluation of each branch and image.
-
-        Raises:
-            PmgError: `steps` is not the number of tokens.
+        PmgError if `steps` is not the number of tokens.
         """
         if steps != self.tokenizer.tokens:
             raise PmgError(f"this generator makes {self.tokenizer.tokens} tokens, and takes no {steps} steps.")

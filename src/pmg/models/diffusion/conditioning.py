@@ -19,19 +19,12 @@ NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a condition.
+    """One part of a condition."""
 
-    Attributes:
-        tokens: `(B, L, D)`.
-        mask: bool `(B, L)`, true where a token counts.
-        pooled: one vector for the whole text, `(B, D)`; only the target block needs it.
-        bias: added to the tokens' attention logits, `(B, L)`; None adds nothing.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor | None = None
-    bias: Tensor | None = None
+    tokens: Tensor  # `(B, L, D)`
+    mask: Tensor  # bool `(B, L)`, true where a token counts
+    pooled: Tensor | None = None  # one vector for the whole text, `(B, D)`; only the target block needs it
+    bias: Tensor | None = None  # added to the tokens' attention logits, `(B, L)`; None adds nothing
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         return self._map(lambda part: part[rows])
@@ -104,14 +97,10 @@ class SoftBlock(Block):
 
 @dataclass(frozen=True)
 class ReferenceLatents:
-    """Reference images that a generator sees beside the text.
+    """Reference images that a generator sees beside the text."""
 
-    Latents `(B, R, C, h, w)` are zero where there are fewer than R; bool `mask` `(B, R)` is true where there is one;
-    these come first.
-    """
-
-    latents: Tensor
-    mask: Tensor
+    latents: Tensor  # `(B, R, C, h, w)`, zero where there are fewer than R
+    mask: Tensor  # bool `(B, R)`, true where there is one; these come first
 
     @classmethod
     def of(cls, rows: Sequence[Tensor]) -> ReferenceLatents:
@@ -126,25 +115,16 @@ class ReferenceLatents:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a generator is conditioned on.
+    """What a generator is conditioned on."""
 
-    Attributes:
-        tokens: `(B, L, D)`.
-        mask: bool `(B, L)`, true where a token counts.
-        pooled: the target's pooled vector `(B, D)`, or None.
-        bias: added to the tokens' attention logits, `(B, L)`, or None.
-        soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
-        target_length: visible tokens of the target block of each row, which come first, `(B,)`; None: all.
-        references: reference images, for generators that take some; None: there are none.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor | None
-    bias: Tensor | None = None
-    soft_mean: Tensor | None = None
+    tokens: Tensor  # `(B, L, D)`
+    mask: Tensor  # bool `(B, L)`, true where a token counts
+    pooled: Tensor | None  # the target's pooled vector `(B, D)`, or None
+    bias: Tensor | None = None  # added to the tokens' attention logits, `(B, L)`, or None
+    soft_mean: Tensor | None = None  # the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none
+    # visible tokens of the target block of each row, which come first, `(B,)`; None: all
     target_length: Tensor | None = None
-    references: ReferenceLatents | None = None
+    references: ReferenceLatents | None = None  # reference images, for generators that take some; None: there are none
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -192,17 +172,14 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
     means = [(condition.soft_mean, condition.tokens[:, 0]) for condition in conditions]
+    lengths = [c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]
+    references, images = [c.references for c in conditions if c.references is not None], None
+    if references:
+        images = ReferenceLatents(torch.cat([r.latents for r in references]), torch.cat([r.mask for r in references]))
     return Condition(
         tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
-        torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
-        _stack_references([c.references for c in conditions if c.references is not None]),
+        torch.cat(lengths), images,
     )  # fmt: skip
-
-
-def _stack_references(parts: Sequence[ReferenceLatents]) -> ReferenceLatents | None:
-    if not parts:
-        return None
-    return ReferenceLatents(torch.cat([part.latents for part in parts]), torch.cat([part.mask for part in parts]))
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:

@@ -24,16 +24,11 @@ class WeightedAttention:
         attention_mask: Tensor | None = None, temb: Tensor | None = None, *, token_bias: Tensor | None = None,
         cache: CrossAttentionCache | None = None,
     ) -> Tensor:  # fmt: skip
-        """Returns `(B, N, D)`; the signature is that of a diffusers attention processor.
+        """Returns `(B, N, D)` of queries `(B, N, D)`; the signature is that of a diffusers attention processor.
 
-        Args:
-            attn: the layer.
-            hidden_states: queries, `(B, N, D)`.
-            encoder_hidden_states: the condition's tokens `(B, L, D)`; None is self-attention, which has no bias.
-            attention_mask: `(B, 1, L)`, added to the logits.
-            temb: for layers outside transformer blocks.
-            token_bias: `(B, L)`, added to the logits of the condition's tokens.
-            cache: keys and values of the condition, see `precompute_keys_values`; None: they are computed.
+        The condition's tokens are `(B, L, D)`; None is self-attention, which has no bias. `attention_mask`
+        `(B, 1, L)` and `token_bias` `(B, L)` are added to their logits. `cache` has the condition's keys and values,
+        see `precompute_keys_values`; None: they are computed. `temb` is for layers outside transformer blocks.
         """
         if hidden_states.ndim == 4:  # outside transformer blocks: self-attention of feature maps
             return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask, temb)

@@ -31,8 +31,7 @@ class DiffusersDenoiser(nn.Module):
                 f"{type(model).__name__} is none. Derive it from ModelMixin and ConfigMixin; its config has "
                 "`in_channels` and `sample_size`"
             )
-        self.model = model
-        self.adapter = adapter
+        self.model, self.adapter = model, adapter
         self.sample_size: int = sample_size or model.config.sample_size
 
     @property

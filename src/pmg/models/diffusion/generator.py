@@ -1,7 +1,4 @@
-"""The latent diffusion or flow-matching generator, composed of its parts.
-
-Shapes: `B` batch, `C, h, w` latents, `H, W` pixels.
-"""
+"""The latent diffusion or flow-matching generator, composed of its parts; latents are `(B, C, h, w)`."""
 
 from __future__ import annotations
 
@@ -23,15 +20,7 @@ from pmg.models.image_passes import ImagePasses
 class DiffusionGenerator(ImagePasses):
     """Implements `Generator` by a denoiser in the latent space of an autoencoder.
 
-    Args:
-        codec: images <-> latents.
-        denoiser: with its condition adapter.
-        process: samples times, mixes noise in, and removes it.
-        text_encoder: encodes target and keyword blocks.
-        mix: guides: mixes the predictions of several branches by coefficients.
-
-    Raises:
-        PmgError: denoiser and codec differ in channels.
+    `mix` guides: it mixes predictions of branches by coefficients. PmgError if denoiser and codec differ in channels.
     """
 
     def __init__(
@@ -46,17 +35,8 @@ class DiffusionGenerator(ImagePasses):
                 "text-to-image checkpoint (inpainting, perhaps). Use one that is."
             )
         self.codec, self.denoiser, self.process, self.text_encoder = codec, denoiser, process, text_encoder
-        self.mix = mix
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, h, w)` of one latent."""
-        return self.denoiser.latent_shape
-
-    @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return self.latent_shape[-1] * self.codec.downsampling
+        self.mix, self.latent_shape = mix, denoiser.latent_shape
+        self.size = self.latent_shape[-1] * codec.downsampling
 
     @property
     def device(self) -> torch.device:
@@ -81,24 +61,21 @@ class DiffusionGenerator(ImagePasses):
         """Returns images `(B, 3, size, size)` of normalised latents, both on the weights' device."""
         return self.codec.decode(latents)
 
-    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
-        """Returns the denoiser's inputs for a condition, see `ConditionAdapter.prepare`.
+    def prepare(
+        self, condition: Condition, guidance: float | None = None, reused: bool = False,
+        denoiser: DiffusersDenoiser | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Returns the inputs of a denoiser, None: the generator's, for a condition, see `ConditionAdapter.prepare`.
 
         The condition is moved to the denoiser's device and cast once to the type in which its layers compute.
         """
-        return self._prepare(self.denoiser, condition, guidance, reused)
-
-    def _prepare(
-        self, denoiser: DiffusersDenoiser, condition: Condition, guidance: float | None, reused: bool
-    ) -> dict[str, Any]:
+        denoiser = denoiser or self.denoiser
         kind = self.device.type
         lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if lowered else denoiser.dtype
         return denoiser.adapter.prepare(condition.to(self.device, dtype), guidance, reused)
 
-    def predict(
-        self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None
-    ) -> Tensor:  # fmt: skip
+    def predict(self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None) -> Tensor:
         """Returns the denoiser's output for noisy latents, both `(B, C, h, w)`, float32, on its device.
 
         `times` `(B,)` are in the unit of the time embedding; some denoisers take `guidance`, a scale, as an input.
@@ -145,7 +122,7 @@ class DiffusionGenerator(ImagePasses):
     ) -> Tensor:  # fmt: skip
         """Returns what `sample` returns, from given noise `(B, C, h, w)`; seeds serve samplers that add noise."""
         denoiser = start.denoiser if start and start.denoiser else self.denoiser
-        inputs = self._prepare(denoiser, stack(branches), guidance, reused=True)
+        inputs = self.prepare(stack(branches), guidance, reused=True, denoiser=denoiser)
 
         def predict(noisy: Tensor, time: Tensor) -> Tensor:
             """Returns the branches' outputs combined, `(B, C, h, w)`."""

@@ -61,33 +61,24 @@ class PromptEncoder(Protocol):
     @property
     def width(self) -> int:
         """Width `D` of the tokens."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        ...
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text, special tokens included, whose vectors are the first ones of `encode`."""
-        ...
 
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
-        ...
 
     def encode(self, texts: Sequence[str], *, padded: bool = True) -> TextBlock:
         """Returns tokens `(B, L, D)`, their mask, and a pooled vector of each text, on the CPU.
 
-        Args:
-            texts: B of them.
-            padded: whether texts have the visible padding that the generator was trained with, as the target block
-                needs it; False: none where the generator allows that, for blocks behind the target.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
+        If `padded`, texts have the visible padding that the generator was trained with, as the target block needs it;
+        else none where the generator allows that, for blocks behind the target. PmgError if a text is longer than
+        `max_length`.
         """
-        ...
 
 
 class ConditionAdapter(Protocol):
@@ -96,7 +87,6 @@ class ConditionAdapter(Protocol):
     @property
     def supports(self) -> Capabilities:
         """What the denoiser supports."""
-        ...
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the denoiser, without its latents and times.
@@ -107,7 +97,6 @@ class ConditionAdapter(Protocol):
             guidance: scale for denoisers with ``guidance_input``; None: 1.
             reused: whether the result serves many calls; then keys and values may be computed in advance.
         """
-        ...
 
 
 class LatentCodec(Protocol):
@@ -119,37 +108,26 @@ class LatentCodec(Protocol):
     @property
     def channels(self) -> int:
         """Channels `C` of the latents."""
-        ...
 
     @property
     def downsampling(self) -> int:
         """Pixels a side of one latent."""
-        ...
 
     def encode(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, H, W)` in [-1, 1], float32, of normalised latents `(B, C, h, w)`."""
-        ...
 
 
 @dataclass(frozen=True)
 class DenoisingOutputs:
-    """What a denoiser computes in a training step.
+    """What a denoiser computes in a training step."""
 
-    Attributes:
-        loss: weighted error of each sample, `(B,)`.
-        noisy_latents: the denoiser's input, `(B, C, h, w)`.
-        prediction: its output, `(B, C, h, w)`, float32.
-        target: what the prediction is compared with, `(B, C, h, w)`.
-    """
-
-    loss: Tensor
-    noisy_latents: Tensor
-    prediction: Tensor
-    target: Tensor
+    loss: Tensor  # weighted error of each sample, `(B,)`
+    noisy_latents: Tensor  # the denoiser's input, `(B, C, h, w)`
+    prediction: Tensor  # its output, `(B, C, h, w)`, float32
+    target: Tensor  # what the prediction is compared with, `(B, C, h, w)`
 
 
 @dataclass(frozen=True)
@@ -176,63 +154,49 @@ class Generator(Protocol):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        ...
 
     @property
     def size(self) -> int:
         """Side of the images in pixels."""
-        ...
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of what `encode_images` returns of one image."""
-        ...
 
     @property
     def supports(self) -> Capabilities:
         """What the generator supports."""
-        ...
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Returns latents `(B, *latent_shape)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size.
 
-        They are what `loss` takes: normalised latents of a diffusion model, or numbers of an autoregressive model's
-        tokens.
+        `loss` takes them: normalised latents of a diffusion model, numbers of an autoregressive model's tokens.
         """
-        ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of latents `(B, *latent_shape)`."""
-        ...
 
     def sample_inputs(self, count: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Returns the random inputs of `loss` for `count` samples, by name, each of `count` rows.
 
         A diffusion generator returns ``noise`` and ``times``; a generator whose loss isn't random returns nothing.
         """
-        ...
 
     def loss(self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]) -> Tensor:
         """Returns the loss of each sample, `(B,)`; it is differentiable with respect to the condition.
 
-        Args:
-            latents: of the true images, `(B, *latent_shape)`, on any device.
-            condition: of the same batch.
-            inputs: at least what `sample_inputs` returned; further entries are ignored.
+        Latents are those of the true images, `(B, *latent_shape)`, on any device; `inputs` has at least what
+        `sample_inputs` returned, and further entries are ignored.
         """
-        ...
 
     def denoising_outputs(
         self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]
     ) -> DenoisingOutputs:  # fmt: skip
         """Returns the loss with noisy latents, prediction and target, for the same arguments as `loss`.
 
-        Only generators that remove noise have them; they serve objective terms that declare to need them.
-
-        Raises:
-            PmgError: the generator removes no noise.
+        Only generators that remove noise have them, others raise a PmgError; they serve objective terms that declare
+        to need them.
         """
-        ...
 
     def sample(
         self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
@@ -248,12 +212,6 @@ class Generator(Protocol):
             guidance: scale for generators with ``guidance_input``.
             start: what solvers start from in place of noise alone; generators with ``fixed_steps`` are called without.
         """
-        ...
 
     def compile_model(self, dynamic: bool | None) -> None:
-        """Compiles the part that runs once a step, on its next call.
-
-        Args:
-            dynamic: whether one compilation serves all batch sizes, see ``torch.compile``.
-        """
-        ...
+        """Compiles what runs once a step, on its next call; if `dynamic`, one compilation serves all batch sizes."""

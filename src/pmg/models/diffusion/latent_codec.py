@@ -1,15 +1,11 @@
-"""Autoencoders of diffusers as latent codecs: images to normalised latents and back.
-
-codec = AutoencoderKLCodec.from_folder("stable-diffusion/vae")
-latents = codec.encode(images)   # (B, C, h, w), each channel of mean 0 and deviation 1 over the training images
-images = codec.decode(latents)   # (B, 3, H, W) in [-1, 1]
-"""
+"""Autoencoders of diffusers as latent codecs: images to normalised latents and back."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from pmg.domain import PmgError
@@ -26,42 +22,57 @@ def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
     return image_size // codec.downsampling
 
 
-class AutoencoderKLCodec(nn.Module):
+class NormalizingCodec(nn.Module, ABC):
+    """Implements `LatentCodec`: over the training images each channel of the latents has mean 0 and deviation 1."""
+
+    def __init__(self, autoencoder: ModelMixin, channels: int, downsampling: int) -> None:
+        super().__init__()
+        self.autoencoder, self.channels, self.downsampling = autoencoder, channels, downsampling
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""
+        latents = self._encode(images).float()
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) / deviation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, H, W)` in [-1, 1], float32, of normalised latents `(B, C, h, w)`."""
+        mean, deviation = self._statistics(latents)
+        return self._decode(latents * deviation + mean).float().clamp(-1, 1)
+
+    @abstractmethod
+    def _encode(self, images: Tensor) -> Tensor:
+        """Returns latents that aren't normalised."""
+
+    @abstractmethod
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Returns the images of such latents."""
+
+    @abstractmethod
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and deviation of latents like these, `()` or `(1, C, 1, 1)`."""
+
+
+class AutoencoderKLCodec(NormalizingCodec):
     """An `AutoencoderKL` whose config normalises the latents: the posterior's mean is the latent.
 
-    The config holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and
-    ``scaling_factor``.
+    The config has ``latents_mean`` and ``latents_std`` of each channel, or a ``shift_factor`` and ``scaling_factor``.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        config = autoencoder.config
+        super().__init__(autoencoder, config.latent_channels, 2 ** (len(config.block_out_channels) - 1))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> AutoencoderKLCodec:
         """Loads a diffusers folder, frozen, in float32; PmgError if it is missing or damaged."""
         return cls(load_frozen(AutoencoderKL, folder))
 
-    @property
-    def channels(self) -> int:
-        """Channels `C` of the latents."""
-        return self.autoencoder.config.latent_channels
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.autoencoder.encode(images).latent_dist.mean
 
-    @property
-    def downsampling(self) -> int:
-        """Pixels a side of one latent."""
-        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
-        latents = self.autoencoder.encode(images).latent_dist.mean.float()
-        mean, std = self._statistics(latents)
-        return (latents - mean) / std
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
-        mean, std = self._statistics(latents)
-        return self.autoencoder.decode(latents * std + mean).sample.float().clamp(-1, 1)
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(latents).sample
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         config, view = self.autoencoder.config, (1, -1, 1, 1)

@@ -23,10 +23,7 @@ from pmg.configuration.ranges import Positive
 
 @dataclass(frozen=True)
 class NoisySample:
-    """Noisy latents, and what a denoiser is trained to predict from them.
-
-    Noisy latents and the denoiser's target `(B, C, h, w)`, and the weight of each sample's error, `(B,)`.
-    """
+    """Noisy latents and the denoiser's target, `(B, C, h, w)` each, and the weight of each sample's error, `(B,)`."""
 
     noisy: Tensor
     target: Tensor
@@ -38,19 +35,15 @@ class NoiseProcess(Protocol):
 
     def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
         """Returns random times of the process, `(count,)`."""
-        ...
 
     def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
         """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
-        ...
 
     def model_times(self, times: Tensor) -> Tensor:
         """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
-        ...
 
     def new_sampler(self) -> SchedulerMixin:
         """Returns a diffusers scheduler, in its initial state, that solves the reverse process."""
-        ...
 
 
 def denoising_loss(output: Tensor, sample: NoisySample) -> Tensor:

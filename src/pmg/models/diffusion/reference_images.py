@@ -17,14 +17,10 @@ from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Reference images of one user, encoded once.
+    """Reference images of one user, encoded once."""
 
-    The denoiser sees latents `(R, C, h, w)`; the text encoder reads features `(R, P, D)` in front of a prompt, or
-    None.
-    """
-
-    latents: Tensor
-    features: Tensor | None = None
+    latents: Tensor  # `(R, C, h, w)`, which the denoiser sees
+    features: Tensor | None = None  # `(R, P, D)`, which the text encoder reads in front of a prompt
 
 
 class PicturePromptEncoder(PromptEncoder, Protocol):
@@ -32,11 +28,9 @@ class PicturePromptEncoder(PromptEncoder, Protocol):
 
     def encode_pictures(self, images: Tensor) -> Tensor:
         """Returns features `(B, P, D)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
     def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
         """Returns what `encode` does of texts behind pictures."""
-        ...
 
 
 def encode_references(generator: Generator, images: Tensor) -> ReferenceImages:

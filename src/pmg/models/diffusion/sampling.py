@@ -19,9 +19,8 @@ def combine(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
 
     With coefficients (1 - s, s) that is classifier-free guidance (Ho & Salimans 2022, equation 6 with ``s = 1 + w``).
     """
-    first, *others = outputs
-    result = first
-    for output, coefficient in zip(others, coefficients[1:], strict=True):
+    result = first = outputs[0]
+    for output, coefficient in zip(outputs[1:], coefficients[1:], strict=True):
         result = result + coefficient * (output - first)
     return result
 
@@ -32,6 +31,8 @@ def sample_latents(
 ) -> Tensor:  # fmt: skip
     """Returns latents `(B, C, h, w)` that a scheduler reaches from `noise`.
 
+    PmgError if a scheduler of discrete times has fewer of them than are needed, or is PNDM with a start.
+
     Args:
         predict: the guided prediction for latents `(B, C, h, w)` at one time `()`.
         scheduler: in its initial state.
@@ -39,9 +40,6 @@ def sample_latents(
         seeds: of each latent, for schedulers that add noise in each step.
         steps: number of predictions.
         start: what the noise is mixed into; None: nothing.
-
-    Raises:
-        PmgError: a scheduler of discrete times has fewer of them than are needed, or is PNDM with a start.
     """
     total = _count_steps(scheduler, steps, start.strength if start else 1.0)
     if start and hasattr(scheduler, "prk_timesteps"):
@@ -83,9 +81,8 @@ def _add_noise(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, time: Te
     """Returns clean latents with noise of the time `(1,)` of a scheduler's step; sampling then begins at that step."""
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(step)
-    if hasattr(scheduler, "scale_noise"):  # of flow matching
-        return scheduler.scale_noise(clean, time, noise)
-    return scheduler.add_noise(clean, noise, time)
+    flow = hasattr(scheduler, "scale_noise")
+    return scheduler.scale_noise(clean, time, noise) if flow else scheduler.add_noise(clean, noise, time)
 
 
 def _step_rngs(scheduler: SchedulerMixin, seeds: Sequence[int]) -> dict[str, list[torch.Generator]]:

@@ -37,8 +37,7 @@ def order_visible_first(mask: Tensor) -> Tensor:
 def visible_first(condition: Condition) -> Condition:
     """Returns a condition with the visible tokens of each row first, in their order.
 
-    The place of a token in its row is then its position, which depends neither on other rows of the batch nor on
-    hidden tokens.
+    A token's place is then its position, which depends neither on other rows of the batch nor on hidden tokens.
     """
     order = order_visible_first(condition.mask)
     tokens = condition.tokens.take_along_dim(order[..., None], 1)

@@ -16,20 +16,13 @@ from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
-from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.loading.weight_sources import Frozen, loading, resolve_source
 
 WORDS = 64  # tokens of unpadded keywords, for forecasts
 
 
 class TextSizes(NamedTuple):
-    """Sizes of the longest encoded texts.
-
-    Attributes:
-        target: tokens of a target.
-        keywords: tokens of keywords.
-        width: width `D` of a token.
-        pooled: width of a pooled vector.
-    """
+    """Sizes of the longest encoded texts: tokens of a target and of keywords, widths of a token and pooled text."""
 
     target: int
     keywords: int
@@ -37,23 +30,17 @@ class TextSizes(NamedTuple):
     pooled: int
 
 
-class FrozenTextEncoder(nn.Module, ABC):
+class FrozenTextEncoder(Frozen, ABC):
     """Encodes each different text once, in batches, up to `max_length` tokens; subclasses implement `_encode`."""
 
     texts_at_once: ClassVar[int] = 256
+    pads_keywords: ClassVar[bool] = True  # to `max_length`; False: forecasts assume `WORDS` tokens
+    width: int
+    """Width `D` of the tokens."""
 
     def __init__(self, max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         self.max_length, self.tokenizer = max_length, tokenizer
-
-    def train(self, mode: bool = True) -> FrozenTextEncoder:
-        """Keeps evaluation mode: the encoder is frozen."""
-        return super().train(False)
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Width `D` of the tokens."""
 
     @property
     def device(self) -> torch.device:
@@ -69,8 +56,9 @@ class FrozenTextEncoder(nn.Module, ABC):
         return len(self.token_ids(text))
 
     def longest(self) -> TextSizes:
-        """Returns the sizes of the longest texts that `encode` returns, which forecasts assume."""
-        return TextSizes(self.max_length, self.max_length, self.width, self.width)
+        """Returns the sizes of full targets, and of keywords as they are padded, that forecasts assume."""
+        keywords = self.max_length if self.pads_keywords else min(WORDS, self.max_length)
+        return TextSizes(self.max_length, keywords, self.width, self.width)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:
@@ -111,7 +99,7 @@ class TextEncoder(FrozenTextEncoder):
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
         super().__init__(max_length, tokenizer)
-        self.model = model.requires_grad_(False).eval()
+        self.model, self.width = model.requires_grad_(False).eval(), model.config.get_text_config().hidden_size
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
@@ -119,11 +107,6 @@ class TextEncoder(FrozenTextEncoder):
         path = resolve_source(source)
         with loading("a text encoder", path):
             return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",), dtype=torch.float32), max_length)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens."""
-        return self.model.config.hidden_size
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
@@ -165,3 +148,57 @@ def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
     hidden = ~block.mask[..., None]
     pooled = pool(block.tokens, block.mask if mask is None else mask)
     return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)
+
+
+class TextTower(nn.Module):
+    """A frozen text model with its tokenizer, one of a generator's: the states of a layer, and a pooled vector.
+
+    `layer` is an index into the model's hidden states, e.g. -2: the last but one; None: its normalised last states.
+    `pooled` names the model's output that pools a text, e.g. ``text_embeds``; None: it has none. If `padded`, texts
+    are padded to `max_length`, special tokens included, and all tokens are visible, as most published denoisers were
+    trained; else to the longest text, and padding is hidden.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, *,
+        layer: int | None = None, pooled: str | None = None, padded: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.layer, self.pooled, self.padded = layer, pooled, padded
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return self.model.config.hidden_size
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vectors."""
+        config = self.model.config
+        return config.projection_dim if self.pooled == "text_embeds" else config.hidden_size
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens, special tokens included."""
+        return len(self.tokenizer(text)["input_ids"])
+
+    def forward(self, texts: Sequence[str], padded: bool | None = None) -> Block:
+        """Returns hidden states `(B, L, width)`, their mask, and pooled vectors or None, in float32.
+
+        Texts are padded to `max_length` if `padded`; None: as in the constructor. PmgError if one is longer.
+        """
+        padded = self.padded if padded is None else padded
+        padding = {"padding": "max_length", "max_length": self.max_length} if padded else {"padding": True}
+        batch = self.tokenizer(list(texts), return_tensors="pt", **padding).to(self.model.device)
+        if batch["input_ids"].shape[1] > self.max_length:
+            longest = max(texts, key=self.count_tokens)
+            raise PmgError(
+                f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
+                f"{self.max_length}. Shorten it."
+            )
+        mask = torch.ones_like(batch["attention_mask"]) if padded else batch["attention_mask"]
+        out = self.model(batch["input_ids"], attention_mask=None if padded else mask, output_hidden_states=True)
+        tokens = out.last_hidden_state if self.layer is None else out.hidden_states[self.layer]
+        pooled = None if self.pooled is None else getattr(out, self.pooled).float()
+        return Block(tokens.float() * mask[..., None], mask.bool(), pooled)

@@ -51,8 +51,5 @@ def unsupported_model(name: str, reason: str) -> PmgError:
 
 
 def find_cache_argument(decoder: nn.Module) -> str:
-    """Returns the name of the argument under which a decoder takes a cache.
-
-    transformers 5.24 renamed it and warns about the old name.
-    """
+    """Returns the name of a decoder's argument for a cache: transformers 5.24 warns about the old one."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -22,22 +22,17 @@ Pieces = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Context:
-    """Keys and values of B histories of different lengths: views of where they are stored, without padding.
+    """Keys and values of B histories of different lengths: views of where they are stored, without padding."""
 
-    Attributes:
-        keys: B times `(layers, T, kv_heads, head_dim)`, T the number of tokens, positions already rotated in.
-        values: as `keys`.
-        tokens: B times int64 `(T,)`, the tokens of the history, for a prefix in front of it, which changes its keys.
-        ends: B times int64 `()`, the position of the token behind the history: T, or less where positions are those of
-            pictures' rows and columns (M-RoPE).
-        gathered: the result of `gather` for all layers, if it was computed ahead.
-    """
-
+    # B times `(layers, T, kv_heads, head_dim)`, T the number of tokens, positions already rotated in
     keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]  # as `keys`
+    # B times int64 `(T,)`, the tokens of the history, for a prefix in front of it, which changes its keys
     tokens: tuple[Tensor, ...]
+    # B times int64 `()`, the position of the token behind the history: T, or less where positions are those of
+    # pictures' rows and columns (M-RoPE)
     ends: tuple[Tensor, ...]
-    gathered: tuple[tuple[Tensor, Tensor], ...] | None = None
+    gathered: tuple[tuple[Tensor, Tensor], ...] | None = None  # by `gather` of all layers, if computed ahead
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -87,11 +82,9 @@ class Context:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Returns named tensors for the cache: those of a history are consecutive, see `tensor_names`."""
-        columns = zip(self.keys, self.values, self.tokens, self.ends, strict=True)
+        rows = zip(self.keys, self.values, self.tokens, self.ends, strict=True)
         return {
-            name: part
-            for row, parts in enumerate(columns)
-            for name, part in zip(tensor_names(row), parts, strict=True)
+            name: part for row, parts in enumerate(rows) for name, part in zip(tensor_names(row), parts, strict=True)
         }
 
     def to_cache(self, device: torch.device) -> DynamicCache:
@@ -115,15 +108,11 @@ class Context:
 
 @dataclass(frozen=True)
 class HistoryInputs:
-    """What a decoder takes of B padded histories.
+    """What a decoder takes of B padded histories."""
 
-    Bool `seen` `(B, L, L)` says which token attends to which; `arguments` has tokens or embeddings, and what else the
-    decoder needs, by its own names; `ends`, int64 `(B,)`: see `Context`.
-    """
-
-    seen: Tensor
-    arguments: Mapping[str, Any]
-    ends: Tensor
+    seen: Tensor  # bool `(B, L, L)`: which token attends to which
+    arguments: Mapping[str, Any]  # tokens or embeddings, and what else the decoder needs, by its own names
+    ends: Tensor  # int64 `(B,)`, see `Context`
 
 
 def tensor_names(row: int) -> tuple[str, str, str, str]:
@@ -168,11 +157,8 @@ class PastKeyValues:
 class ContextLayer(DynamicLayer):
     """One layer of a cache whose past is a padded batch of a `Context` and, behind it, a prefix.
 
-    Args:
-        past: the histories, B of them.
-        layer: which layer this is.
-        prefix: `(2, kv_heads, m, head_dim)`, keys and values shared by all rows, or None.
-        in_pieces: whether the attention takes past and new keys as two pieces: then nothing is copied.
+    The prefix, keys and values shared by all rows, is `(2, kv_heads, m, head_dim)` or None. Where the attention takes
+    past and new keys `in_pieces`, two of them, nothing is copied.
     """
 
     def __init__(self, past: PastKeyValues, layer: int, prefix: Tensor | None, in_pieces: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pmg.models.language.context import Context, ContextLayer, HistoryInputs, Pa
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.layer_states import states_behind
 from pmg.models.language.picture_marks import find_pictures
+from pmg.models.loading.weight_sources import Frozen
 
 NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
@@ -27,21 +28,14 @@ HALF_TOLERANCE = 0.1
 PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
 
 
-class ContextDecoder(nn.Module):
+class ContextDecoder(Frozen):
     """A causal decoder that is never trained: parameters frozen, always in eval mode.
 
-    PmgError if the model computes other states behind a cached history.
-
-    Args:
-        model: any transformers causal language model whose layers keep keys and values.
-        tokenizer: its tokenizer.
-        chat_template: text around histories and questions.
-        read_layers: indices into the hidden states at which soft tokens are read, joined along their width; none: the
-            last.
+    The model is any causal one of transformers whose layers keep keys and values; PmgError if it computes other states
+    behind a cached history. `read_layers` are indices into the hidden states at which soft tokens are read, joined
+    along their width; none: the last.
 
     Attributes:
-        reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
-        adds_between_layers: whether features of pictures are added to the states behind single layers.
         width: width of embeddings and hidden states.
         layers: number of transformer layers.
         kv_heads: number of key/value heads, fewer than query heads under grouped and multi-query attention.
@@ -51,8 +45,8 @@ class ContextDecoder(nn.Module):
         tokens_reused: cached tokens that were attended to without being computed again.
     """
 
-    reads_pictures: ClassVar[bool] = False
-    adds_between_layers: ClassVar[bool] = False
+    reads_pictures: ClassVar[bool] = False  # whether texts may hold marks of `pmg.models.language.picture_marks`
+    adds_between_layers: ClassVar[bool] = False  # whether features of pictures are added behind single layers
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
@@ -78,10 +72,6 @@ class ContextDecoder(nn.Module):
     def longest(self, config: PreTrainedConfig) -> int | None:
         """Returns the longest sequence of a text model, in tokens; None: there is no limit."""
         return longest_sequence(config)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in eval mode, also where a parent module is set to train mode."""
-        return super().train(False)
 
     def set_attention(self, attention: str) -> None:
         """Selects an attention implementation of transformers by its name."""
@@ -126,12 +116,9 @@ class ContextDecoder(nn.Module):
     ) -> Context:
         """Returns keys and values of texts, in their order and the model's dtype; batches have similar lengths.
 
-        PmgError if a text has no tokens, or more than the model's limit.
-
-        Args:
-            texts: B texts, none empty.
-            batch_size: texts in one forward pass; None: as many as suit the device.
-            pictures: of each text the features of its pictures, in their order; None: texts without pictures.
+        A forward pass has `batch_size` texts; None: as many as suit the device. `pictures` are of each text the
+        features of its pictures, in their order. PmgError if a text is empty, has no tokens, or more than the model's
+        limit.
         """
         rows = [self.tokenize(text) for text in texts]
         if not all(texts) or not all(map(len, rows)) or not rows:
@@ -153,8 +140,14 @@ class ContextDecoder(nn.Module):
         for batch in order.split(batch_size or self._at_once()):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
-            rows, seen = [tokens[row] for row in batch], [shown[row] for row in batch]
-            following += self._prefill_batch(rows, seen, keys[:, span], values[:, span])
+            inputs, real, positions = self._pad([tokens[row] for row in batch], [shown[row] for row in batch])
+            cache = DynamicCache()
+            self._forward(cache, inputs.seen, (positions, positions), **inputs.arguments)
+            for layer, part in enumerate(cache.layers):
+                keys[layer, span] = part.keys.transpose(1, 2)[real]
+                values[layer, span] = part.values.transpose(1, 2)[real]
+            self.tokens_computed += int(real.sum())
+            following += inputs.ends
         sizes, ordered = lengths[order].tolist(), tuple(tokens[row] for row in order)
         context = Context(keys.split(sizes, 1), values.split(sizes, 1), ordered, tuple(following))
         return context.select(order.argsort())
@@ -187,18 +180,6 @@ class ContextDecoder(nn.Module):
     def _at_once(self) -> int:
         """Returns how many histories suit the device in one pass."""
         return PREFILL_BATCH.get(self.model.device.type, 32)
-
-    def _prefill_batch(
-        self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor
-    ) -> Iterable[Tensor]:
-        """Runs one batch; stores its keys and values in `(layers, T, kv_heads, head_dim)` and returns its `ends`."""
-        (inputs, real, order), cache = self._pad(rows, pictures), DynamicCache()
-        self._forward(cache, inputs.seen, (order, order), **inputs.arguments)
-        for layer, part in enumerate(cache.layers):
-            keys[layer] = part.keys.transpose(1, 2)[real]
-            values[layer] = part.values.transpose(1, 2)[real]
-        self.tokens_computed += int(real.sum())
-        return inputs.ends
 
     def _pad(self, rows: list[Tensor], pictures: list[Pictures]) -> tuple[HistoryInputs, Tensor, Tensor]:
         """Returns the decoder's inputs, where the texts' own tokens are, bool `(B, L)`, and positions `(B, L)`."""

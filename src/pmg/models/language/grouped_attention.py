@@ -1,14 +1,11 @@
 """Grouped attention of a few queries over many cached keys, on plain matrix products.
 
-The fused CPU kernel repeats keys for every query head, and its backward pass alone takes most of a training
-step when four soft tokens attend to a hundred cached ones. Packing the query heads of a group side by side
-repeats nothing (3 times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a cached history is not copied
-to append new keys.
+The fused CPU kernel repeats keys for every query head, and its backward pass alone takes most of a training step when
+four soft tokens attend to a hundred cached ones. Packing the query heads of a group side by side repeats nothing (3
+times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a cached history is not copied to append new keys.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,30 +20,19 @@ def packed_attention(
     module: nn.Module, query: Tensor, key: Pieces, value: Pieces, attention_mask: Tensor, *, scaling: float,
     softcap: float | None = None, s_aux: Tensor | None = None, **_: object,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention in the form that transformers calls.
+    """Attention in the form that transformers calls: returns `(B, N, heads, head_dim)`, and no weights.
 
-    Args:
-        module: the attention layer; not used.
-        query: `(B, heads, N, head_dim)`.
-        key: `(B, kv_heads, L, head_dim)`, as one tensor or as pieces of L; `heads` is a multiple of `kv_heads`.
-        value: as `key`.
-        attention_mask: `(B, 1, N, L)`, added to the logits.
-        scaling: factor of the logits.
-        softcap: must be None.
-        s_aux: must be None.
-
-    Returns:
-        `(B, N, heads, head_dim)`, and no weights.
-
-    Raises:
-        NotImplementedError: the model caps its logits (Gemma 2) or has attention sinks (gpt-oss).
+    Queries are `(B, heads, N, head_dim)`, keys and values `(B, kv_heads, L, head_dim)`, as one tensor or as pieces of
+    L; `heads` is a multiple of `kv_heads`. `scaling` is the logits' factor; `attention_mask` `(B, 1, N, L)` is added.
+    NotImplementedError if the model caps its logits (`softcap`, Gemma 2) or has attention sinks (`s_aux`, gpt-oss).
     """
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("packed attention supports neither soft caps nor sinks")
     keys, values = (part if isinstance(part, tuple) else (part,) for part in (key, value))
     (batch, heads, new, _dim), kv_heads = query.shape, keys[0].shape[1]
     packed = (query * scaling).reshape(batch, kv_heads, -1, query.shape[-1])
-    logits = _concatenate([packed @ piece.transpose(2, 3) for piece in keys])
+    parts = [packed @ piece.transpose(2, 3) for piece in keys]
+    logits = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]  # cat copies a single one, too
     logits = logits.unflatten(2, (-1, new)) + attention_mask[:, :, None]
     weights = logits.float().softmax(-1).to(values[0].dtype).flatten(2, 3)
     shares = weights.split([piece.shape[2] for piece in values], dim=-1)
@@ -54,10 +40,6 @@ def packed_attention(
     for share, piece in zip(shares[1:], values[1:], strict=True):
         attended = attended + share @ piece
     return attended.view(batch, heads, new, -1).transpose(1, 2), None
-
-
-def _concatenate(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(parts), dim=-1) if len(parts) > 1 else parts[0]
 
 
 def causal_mask(real: Tensor) -> Tensor:

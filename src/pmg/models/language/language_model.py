@@ -97,15 +97,9 @@ class LanguageModel(ContextDecoder):
     ) -> list[str]:  # fmt: skip
         """Generates an answer behind each history and the prompt, without special tokens.
 
-        PmgError if the prompt is empty.
-
-        Args:
-            context: B histories.
-            prompt: text between history and answer, at least one token.
-            max_new_tokens: the longest answer.
-            temperature: 0 takes the most likely token each time; above 0 tokens are sampled.
-            seed: of the samples; the answer to one history does not depend on the others.
-            batch_size: histories in one batch.
+        The prompt between history and answer has at least one token; PmgError if it is empty. An answer has at most
+        `max_new_tokens`. A `temperature` of 0 takes the most likely token each time; above 0 tokens are sampled by
+        `seed`, and the answer to one history does not depend on the others. `batch_size` are histories in one batch.
         """
         tokens = torch.tensor(self.token_ids(prompt + self.chat_template.assistant_prefix), dtype=torch.long)
         if not prompt:
@@ -123,9 +117,7 @@ class LanguageModel(ContextDecoder):
         self.tokens_reused += int(context.lengths.sum())
         return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
-    def _next_token_logits(
-        self, cache: Cache, tokens: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]
-    ) -> Tensor:  # fmt: skip
+    def _next_token_logits(self, cache: Cache, tokens: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
         """Appends tokens `(B, N)` to `cache`; returns the logits of the next token, float32 `(B, V)`."""
         tokens, positions = tokens.to(self.model.device), places[0].to(self.model.device)
         states = self._forward(cache, seen, places, input_ids=tokens, position_ids=positions)
@@ -137,14 +129,10 @@ def load_language_model(
 ) -> LanguageModel:
     """Loads a language model and its tokenizer.
 
-    PmgError if the source is missing or damaged, or the model computes other states behind a cached history.
-
-    Args:
-        source: hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
-        dtype: name of a floating point type, e.g. ``bfloat16``.
-        cache_dir: folder of unpacked files.
-        chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
-        quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
+    The source is a hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
+    `chat` is whether histories and questions are put into the tokenizer's chat template, if it has one; ``4bit`` or
+    ``8bit`` quantizes the weights (bitsandbytes). PmgError if the source is missing or damaged, or the model computes
+    other states behind a cached history.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):

@@ -13,36 +13,23 @@ from pmg.domain import PmgError
 
 @dataclass(frozen=True)
 class Question:
-    """A closed question behind a history, and its possible answers.
+    """A closed question behind a history, and its possible answers; each text has at least one token."""
 
-    Each has at least one token: the prompt between history and option, and the options (most tokenizers want a leading
-    space).
-    """
-
-    prompt: str
-    options: tuple[str, ...]
+    prompt: str  # between history and option
+    options: tuple[str, ...]  # most tokenizers want a leading space
 
 
 @dataclass(frozen=True)
 class OptionTree:
-    """Questions packed into one sequence of `N` tokens.
+    """Questions packed into `N` tokens: options attend to their prompt and themselves, prompts to themselves."""
 
-    An option attends to its prompt and itself, a prompt to itself.
-
-    Attributes:
-        tokens: int64 `(N,)`; an option's last token is left out, since nothing follows it.
-        steps: int64 `(N,)`, positions counted from the end of the history.
-        visible: bool `(N, N)`, which token attends to which.
-        targets: int64 `(3, K)`: for each option token the option (counted over all questions), the position in the
-            sequence that predicts it, and the token itself.
-        counts: number of options of each question.
-    """
-
-    tokens: Tensor
-    steps: Tensor
-    visible: Tensor
+    tokens: Tensor  # int64 `(N,)`; an option's last token is left out, since nothing follows it
+    steps: Tensor  # int64 `(N,)`, positions counted from the end of the history
+    visible: Tensor  # bool `(N, N)`, which token attends to which
+    # int64 `(3, K)`: for each option token the option (counted over all questions), the position in the sequence that
+    # predicts it, and the token itself
     targets: Tensor
-    counts: tuple[int, ...]
+    counts: tuple[int, ...]  # number of options of each question
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -88,19 +75,12 @@ def _visible(owners: Sequence[tuple[int, int]]) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchedOptionTree:
-    """A batch of `B` option trees, one for each history, padded to one length.
+    """A batch of `B` option trees, one for each history, padded to one length."""
 
-    Attributes:
-        tokens: int64 `(B, N)`.
-        steps: int64 `(B, N)`.
-        visible: bool `(B, N, N)`.
-        targets: int64 `(4, K)`: row, option, position and token of each option token of all trees.
-    """
-
-    tokens: Tensor
-    steps: Tensor
-    visible: Tensor
-    targets: Tensor
+    tokens: Tensor  # int64 `(B, N)`
+    steps: Tensor  # int64 `(B, N)`
+    visible: Tensor  # bool `(B, N, N)`
+    targets: Tensor  # int64 `(4, K)`: row, option, position and token of each option token of all trees
 
     @classmethod
     def from_trees(cls, trees: Sequence[OptionTree]) -> BatchedOptionTree:

@@ -1,7 +1,6 @@
 """Marks of pictures in a text: where a language model that sees reads a picture.
 
-A mark holds the digest of the picture's pixels, so that equal texts have equal pictures, and each picture is encoded
-once.
+A mark holds the digest of the pixels, so that equal texts have equal pictures, and each is encoded once.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import transformers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
@@ -60,12 +61,8 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedConfig | PreTrainedTokenizerBase]:
-    try:
-        from transformers import GgufConfig
-    except ImportError:  # transformers without GgufConfig always dequantises
-        dense = {}
-    else:
-        dense = {"quantization_config": GgufConfig(dequantize=True)}
+    kind = getattr(transformers, "GgufConfig", None)  # transformers without it always dequantises
+    dense = {"quantization_config": kind(dequantize=True)} if kind else {}
     with redirect_stderr(io.StringIO()):  # of a progress bar without a switch; errors are raised, logs have streams
         model = load_checkpoint(
             AutoModelForCausalLM, file.parent, gguf_file=file.name, **dense, dtype=torch_type(dtype)

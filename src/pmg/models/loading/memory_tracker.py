@@ -78,8 +78,7 @@ def weight_bytes(module: torch.nn.Module, counted: set[int] | None = None) -> in
 class FusedAttention(TorchFunctionMode):
     """Attention with the memory of a GPU's fused kernel: inputs, mask and output, no matrix of all pairs.
 
-    On the meta device torch decomposes attention into plain matrix products. `active` counts how many of them are
-    entered.
+    On the meta device torch decomposes attention into plain matrix products. `active` counts those entered.
     """
 
     active: ClassVar[int] = 0

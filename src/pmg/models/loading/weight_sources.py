@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from transformers import PreTrainedModel
 
 from pmg.cache import find_replaced
 from pmg.domain import PmgError
@@ -86,3 +87,23 @@ def load_part(kind: Any, folder: str | Path) -> Any:
 def load_frozen(kind: Any, folder: str | Path) -> Any:
     """Loads a model by `load_part` in float32 and evaluation mode, without gradients."""
     return load_part(kind, folder).float().requires_grad_(False).eval()
+
+
+class Frozen(torch.nn.Module):
+    """A model that is never trained: it stays in evaluation mode."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Keeps evaluation mode, also where a parent module is set to train mode."""
+        return super().train(False)
+
+
+class EmbeddedModel(PreTrainedModel):
+    """A model that `pmg-pretrain` trains or begins with."""
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
+
+    @classmethod
+    def from_folder(cls, folder: str) -> Self:
+        """Loads a frozen model; PmgError if the folder is missing or damaged."""
+        return load_frozen(cls, folder)

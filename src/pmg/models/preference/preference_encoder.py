@@ -20,27 +20,20 @@ from pmg.models.preference.token_encoder import TokenEncoder
 class PreferenceEncoder(TokenEncoder):
     """Multimodal tokens, a prefix and one linear map; all that PMG trains.
 
-    The hidden states of a language model at one position are nearly the same for every user: a large common part,
-    and a small one that differs (20 times smaller in SmolLM2). So each position and feature is standardised over
-    users before the map. Training takes the batch's own mean and deviation, since every step of the multimodal
-    tokens moves the common part by many deviations at once (of the batch of all processes, where several train
-    together); eval mode takes running ones, so that a user's soft tokens don't depend on who else is in the batch.
-    The map's output is given the mean and deviation of the text encoder's own token embeddings
-    (`set_output_statistics`), so that the denoiser gets soft tokens on the scale that it was trained with.
-    PmgError if there is no such placement.
+    The hidden states of a language model at one position are nearly the same for every user: a large common part, and
+    a small one that differs (20 times smaller in SmolLM2). So each position and feature is standardised over users
+    before the map. Training takes the batch's own mean and deviation, since every step of the multimodal tokens moves
+    the common part by many deviations at once (of the batch of all processes, where several train together); eval mode
+    takes running ones, so that a user's soft tokens don't depend on who else is in the batch. The map's output is
+    given the mean and deviation of the text encoder's own token embeddings (`set_output_statistics`), so that the
+    denoiser gets soft tokens on the scale that it was trained with. PmgError if there is no such placement.
 
-    Args:
-        llm_width: width of the language model.
-        llm_layers: its layers.
-        kv_heads: its key/value heads.
-        head_dim: width of one head.
-        text_width: width of the generator's text encoder.
-        soft_tokens: n, multimodal tokens, and so soft tokens.
-        prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
-        prefix_hidden: width of the prefix's network; None learns the pairs themselves.
-        placement: of the prefix: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
-        map_start: ``scaled``: as above, from a random map; ``identity``: states are not standardised, and the map
-            starts as the identity, where the language model is the text encoder, too, and its states as wide.
+    Sizes are those of the language model and of the generator's text encoder, see `model_sizes`. There are n
+    `soft_tokens`, as many as multimodal ones, and m pairs of the prefix a layer, `prefix_length`; 0 leaves it out.
+    `prefix_hidden` is the width of the prefix's network; None learns the pairs themselves. Its `placement` is ``late``
+    or ``front``, see `pmg.models.preference.prefix_placement`. `map_start`: ``scaled``: as above, from a random map;
+    ``identity``: states are not standardised, and the map starts as the identity, where the language model is the text
+    encoder, too, and its states as wide.
     """
 
     @register_to_config

@@ -10,8 +10,7 @@ to the prefix, and in the positions of the tokens behind it (m pairs, a history 
   as in `peft`: history at m … m+L-1, multimodal tokens behind. The history depends on trained weights, so it is
   computed in each step, with gradients.
 
-With a chat template the tokens that end the user's turn are between history and multimodal tokens, and are placed as
-these.
+With a chat template the tokens that end the user's turn are between history and multimodal tokens, placed as these.
 """
 
 from __future__ import annotations
@@ -34,16 +33,11 @@ kv_heads, m, head_dim)` or None; differentiable in the last two.
 
 
 class Prefix(nn.Module):
-    """m key/value pairs for every layer.
+    """m key/value pairs for every layer of a language model; m is `length`.
 
-    Args:
-        layers: layers of the language model.
-        kv_heads: its key/value heads.
-        head_dim: width of one head.
-        length: m, pairs a layer.
-        hidden: width of a 2-layer tanh network that computes the pairs from m learned vectors (easier to train
-            when m is large); None learns the pairs directly.
-        std: standard deviation of the initial pairs, small compared with a model's own keys and values.
+    `hidden` is the width of a 2-layer tanh network that computes the pairs from m learned vectors (easier to train
+    when m is large); None learns the pairs directly. `std` is the standard deviation of the initial pairs, small
+    compared with a model's own keys and values.
     """
 
     def __init__(

@@ -28,27 +28,17 @@ Attributes = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Readings:
-    """What a reader takes of B users.
+    """What a reader takes of B users."""
 
-    Attributes:
-        states: of the text's tokens, at one layer or several of the language model, `(B, T, W)`.
-        words: bool `(B, T)`, false at padding.
-        titles: of each picture the mean embedding of its title's tokens, `(B, H, E)`.
-        vectors: of the pictures, `(B, H, F)`.
-        present: bool `(B, H)`, false at padding.
-        liked: bool `(B, H)`, false at pictures that the user disliked.
-        sentences: vectors of the user's sentences by a sentence encoder, `(B, S, V)`, oldest first; None: none.
-        said: bool `(B, S)`, false at padding.
-    """
-
-    states: Tensor
-    words: Tensor
-    titles: Tensor
-    vectors: Tensor
-    present: Tensor
-    liked: Tensor
+    states: Tensor  # of the text's tokens, at one layer or several of the language model, `(B, T, W)`
+    words: Tensor  # bool `(B, T)`, false at padding
+    titles: Tensor  # of each picture the mean embedding of its title's tokens, `(B, H, E)`
+    vectors: Tensor  # of the pictures, `(B, H, F)`
+    present: Tensor  # bool `(B, H)`, false at padding
+    liked: Tensor  # bool `(B, H)`, false at pictures that the user disliked
+    # vectors of the user's sentences by a sentence encoder, `(B, S, V)`, oldest first; None: none
     sentences: Tensor | None = None
-    said: Tensor | None = None
+    said: Tensor | None = None  # bool `(B, S)`, false at padding
 
     def __len__(self) -> int:
         return len(self.states)
@@ -73,14 +63,10 @@ class ReadingLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, hidden: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
-        """Returns the changed states, `(B, Q, width)`.
+        """Returns the changed states `(B, Q, width)` of queries and pictures.
 
-        Args:
-            states: of queries and pictures, `(B, Q, width)`.
-            hidden: bool `(B, Q)`, true where they are padding.
-            keys: of what is read, `(B, K, width)`.
-            values: likewise.
-            padding: bool `(B, K)`, true where keys are padding.
+        Keys and values of what is read are `(B, K, width)`. Bool `hidden` `(B, Q)` is true where states are padding,
+        and `padding` `(B, K)` where keys are.
         """
         first, second, third = self.norms
         read, _ = self.read(first(states), keys, values, padding, need_weights=False)
@@ -88,8 +74,7 @@ class ReadingLayer(nn.Module):
         own = second(states)
         exchanged, _ = self.exchange(own, own, own, hidden, need_weights=False)
         states = states + self.dropout(exchanged)
-        changed: Tensor = states + self.dropout(self.change(third(states)))
-        return changed
+        return states + self.dropout(self.change(third(states)))
 
 
 class PreferenceReader(TokenEncoder):
@@ -102,17 +87,10 @@ class PreferenceReader(TokenEncoder):
     them is added, times a learned gate, so that copying needs no training. Positions are counted from the end: the
     latest is 0.
 
-    Args:
-        llm_width: E.
-        layers_read: layers of the language model whose states are joined, k.
-        feature_width: F.
-        sentence_width: V; 0: no sentences are read.
-        text_width: D.
-        soft_tokens: n.
-        width: of the trained layers.
-        layers: number of them.
-        dropout: in training.
-        answered: names of the scenario's attributes whose options the reader scores, each with its options.
+    `llm_width` is E, `feature_width` F, `text_width` D, and `soft_tokens` n; `layers_read` is k, the layers of the
+    language model whose states are joined; without a `sentence_width` V no sentences are read. `width` and number of
+    `layers` are those of the trained ones. `answered` names the scenario's attributes whose options the reader scores,
+    each with its options.
     """
 
     @register_to_config
@@ -204,14 +182,12 @@ class PreferenceReader(TokenEncoder):
         read = torch.cat([queries, seen], 1)
         for layer in self.reading:
             read = layer(read, hidden, read_keys, read_values, ~torch.cat(padding, 1))
-        final: Tensor = self.last_norm(read)
-        return final
+        return self.last_norm(read)
 
     def _places(self, present: Tensor) -> Tensor:
         """Returns embeddings of places, `(B, T, width)`, counted from each row's last that is `present`, `(B, T)`."""
         places = present.sum(1, keepdim=True) - 1 - torch.arange(present.shape[1], device=present.device)
-        embedded: Tensor = self.positions(places.clamp(min=0, max=len(self.positions.weight) - 1))
-        return embedded
+        return self.positions(places.clamp(min=0, max=len(self.positions.weight) - 1))
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
@@ -244,8 +220,7 @@ def build_reader(
 ) -> PreferenceReader:  # fmt: skip
     """Returns an untrained `PreferenceReader` that fits a language model, a text encoder and pictures' vectors.
 
-    The readings of some users and embeddings `(N, D)` of real tokens set the scales; it scores the options of the
-    scenario's `attributes`.
+    Readings of some users and embeddings `(N, D)` of real tokens set the scales; it scores options of `attributes`.
     """
     encoder = PreferenceReader.sized(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,

@@ -42,11 +42,8 @@ class TokenEncoder(ModelMixin, ConfigMixin):
     def sized(cls, language_model: LanguageModel, text_width: int, inputs: Any, **options: Any) -> Self:
         """Returns an untrained encoder that fits two models and inputs; `pmg-estimate` measures one without weights.
 
-        Args:
-            language_model: whose sizes count alone.
-            text_width: D, of the generator's text encoder.
-            inputs: of some users, whose shapes count alone.
-            **options: of the config.
+        Of the language model the sizes count alone, of the inputs of some users the shapes; `text_width` is D, that of
+        the generator's text encoder, and options are the config's.
         """
         raise PmgError(f"{cls.__name__} can't be forecast: implement its class method `sized`")
 

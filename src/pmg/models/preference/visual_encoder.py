@@ -55,11 +55,9 @@ class PictureMean(nn.Module):
     def forward(self, states: Tensor, pictures: Tensor, vectors: Tensor, counted: Tensor) -> Tensor:
         """Returns soft tokens of unit variance, `(B, n, D)`.
 
-        Args:
-            states: of the multimodal tokens, `(B, n, llm_width)`.
-            pictures: states of the visual tokens, `(B, H, llm_width)`.
-            vectors: tokens of the pictures, side by side, `(B, H, n D)`.
-            counted: bool `(B, H)`: pictures that the mean is of; users without any get `base`.
+        States are those of the multimodal tokens, `(B, n, llm_width)`, and of the visual ones, `(B, H, llm_width)`;
+        `vectors` `(B, H, n D)` are tokens of the pictures, side by side. The mean is of pictures that bool `counted`
+        `(B, H)` marks; users without any get `base`.
         """
         queries, keys = self.query(self.norm(states)), self.key(self.norm(pictures))
         scores = queries @ keys.transpose(1, 2) * WIDTH**-0.5  # (B, n, H)
@@ -77,21 +75,13 @@ class PictureMean(nn.Module):
 
 @dataclass(frozen=True)
 class SeenHistories:
-    """Histories of B users as text, and the vectors of their pictures.
+    """Histories of B users as text, and the vectors of their pictures."""
 
-    Attributes:
-        context: the prefilled texts.
-        vectors: `(B, H, F)`, oldest first.
-        present: bool `(B, H)`: false where a user has fewer pictures.
-        liked: bool `(B, H)`: false at pictures that the user disliked.
-        are_tokens: whether a vector holds tokens of the generator side by side.
-    """
-
-    context: Context
-    vectors: Tensor
-    present: Tensor
-    liked: Tensor
-    are_tokens: bool = False
+    context: Context  # the prefilled texts
+    vectors: Tensor  # `(B, H, F)`, oldest first
+    present: Tensor  # bool `(B, H)`: false where a user has fewer pictures
+    liked: Tensor  # bool `(B, H)`: false at pictures that the user disliked
+    are_tokens: bool = False  # whether a vector holds tokens of the generator side by side
 
 
 class VisualPreferenceEncoder(PreferenceEncoder):

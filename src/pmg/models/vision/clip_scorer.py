@@ -21,22 +21,15 @@ class ClipTexts(TextEncoder):
     """The text tower of CLIP or SigLIP: pooled vectors are features in the space shared with images."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        length = model.config.text_config.max_position_embeddings
-        super().__init__(model, tokenizer, max_length=length)
+        super().__init__(model, tokenizer, model.config.text_config.max_position_embeddings)
         # SigLIP was trained on texts of one length, without a mask
         self.masks = "siglip" not in model.config.model_type
-
-    @property
-    def width(self) -> int:
-        """Width of the features."""
-        return self.model.config.text_config.hidden_size
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
         # transformers warns of a `max_length` that it doesn't use
         padding = {"padding": True} if self.masks else {"padding": "max_length", "max_length": self.max_length}
-        batch = self.tokenizer(texts, **padding, return_tensors="pt")
-        batch = batch.to(self.model.device)
+        batch = self.tokenizer(texts, **padding, return_tensors="pt").to(self.model.device)
         read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
         features = read.pooler_output
         mask = torch.ones_like(batch["input_ids"], dtype=torch.bool)
@@ -78,8 +71,7 @@ class ClipScorer(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: as content and as style."""
         pixels = self.normalize(fit_size(images, self.size))
-        read = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
-        features = unit(read.pooler_output).cpu()
+        features = unit(self.model.get_image_features(pixel_values=pixels.to(self.model.dtype)).pooler_output).cpu()
         return features, features
 
     def encode_target(self, pooled: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pmg.installation import install_extra
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import device_of, torch_type
-from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.loading.weight_sources import Frozen, loading, resolve_source
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.pixels import ChannelNormalization, to_uint8
 
@@ -45,16 +45,12 @@ def encode_images(features: ImageFeatures, images: Tensor) -> Tensor:
     return torch.cat([features(part) for part in images.split(BATCH)])
 
 
-class VisionFeatures(nn.Module):
+class VisionFeatures(Frozen):
     """Class token of a vision transformer: DINO, DINOv2 (Oquab et al. 2023), DINOv3, ViT.
 
-    Images are resized to the model's input size without the processor's crop, which would remove their borders.
-
-    Args:
-        model: returns ``last_hidden_state``, whose first token is the class token.
-        size: input size in pixels.
-        mean: mean of each channel in [0, 1], for normalisation.
-        std: standard deviation of each channel.
+    Images are resized to `size` pixels, the model's input size, without the processor's crop, which would remove their
+    borders. The model returns ``last_hidden_state``, whose first token is the class token; mean and deviation of each
+    channel in [0, 1] normalise pixels.
     """
 
     def __init__(self, model: PreTrainedModel, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -77,10 +73,6 @@ class VisionFeatures(nn.Module):
             )
         return cls(model, input_size(processor), processor.image_mean, processor.image_std)
 
-    def train(self, mode: bool = True) -> VisionFeatures:
-        """Keeps evaluation mode, since the model is frozen."""
-        return super().train(False)
-
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Returns class tokens `(B, D)` after the last norm; see `ImageFeatures`."""
@@ -95,7 +87,7 @@ def input_size(processor: Any) -> int:
     return side.get("height") or side["shortest_edge"]
 
 
-class ClipFeatures(nn.Module):
+class ClipFeatures(Frozen):
     """CLIP or SigLIP for metrics: unit vectors of images and texts in one space (Radford et al. 2021).
 
     It must not be the model that selects candidates.
@@ -113,10 +105,6 @@ class ClipFeatures(nn.Module):
         `processors` is where its tokenizer and statistics of pixels are, if `source` has weights alone.
         """
         return cls(ClipScorer.from_sources(source, processors or source, dtype))
-
-    def train(self, mode: bool = True) -> ClipFeatures:
-        """Keeps evaluation mode, since the model is frozen."""
-        return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns unit vectors `(B, D)`; see `ImageFeatures`."""

@@ -15,12 +15,13 @@ from torchvision.models import get_model_weights
 
 from pmg.domain import PmgError
 from pmg.installation import restore_assets
+from pmg.models.loading.weight_sources import Frozen
 
 Built = TypeVar("Built")
 FILES = {"alex": "alexnet.safetensors", "vgg": "vgg16.safetensors"}
 
 
-class PerceptualDistance(nn.Module):
+class PerceptualDistance(Frozen):
     """Frozen LPIPS (Zhang et al. 2018, v0.1).
 
     `backbone` is the state of the convolutions, named as in torchvision's ``alexnet.features`` or ``vgg16.features``.
@@ -31,11 +32,9 @@ class PerceptualDistance(nn.Module):
         with warnings.catch_warnings():  # the package calls torchvision with arguments that it deprecated
             warnings.simplefilter("ignore")
             self.network = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
-        slices = (self.network.net.slice1, self.network.net.slice2, self.network.net.slice3,
-                  self.network.net.slice4, self.network.net.slice5)  # fmt: skip
-        layers = {name: layer for part in slices for name, layer in part.named_children()}
-        for name, layer in layers.items():
-            if isinstance(layer, nn.Conv2d):
+        for place, layer in self.network.net.named_modules():
+            if isinstance(layer, nn.Conv2d):  # e.g. slice1.0, named as in torchvision below its slice
+                name = place.split(".")[-1]
                 state = {key: backbone[f"features.{name}.{key}"].float() for key in ("weight", "bias")}
                 layer.load_state_dict(state)
         self.requires_grad_(False).eval()
@@ -56,10 +55,6 @@ class PerceptualDistance(nn.Module):
                 f"torchvision's weights of {name} can't be fetched ({error}); put them into a folder as {_file(net)} "
                 "and use from_folder"
             ) from error
-
-    def train(self, mode: bool = True) -> PerceptualDistance:
-        """Keeps evaluation mode: a metric has no training mode."""
-        return super().train(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Returns the distance `(B,)` of each pair of images `(B, 3, H, W)` in [-1, 1]; 0 for equal images."""

@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, ResNetConfig, ResNetModel
 
 from pmg.models.image_passes import fit_size
-from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncoder
+from pmg.models.loading.weight_sources import EmbeddedModel
 
 
 @dataclass(frozen=True)
 class Taste:
-    """The embedded pictures of one user's history, which a scorer compares images with.
+    """The embedded pictures of one user's history, which a scorer compares images with."""
 
-    Vectors `(H, D)` are as the scorer's style vectors; bool `liked` `(H,)`: the others were disliked.
-    """
+    vectors: Tensor  # `(H, D)`, as the scorer's style vectors
+    liked: Tensor  # bool `(H,)`: the others were disliked
 
-    vectors: Tensor
-    liked: Tensor
+
+class ImageEncoder(nn.Module):
+    """Encodes an image as one vector: `(B, 3, H, W)` in [-1, 1] as `(B, width)`, normalised by ``norm``."""
+
+    norm: nn.BatchNorm1d
+
+    @property
+    def width(self) -> int:
+        """Width of the vector."""
+        return self.norm.num_features
+
+
+class ResNetEncoder(ImageEncoder):
+    """A residual network (He et al. 2015) with its mean over positions; `depths` blocks of `widths` a stage."""
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = ResNetModel(
+            ResNetConfig(embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic")
+        )
+        self.norm = nn.BatchNorm1d(widths[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns vectors `(B, width)` of images `(B, 3, H, W)` in [-1, 1]."""
+        return self.norm(self.shape(images).pooler_output.flatten(1).float())
 
 
 class ScorerConfig(PreTrainedConfig):
-    """Sizes of a `Scorer`.
-
-    Args:
-        widths: channels of the image encoder's stages.
-        depths: blocks of its stages.
-        width: width `D` of the text encoder's pooled vectors.
-        size: of the training images in pixels.
-    """
+    """Sizes of a `Scorer`: channels and blocks of the image encoder, width `D` of pooled texts; `size` in pixels."""
 
     model_type = "pmg_scorer"
 
@@ -40,24 +57,19 @@ class ScorerConfig(PreTrainedConfig):
         self, widths: tuple[int, ...] = (48, 96, 128, 192), depths: tuple[int, ...] = (1, 1, 1, 1),
         width: int = 384, size: int = 64, **kwargs: object,
     ) -> None:  # fmt: skip
-        self.widths, self.depths, self.width = list(widths), list(depths), width
-        self.size = size
+        self.widths, self.depths, self.width, self.size = list(widths), list(depths), width, size
         super().__init__(**kwargs)
 
 
 class Scorer(EmbeddedModel):
     """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
-    An image has two vectors, content and style, since the balance compares it with the target and with the
-    preference.
-
-    Attributes:
-        text_encoder: None: pooled vectors come from the text encoder that the scorer was trained with.
+    An image has two vectors, content and style, since the balance compares it with the target and with the preference.
     """
 
     config_class: type[PreTrainedConfig] = ScorerConfig
     encoder: ImageEncoder
-    text_encoder = None
+    text_encoder = None  # pooled vectors come from the text encoder that the scorer was trained with
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__(config)

@@ -63,11 +63,8 @@ class UNetConditionAdapter:
 class UNetDenoiser(DiffusersDenoiser):
     """A UNet with cross-attention.
 
-    Args:
-        model: the UNet.
-        sample_size: side of the latents; None: what the UNet was trained at.
-        channels_last: memory format of the convolutions: 1.1 times faster on CPUs, with other rounding.
-        adapter: translates conditions; None: a `UNetConditionAdapter` for UNets that take no image size.
+    `sample_size` is the side of the latents; None: what the UNet was trained at. `channels_last` convolutions are 1.1
+    times faster on CPUs, with other rounding. Without an `adapter` it has one for UNets that take no image size.
     """
 
     folder = "unet"

@@ -8,16 +8,7 @@ from typing import Any, Literal, cast
 
 import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    DiffusionPipeline,
-    LatentConsistencyModelPipeline,
-    SchedulerMixin,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -28,8 +19,7 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import NoiseProcess, VariancePreserving
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
-from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes, TextTower
 from pmg.models.diffusion.unet.denoiser import UNetConditionAdapter, UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
@@ -37,8 +27,7 @@ from pmg.models.loading.weight_sources import loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
 PIPELINES = {
-    kind.__name__: kind
-    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
+    name: getattr(diffusers, name) for name in ("StableDiffusionPipeline", XL, "LatentConsistencyModelPipeline")
 }
 
 
@@ -51,15 +40,8 @@ class ClipTextEncoder(FrozenTextEncoder):
 
     def __init__(self, towers: Sequence[TextTower], zero_empty: bool = False) -> None:
         super().__init__(towers[0].max_length, towers[0].tokenizer)
-        self.towers = nn.ModuleList(towers)
-        self._pooled_width = towers[-1].pooled_width
-        self.zero_empty = zero_empty
-        self._width = sum(tower.width for tower in towers)
-
-    @property
-    def width(self) -> int:
-        """Width `D` of the tokens, over all models."""
-        return self._width
+        self.towers, self.zero_empty = nn.ModuleList(towers), zero_empty
+        self.width, self._pooled_width = sum(tower.width for tower in towers), towers[-1].pooled_width
 
     def longest(self) -> TextSizes:
         """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
