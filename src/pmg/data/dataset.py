@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
 from pmg.domain import Example, Interaction, Item, PmgError
+from pmg.models.vision.pixels import from_uint8
 
 
 class ImageStore(Protocol):
@@ -38,13 +39,9 @@ class ImageStore(Protocol):
 
 
 class ItemRows:
-    """Base of an `ImageStore`: the rows of the items that have an image.
+    """Base of an `ImageStore` whose rows are `items` in their order, one an image.
 
-    Args:
-        items: one an image, in the order of their rows.
-
-    Attributes:
-        missing: format of the error for an item without an image, over ``{item}`` and ``{store}``.
+    `missing` is the format of the error for an item without an image, over ``{item}`` and ``{store}``.
     """
 
     missing = "item '{item.id}' has no image: use items of the data set"
@@ -60,10 +57,28 @@ class ItemRows:
     def rows(self, items: Iterable[Item]) -> Tensor:
         """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
         wanted = list(items)
-        for item in wanted:
-            if not self.has(item):
-                raise PmgError(self.missing.format(item=item, store=self))
+        if absent := next((item for item in wanted if not self.has(item)), None):
+            raise PmgError(self.missing.format(item=absent, store=self))
         return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
+
+
+class MemoryImages(ItemRows):
+    """An `ImageStore` in memory: for data sets of some ten thousand small images.
+
+    `uint8` has an image `(3, size, size)` for each of `items`, in their order. PmgError if the numbers of items and
+    images differ, or the images are no such tensor.
+    """
+
+    def __init__(self, items: Sequence[Item], uint8: Tensor) -> None:
+        count, found = len(items), f"{uint8.dtype}, {tuple(uint8.shape)}"
+        if uint8.dtype != torch.uint8 or uint8.shape[:2] != (count, 3) or uint8.shape[2] != uint8.shape[3]:
+            raise PmgError(f"images of {count} items: {found}. Give uint8 ({count}, 3, size, size)")
+        super().__init__(items)
+        self.uint8, self.size = uint8, uint8.shape[-1]
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, size, size)`."""
+        return from_uint8(self.uint8[rows])
 
 
 def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
@@ -133,7 +148,7 @@ class Dataset(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels that rows of results hold: `groups` and `taste_label`."""
-        return tuple(dict.fromkeys((*self.groups, *([self.taste_label] if self.taste_label else []))))
+        return tuple(dict.fromkeys(filter(None, (*self.groups, self.taste_label))))
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> Sequence[Example]:
         """Returns the examples of a split, user by user; the same arguments give the same examples.

@@ -43,12 +43,9 @@ Hasher = Callable[[Image.Image], object]  # its text is the hash
 
 @dataclass
 class PackingReport:
-    """Rows, hashes and counts of packed images.
+    """Rows, perceptual hashes (16 hexadecimal digits) and `mean_colours` of packed images by item, and counts.
 
     Attributes:
-        row: row number of each packed image, by item.
-        phash: perceptual hash of each packed image, 16 hexadecimal digits, by item.
-        colours: mean colours of each packed image's cells, see `mean_colours`, by item.
         left_out: number of items without a usable image, by reason.
         changed: number of images that differ from the published ones, by conversion.
         first: the first item of each reason or conversion, as text.
@@ -155,10 +152,10 @@ class Packing:
         `items` are ids in the order of their rows, `paths` their published images; a file may be missing, of the share
         `max_missing` at most. PmgError if more items are without an image, or the package ImageHash is missing.
         """
-        absent = [item for item in items if not is_file(paths.get(item))]
-        early = PackingReport()
-        for item in absent:  # before anything is decoded: an incomplete folder is the most frequent error
-            early.count(early.left_out, MISSING, item, paths.get(item))
+        early = PackingReport()  # before anything is decoded: an incomplete folder is the most frequent error
+        for item in items:
+            if not is_file(paths.get(item)):
+                early.count(early.left_out, MISSING, item, paths.get(item))
         refuse_missing(early, len(items), max_missing)
         hasher = _hasher()
         state = PackingState.open(folder, self._identity(items, paths))
@@ -176,8 +173,7 @@ class Packing:
 
         An image that replaces another, of the same size and date, has another inode, or time of change.
         """
-        present = (paths[item] for item in items if is_file(paths.get(item)))
-        stats = [(path, path.stat()) for path in present]
+        stats = [(paths[item], paths[item].stat()) for item in items if is_file(paths.get(item))]
         files = [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
         return Cache.key(
             items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD, hashes=["phash", "colours"]

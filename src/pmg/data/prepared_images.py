@@ -23,14 +23,10 @@ from pmg.models.vision.pixels import from_uint8
 
 
 class PreparedImages(ItemRows):
-    """An `ImageStore` of packed images.
+    """An `ImageStore` of the packed images of prepared data; `items` are in the order of their rows.
 
-    Args:
-        folder: of the prepared data.
-        items: those with an image, in the order of their rows.
-        size: pixels a side.
-        sha256: of the shards, by their path in `folder`; each is verified when it is first opened.
-        remake: the command that prepares them, for errors.
+    A shard's `sha256`, by its path in `folder`, is verified when it is first opened; errors name `remake`, the
+    command that prepares the data.
     """
 
     missing = "item '{item.id}' of {store.folder} has no picture; ask for items that have one"
@@ -53,10 +49,8 @@ class PreparedImages(ItemRows):
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns images of `rows`, float32 `(B, 3, H, W)` in [-1, 1]; PmgError if a shard is missing or damaged."""
-        images = torch.empty(len(rows), self.size, self.size, 3, dtype=torch.uint8)
-        for place, row in enumerate(rows.tolist()):
-            images[place] = torch.from_numpy(self._decode(row))
-        return from_uint8(images.permute(0, 3, 1, 2))
+        images = np.array([self._decode(row) for row in rows.tolist()], np.uint8)
+        return from_uint8(torch.from_numpy(images).view(len(rows), self.size, self.size, 3).permute(0, 3, 1, 2))
 
     def _decode(self, row: int) -> np.ndarray:
         shard, place = divmod(row, PER_SHARD)

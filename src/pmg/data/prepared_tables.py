@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,17 @@ class Drops:
     first: dict[str, str] = field(default_factory=dict)
     unused: int = 0
 
-    def add(self, reason: str, rows: pd.DataFrame) -> None:
-        """Counts `rows`, whose index holds their numbers in the file."""
-        if len(rows):
-            self.counts[reason] = self.counts.get(reason, 0) + len(rows)
-            values = ", ".join(f"{name} {value}" for name, value in rows.iloc[0].items())
-            self.first.setdefault(reason, f"row {rows.index[0]}: {values}")
-
     def add_line(self, reason: str, number: int, line: str) -> None:
         """Counts one line of a file that is read line by line; number 0: something that has no line."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, f"row {number}: {line[:80]}" if number else line[:80])
 
     def take(self, table: pd.DataFrame, bad: pd.Series, reason: str) -> pd.DataFrame:
-        """Returns `table` without its `bad` rows, and counts them."""
-        self.add(reason, table[bad])
+        """Returns `table`, whose index holds row numbers of the file, without its `bad` rows, and counts them."""
+        if len(rows := table[bad]):
+            self.counts[reason] = self.counts.get(reason, 0) + len(rows)
+            values = ", ".join(f"{name} {value}" for name, value in rows.iloc[0].items())
+            self.first.setdefault(reason, f"row {rows.index[0]}: {values}")
         return table[~bad]
 
 
@@ -99,15 +95,14 @@ def prepare(
     _refuse_dropped(tables, max_dropped)
     packing, packed = pictures or Packing(), PackingReport()
     if tables.pictures is not None:
-        ids = tables.items["id"].tolist()
-        packed = packing.pack(ids, tables.pictures, Path(folder), max_missing_pictures)
+        packed = packing.pack(tables.items["id"].tolist(), tables.pictures, Path(folder), max_missing_pictures)
     elif not Path(folder, STATE).exists():
         atomic_write_json(Path(folder, STATE), {})  # marks tables without a manifest as prepared data
     written = _write_tables(tables, packed, Path(folder))
     counts = _count(tables, packed)
     about = {"first": {**tables.drops.first, **packed.first}, "sources": dict(tables.files), **tables.notes}
     if tables.pictures is not None:
-        about["packing"] = {"size": packing.size, "fit": packing.fit, "per_shard": PER_SHARD}
+        about["packing"] = {**asdict(packing), "per_shard": PER_SHARD}
     atomic_write_json(Path(folder, MANIFEST), {**counts, **about, "sha256": {**written, **packed.sha256}})
     return counts
 
@@ -143,8 +138,12 @@ def _write_tables(tables: Tables, packed: PackingReport, folder: Path) -> dict[s
         hashes = {"phash": packed.phash, "colours": packed.colours}
         columns = {name: [by_item.get(item, "") for item in items["id"]] for name, by_item in hashes.items()}
         items = items.assign(picture=rows, **columns)
-    files = zip(NAMES, (items, tables.interactions), strict=True)
-    return {name: _write(folder / name, table) for name, table in files}
+    written = {}
+    for name, table in zip(NAMES, (items, tables.interactions), strict=True):
+        content = table.to_parquet(index=False, compression="zstd")
+        atomic_write_bytes(folder / name, content)
+        written[name] = sha256(content).hexdigest()
+    return written
 
 
 def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
@@ -153,10 +152,10 @@ def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
         "interactions": len(tables.interactions), "dropped": dict(tables.drops.counts),
         "items_without_interactions": tables.drops.unused,
     }  # fmt: skip
-    if tables.pictures is None:
-        return counts
-    lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}
-    return {**counts, "pictures": len(packed.row), **lists}
+    if tables.pictures is not None:
+        lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}
+        counts |= {"pictures": len(packed.row), **lists}
+    return counts
 
 
 def check(tables: Tables) -> Tables:
@@ -165,8 +164,7 @@ def check(tables: Tables) -> Tables:
     rows = drops.take(rows, rows["timestamp"].isna(), "has no timestamp")
     rows = drops.take(rows, ~rows["timestamp"].between(*TIMES), "has a time outside of the years 1678 to 2261")
     rows = drops.take(rows, ~rows["item"].isin(items["id"]), "names an item that the items lack")
-    same = [name for name in ("user", "item", "action", "timestamp", "rating") if name in rows]
-    rows = drops.take(rows, rows.duplicated(same), "repeats an earlier row")
+    rows = drops.take(rows, rows.duplicated(list(INTERACTIONS)), "repeats an earlier row")
     rows = rows.sort_values(["user", "timestamp"], kind="stable").astype({"timestamp": "int64"})  # whole seconds
     used = items[items["id"].isin(rows["item"])]
     drops.unused = len(items) - len(used)
@@ -177,7 +175,11 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the prepared tables, items and interactions, verified; PmgError if a file is missing or damaged."""
     expected = read_manifest(folder, name)["sha256"]
     items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
-    check_columns(items, folder, name)
+    if "phash" in items and "colours" not in items:  # by which copies are found
+        raise PmgError(
+            f"{folder} was prepared by an earlier version of pmg: its items have no column 'colours'. "
+            f"Prepare it again: pmg-prepare data={name}"
+        )
     return items.assign(facts=items["facts"].map(json.loads)), interactions
 
 
@@ -194,21 +196,6 @@ def read_manifest(folder: str, name: str) -> dict[str, Any]:
     if not complete:
         raise PmgError(f"{display_path(path)} is damaged; make it again: pmg-prepare data={name}")
     return manifest
-
-
-def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
-    """Checks that items with images have the columns by which copies are found, else raises PmgError."""
-    if "phash" in items and "colours" not in items:
-        raise PmgError(
-            f"{folder} was prepared by an earlier version of pmg: its items have no column 'colours'. "
-            f"Prepare it again: pmg-prepare data={name}"
-        )
-
-
-def _write(path: Path, table: pd.DataFrame) -> str:
-    content = table.to_parquet(index=False, compression="zstd")
-    atomic_write_bytes(path, content)
-    return sha256(content).hexdigest()
 
 
 def _read(path: Path, expected: str, name: str) -> pd.DataFrame:

@@ -54,9 +54,10 @@ class Stickers:
             keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
             topic=[_theme(name) for name in names], facts=[facts.get(name, NO_FACTS) for name in names],
         )  # fmt: skip
-        users = "theme:" + items["topic"]
-        places = items.groupby("topic").cumcount()
-        interactions = as_rows(INTERACTIONS, user=users, item=names, action="sent", rating=np.nan, timestamp=places)
+        interactions = as_rows(
+            INTERACTIONS, user="theme:" + items["topic"], item=names, action="sent", rating=np.nan,
+            timestamp=items.groupby("topic").cumcount(),
+        )  # fmt: skip
         pictures = {name: folder / name for name in names}
         return Tables(items, interactions, drops, files, pictures, {"users_are": USERS_ARE})
 
@@ -77,17 +78,14 @@ class Stickers:
     def _json(self, path: Path) -> list[dict[str, Any]]:
         try:
             content = json.loads(path.read_bytes().decode())
-            rows = [
-                {**row, "text": row.get("text", "").strip(), "anno": str(row["anno"])}
-                for row in content["annotations"]
-            ]
+            listed = content["annotations"]
+            rows = [{**row, "text": row.get("text", "").strip(), "anno": str(row["anno"])} for row in listed]
             wrong = next((row for row in rows if not {"topic", "file_name"} <= row.keys()), None)
         except UnicodeDecodeError as error:
             raise PmgError(f"{path} is not UTF-8 (byte {error.start}); {WHERE}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise PmgError(
-                f"{path} has no list of annotations with topic, file_name, anno ({error!r}); {WHERE}"
-            ) from None
+            expected = "list of annotations with topic, file_name, anno"
+            raise PmgError(f"{path} has no {expected} ({error!r}); {WHERE}") from None
         if wrong:
             raise PmgError(f"{path}: the annotation {wrong} has no topic or no file_name; {WHERE}")
         self._compare(path, content.get("categories"))
