@@ -43,7 +43,7 @@ def choose_records(
     method has no images, or too few examples have one of each.
     """
     own = [record for record in records if record.control == "own"]
-    present = list(dict.fromkeys(record.method for record in own))
+    present = dict.fromkeys(record.method for record in own)
     wanted = list(methods or present)
     if missing := [name for name in wanted if name not in present]:
         raise PmgError(f"methods: the run has no images of '{missing[0]}'. It has {', '.join(present)}.")
@@ -83,16 +83,8 @@ def build_content(
         "images": {name: _data_uri(images[of_code[name].key]) for name in sorted(of_code)},
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    key = {
-        "records": made,
-        "methods": methods,
-        "items": names,
-        "images": {
-            name: {"example": record.example, "method": record.method, "seed": record.seed}
-            for name, record in of_code.items()
-        },
-        "plans": content["plans"],
-    }
+    sources = {name: {"example": one.example, "method": one.method, "seed": one.seed} for name, one in of_code.items()}
+    key = {"records": made, "methods": methods, "items": names, "images": sources, "plans": content["plans"]}
     survey = _name(content, key)
     return {"id": survey, **content}, {"survey": survey, **key}
 

@@ -113,11 +113,9 @@ class SampleSize:
     def power_at(self, raters: int) -> float:
         """Returns the share of simulated surveys of `raters` whose interval excludes 0.5."""
         rng = np.random.default_rng([self.seed, raters])
-        found = 0
         chunk = max(1, 2_000_000 // (raters * self.pairs))
-        for start in range(0, self.simulations, chunk):
-            found += self._significant(raters, min(chunk, self.simulations - start), rng)
-        return found / self.simulations
+        counts = (min(chunk, self.simulations - start) for start in range(0, self.simulations, chunk))
+        return sum(self._significant(raters, count, rng) for count in counts) / self.simulations
 
     def find(self, largest: int = 400) -> tuple[int | None, dict[int, float]]:
         """Returns the smallest number of raters with the wanted power, None above `largest`, and all powers tried."""
