@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError as error:
     raise PmgError(f"pmg-recommend needs {error.name}: {install_extra('recommend')}") from error
 
-KINDS = ("own", "crowd", "shuffled", "noise")  # of item features, see `ItemFeatures`
+KINDS = ("own", "crowd", "shuffled", "noise")  # of item features, see `item_features`
 CONTROLS = KINDS[2:]
 CHOSEN_BY = "ndcg_at_10"
 NEW = "recall_of_new_at_20"
@@ -81,13 +81,10 @@ class Recommender:
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a fitted model says.
+    """What a fitted model says with the tried arguments that were `chosen` by nDCG at 10 on validation likes.
 
-    Attributes:
-        chosen: the tried arguments that were kept.
-        validation: its nDCG at 10 on validation likes.
-        orders: for each user with test likes the ids of all items that they had not liked before, best first.
-        scores: in the same order.
+    `orders` has for each user with test likes the ids of all items that they had not liked before, best first;
+    `scores` are in the same order.
     """
 
     chosen: Mapping[str, Any]
@@ -107,11 +104,11 @@ class Catalogue:
         if features is not None:
             ids = list(behaviour.items)
             images = {"item_image": ImageModality(features=np.stack([features[one] for one in ids]), ids=ids)}
-        self.method = BaseMethod.from_splits(
-            train_data=list(behaviour.triplets(behaviour.train)),
-            val_data=list(behaviour.triplets(behaviour.validation)),
-            test_data=list(behaviour.triplets(behaviour.test)), **images,
-        )  # fmt: skip
+        parts = {"train_data": behaviour.train, "val_data": behaviour.validation, "test_data": behaviour.test}
+        triplets = {
+            name: [(user, item, 1.0) for user, ids in likes.items() for item in ids] for name, likes in parts.items()
+        }
+        self.method = BaseMethod.from_splits(**triplets, **images)
         self.users, self.numbers = self.method.global_uid_map, self.method.global_iid_map
         self.names = np.array(list(self.numbers))
 

@@ -47,7 +47,7 @@ class Upload(BaseModel, extra="forbid"):
 
 
 class Wish(BaseModel, extra="forbid"):
-    """What is generated, for indices of pictures and the user's own ones, and messages to an assistant, oldest first.
+    """What is generated for indices of pictures, own pictures, and messages said to an assistant, oldest first.
 
     Attributes:
         other: index of the user whose preference is compared; None: no comparison.
