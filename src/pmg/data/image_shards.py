@@ -7,6 +7,7 @@ is mapped into memory, so that reading a row costs its own bytes alone, and has 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageOps
@@ -33,7 +34,6 @@ from pmg.models.vision.pictures import to_file
 
 FOLDER = "pictures"
 STATE = ".packing.json"
-COUNTERS = ("left_out", "changed")
 PER_SHARD = 1000
 MOST_THREADS = 8  # each has a picture in memory
 AT_ONCE = 64  # images that are decoded concurrently
@@ -88,14 +88,11 @@ class PackingState:
     def open(cls, folder: Path, identity: str) -> PackingState:
         """Returns the saved state of this identity; a new one where there is none, or where a shard is damaged."""
         state = cls(folder, identity)
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError):
             saved = json.loads((folder / STATE).read_text())
             if saved["identity"] == identity:
-                packed: dict[str, Any] = saved["packed"]
-                counters = {name: Counter(packed[name]) for name in COUNTERS}
-                state = cls(folder, identity, PackingReport(**{**packed, **counters}), saved["items"])
-        except (OSError, ValueError, KeyError):
-            pass
+                counters = {name: Counter(saved["packed"][name]) for name in ("left_out", "changed")}
+                state = cls(folder, identity, PackingReport(**{**saved["packed"], **counters}), saved["items"])
         if not state._is_intact():
             state = cls(folder, identity)
         if not state.items:

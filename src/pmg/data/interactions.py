@@ -19,8 +19,7 @@ from pmg.data.dataset import Dataset, Timeline, check_split
 from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.picture_groups import StoredPictures
-from pmg.data.prepared_images import PreparedImages
-from pmg.data.prepared_tables import load
+from pmg.data.prepared_tables import PreparedImages, load
 from pmg.data.windowing import CutExamples, Sample, SplitBy, Windows, split_by_hash, split_samples
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
@@ -32,17 +31,13 @@ PICTURE_SHARES = {"train": 0.95, "validation": 0.05}  # of the pictures that mod
 
 
 class InteractionData(Dataset):
-    """A data set of real users, whose tastes are not labelled.
+    """A data set of real users, whose tastes are not labelled, from the prepared tables in `folder`.
 
-    PmgError if the shares don't sum to 1, or the tables are missing or damaged.
+    PmgError if the shares of the splits don't sum to 1, or the tables are missing or damaged.
 
     Args:
-        name: of the data set.
-        folder: of the prepared tables (`pmg.data.prepared_tables`).
         feedback: which ratings and actions are likes and dislikes.
-        shares: share of each split; they sum to 1.
         min_likes: users with fewer likes are left out.
-        seed: of the split.
         windows: how samples are cut from a user's interactions, where there are images.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
         duplicates: a sample is left out if its target's image is a near copy of one of its history; None: only if

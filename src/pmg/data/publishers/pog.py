@@ -26,13 +26,10 @@ ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_da
 
 
 class Pog:
-    """Reads iFashion into tables.
+    """Reads iFashion into tables, from folders of the publisher's text files and of images.
 
-    Args:
-        source: the folder with the publisher's text files.
-        images: a folder with one image an item, named by its id.
-        users: number of users from the file's beginning; None: all, with 0.28 billion clicks.
-        outfits: whether to append the garments of a clicked outfit to its user's clicks.
+    `users` is the number of users from the file's beginning; None: all, with 0.28 billion clicks. With `outfits` the
+    garments of a clicked outfit are appended to its user's clicks.
     """
 
     def __init__(self, source: str, images: str, users: Count | None = None, outfits: bool = False) -> None:

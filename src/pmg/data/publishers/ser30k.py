@@ -89,7 +89,10 @@ class Stickers:
         if wrong:
             raise PmgError(f"{path}: the annotation {wrong} has no topic or no file_name; {WHERE}")
         self._compare(path, content.get("categories"))
-        return [{**row, "emotion": self._word(row["anno"])} for row in rows]
+        if unknown := [row["anno"] for row in rows if row["anno"] not in self.emotions]:
+            hint = nearest(unknown[0], self.emotions)
+            raise PmgError(f"source.read.emotions has no word for '{unknown[0]}'{hint}")
+        return [{**row, "emotion": self.emotions[row["anno"]]} for row in rows]
 
     def _compare(self, path: Path, categories: object) -> None:
         """Checks that the config's words equal those in the file, which maps numbers to words or the reverse."""
@@ -98,11 +101,6 @@ class Stickers:
             ours = self.emotions.get(str(number))
             if ours and str(word).lower() != ours.lower():
                 raise PmgError(f"{path} calls emotion {number} '{word}', source.read.emotions '{ours}': set it right")
-
-    def _word(self, number: str) -> str:
-        if number not in self.emotions:
-            raise PmgError(f"source.read.emotions has no word for '{number}'{nearest(number, self.emotions)}")
-        return self.emotions[number]
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:

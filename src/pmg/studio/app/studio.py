@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
-from PIL import Image
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -218,8 +217,7 @@ class Studio:
         }
 
     def _picture(self, item: Item) -> str:
-        (given,) = with_pictures([item], self.store)
-        picture: Image.Image = given["image"]
+        picture = self._given(item)["image"]
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
 

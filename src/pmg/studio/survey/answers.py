@@ -16,6 +16,7 @@ from pmg.domain import PmgError
 
 DATABASE = "answers.sqlite"
 LARGEST = 2**20  # bytes of a file of answers
+NO_RATER = "no rater has the code '{}'. The last page of a survey shows a rater's code."
 BUSY_S = 5.0  # seconds that a writer waits for another one
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, survey TEXT NOT NULL, slot INTEGER NOT NULL);
@@ -181,7 +182,7 @@ def delete_rater(paths: Sequence[Path], rater: str) -> int:
             deleted, found = deleted + len(read.answers), True
             path.unlink()
     if not found:
-        raise PmgError(f"no rater has the code '{rater}'. The last page of a survey shows a rater's code.")
+        raise PmgError(NO_RATER.format(rater))
     return deleted
 
 
