@@ -20,22 +20,18 @@ class ImageStore(Protocol):
     @property
     def size(self) -> int:
         """Pixels a side."""
-        ...
 
     def has(self, item: Item) -> bool:
         """Returns whether there is an image of `item`."""
-        ...
 
     def rows(self, items: Iterable[Item]) -> Tensor:
         """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
-        ...
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of rows `(B,)`, float32 in [-1, 1], `(B, 3, size, size)`.
 
         PmgError if an image is missing or damaged.
         """
-        ...
 
 
 class ItemRows:
@@ -143,7 +139,6 @@ class Dataset(Protocol):
     @property
     def images(self) -> ImageStore:
         """The images of items; PmgError if the data set has none."""
-        ...
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -160,7 +155,6 @@ class Dataset(Protocol):
             users: the first so many users; None: all.
             targets: the first so many examples of each user; None: all.
         """
-        ...
 
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split with all that they did, as ``pmg-keywords`` compares it.

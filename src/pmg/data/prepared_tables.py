@@ -240,9 +240,8 @@ class PreparedImages(ItemRows):
         if "packing" not in manifest:
             return None
         with_image = table[table["picture"] != NO_IMAGE].sort_values("picture")
-        shards = {path: digest for path, digest in manifest["sha256"].items() if path.startswith(FOLDER)}
-        chosen = [items[item] for item in with_image["id"]]
-        return cls(Path(folder), chosen, manifest["packing"]["size"], shards, f"pmg-prepare data={name}")
+        chosen, remake = [items[item] for item in with_image["id"]], f"pmg-prepare data={name}"
+        return cls(Path(folder), chosen, manifest["packing"]["size"], manifest["sha256"], remake)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns images of `rows`, float32 `(B, 3, H, W)` in [-1, 1]; PmgError if a shard is missing or damaged."""

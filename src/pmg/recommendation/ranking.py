@@ -154,13 +154,12 @@ def measure(orders: Mapping[str, Sequence[str]], later: Likes, known: set[str]) 
     for user, order in orders.items():
         relevant, place = np.array(later[user]), np.array(order)
         found = np.isin(relevant, place).any()  # without it, the reciprocal rank is not defined
-        row = {
+        rows[user] = {
             name: float(metric.compute(gt_pos=relevant, pd_rank=place)) if found else 0.0
             for name, metric in zip(names, asked, strict=True)
         }
         new = np.array([item for item in relevant if item not in known])
-        row[NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
-        rows[user] = row
+        rows[user][NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -193,16 +192,10 @@ def rerank(
     features: Mapping[str, np.ndarray], items: Mapping[str, Sequence[str]], later: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    """Returns each user's candidates in a new order, best first.
+    """Returns each user's candidates `items`, which have `features` `(N, F)`, in a new order, best first.
 
-    The weights that order a user's candidates are fitted on other users, in folds; features are standardised by the
-    same users.
-
-    Args:
-        features: of each user's candidates, `(N, F)`.
-        items: ids of the candidates.
-        later: ids of what the users took later.
-        seed: of the folds.
+    The weights that order a user's candidates are fitted on what other users took `later`, in folds; features are
+    standardised by the same users.
     """
     users = np.array(list(features))
     fold = np.random.default_rng(seed).permutation(len(users)) % min(FOLDS, len(users))

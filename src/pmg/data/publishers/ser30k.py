@@ -114,8 +114,8 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 def _find(folder: Path, drops: Drops) -> set[str]:
     """Returns the images as ``THEME/FILE``; counts other files as dropped."""
-    found, themes = set(), [path for path in folder.iterdir() if path.is_dir()]
-    for path in sorted(path for theme in themes for path in theme.iterdir()):
+    found = set()
+    for path in sorted(folder.glob("*/*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in ENDINGS:
             found.add(name)

@@ -70,8 +70,7 @@ def bradley_terry(
     design[rows, right] -= 1
     design[:, methods] = 1
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PerfectSeparationWarning)
+        with warnings.catch_warnings(action="error", category=PerfectSeparationWarning):
             fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
     except PerfectSeparationWarning as error:
         raise ValueError("the methods and their sides tell all answers") from error
@@ -112,15 +111,10 @@ def _sum_of_squares(deviations: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, methods: int) -> bool:
     """Returns whether utilities are finite: each method beats each other one, directly or through others."""
-    beats = [
-        *zip(left[score > 0], right[score > 0], strict=True),
-        *zip(right[score < 1], left[score < 1], strict=True),
-    ]
-    if not beats:
-        return False
-    winners, losers = np.array(beats).T
-    graph = coo_array((np.ones(len(beats)), (winners, losers)), shape=(methods, methods))
-    return bool(connected_components(graph, connection="strong")[0] == 1)
+    winners = np.concatenate([left[score > 0], right[score < 1]])
+    losers = np.concatenate([right[score > 0], left[score < 1]])
+    graph = coo_array((np.ones(len(winners)), (winners, losers)), shape=(methods, methods))
+    return bool(len(winners)) and connected_components(graph, connection="strong")[0] == 1
 
 
 def _estimates(fitted: Any, weights: np.ndarray, raters: np.ndarray, items: np.ndarray) -> Estimates:

@@ -74,7 +74,6 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
 def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
     from pmg.generation.records import RECORDS, read_images, read_records
-    from pmg.studio.survey.design import Design
     from pmg.studio.survey.materials import KEY, PAGE, build_content, choose_records, read_survey, write_survey
 
     folder = str(settings.generate_run)
@@ -82,16 +81,15 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     made = replace_folders(plain, named_folders(settings.paths))
     check_made(Path(folder), metrics, RECORDS)
     refuse_changed(folder, made, metrics, "data")
-    design = asdict(settings.design)
-    chosen = choose_records(read_records(folder), settings.methods, design.pop("examples"))
+    chosen = choose_records(read_records(folder), settings.methods, settings.design.examples)
     records = [record for methods in chosen.values() for record in methods.values()]
     data = instantiate(made["data"])
     examples = select_examples(data, made["split"], made)
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
-    whole = Design(**design, seed=settings.seed or 0)
     content, key = build_content(
-        chosen, examples, data.images, images, whole, settings.texts, made=metrics["made"][RECORDS]
-    )
+        chosen, examples, data.images, images, settings.design, settings.texts, seed=settings.seed or 0,
+        made=metrics["made"][RECORDS],
+    )  # fmt: skip
     if (run.folder / KEY).is_file() and read_survey(run.folder)["survey"] != key["survey"]:
         raise PmgError(
             f"{run.folder} has another survey (its pictures or texts), whose answers would be lost: name a new run_dir"

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from pmg.domain import PmgError
+from pmg.studio.survey.schema import SurveyDesignConfig
 
 Kind = Literal["practice", "pair", "rating", "check"]
 SIDES = ("left", "right", "tie")
@@ -31,45 +32,35 @@ class Task:
     expected: str = ""
 
 
-@dataclass(frozen=True)
-class Design:
-    """Size of a survey, see `SurveyDesignConfig`; `seed` is that of all orders."""
+def plan_tasks(size: SurveyDesignConfig, methods: Sequence[str], seed: int = 0) -> list[list[Task]]:
+    """Returns the tasks of each rater in their order; PmgError if there are fewer than two examples or methods.
 
-    raters: int = 30
-    pairs: int = 24
-    ratings: int = 8
-    checks: int = 5
-    seed: int = 0
+    Every pair of methods is shown equally often, within a rater and over all, each with either method on the left
+    equally often; a rater compares an item once while there are items left. Raters of even numbers compare first,
+    the others rate first. The last item is that of the practice task alone. `seed` is that of all orders.
+    """
+    if size.examples < 2 or len(methods) < 2:
+        found = f"{len(methods)} and {size.examples}"
+        raise PmgError(f"a survey needs 2 methods and 2 examples: the run has {found}. Generate more.")
+    rng = np.random.default_rng(seed)
+    balance = _Balance(rng.permutation(size.examples - 1).tolist(), rng)
+    return [_tasks_of(rater, size, methods, balance) for rater in range(size.raters)]
 
-    def plan(self, items: int, methods: Sequence[str]) -> list[list[Task]]:
-        """Returns the tasks of each rater in their order; PmgError if there are fewer than two items or methods.
 
-        Every pair of methods is shown equally often, within a rater and over all, each with either method on the left
-        equally often; a rater compares an item once while there are items left. Raters of even numbers compare first,
-        the others rate first. The last item is that of the practice task alone.
-        """
-        if items < 2 or len(methods) < 2:
-            raise PmgError(
-                f"a survey needs 2 methods and 2 examples: the run has {len(methods)} and {items}. Generate more."
-            )
-        rng = np.random.default_rng(self.seed)
-        balance = _Balance(rng.permutation(items - 1).tolist(), rng)
-        return [self._tasks_of(rater, balance, methods, items - 1) for rater in range(self.raters)]
-
-    def _tasks_of(self, rater: int, balance: _Balance, methods: Sequence[str], practice: int) -> list[Task]:
-        rng = balance.rng
-        start = rater * (self.pairs + self.ratings)
-        pairs = balance.tasks("pair", list(combinations(methods, 2)), start, self.pairs)
-        ratings = balance.tasks("rating", [(method,) for method in methods], start + self.pairs, self.ratings)
-        rng.shuffle(pairs)
-        rng.shuffle(ratings)
-        for number, place in enumerate(sorted(rng.choice(len(pairs) + 1, self.checks).tolist(), reverse=True)):
-            seen = pairs[place - 1 if place else 0] if pairs else Task("pair", practice, tuple(methods[:2]))
-            expected = SIDES[(rater + number) % len(SIDES)]
-            pairs.insert(place, Task("check", seen.item, seen.methods, expected))
-        blocks = [pairs, ratings] if rater % 2 == 0 else [ratings, pairs]
-        first = Task("practice", practice, tuple(rng.permutation(methods)[:2].tolist()))
-        return [first, *blocks[0], *blocks[1]]
+def _tasks_of(rater: int, size: SurveyDesignConfig, methods: Sequence[str], balance: _Balance) -> list[Task]:
+    rng, practice = balance.rng, size.examples - 1
+    start = rater * (size.pairs + size.ratings)
+    pairs = balance.tasks("pair", list(combinations(methods, 2)), start, size.pairs)
+    ratings = balance.tasks("rating", [(method,) for method in methods], start + size.pairs, size.ratings)
+    rng.shuffle(pairs)
+    rng.shuffle(ratings)
+    for number, place in enumerate(sorted(rng.choice(len(pairs) + 1, size.checks).tolist(), reverse=True)):
+        seen = pairs[place - 1 if place else 0] if pairs else Task("pair", practice, tuple(methods[:2]))
+        expected = SIDES[(rater + number) % len(SIDES)]
+        pairs.insert(place, Task("check", seen.item, seen.methods, expected))
+    blocks = [pairs, ratings] if rater % 2 == 0 else [ratings, pairs]
+    first = Task("practice", practice, tuple(rng.permutation(methods)[:2].tolist()))
+    return [first, *blocks[0], *blocks[1]]
 
 
 class _Balance:
