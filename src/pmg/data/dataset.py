@@ -84,8 +84,7 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
 
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
     """Returns `liked_with_image`; PmgError if there is none, naming what has a `need` of it."""
-    found = liked_with_image(images, example)
-    if not found:
+    if not (found := liked_with_image(images, example)):
         raise PmgError(f"user {example.user} liked nothing that has a picture, which {need} needs")
     return found
 

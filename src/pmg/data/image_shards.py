@@ -105,8 +105,15 @@ class PackingState:
         files = {shards / Path(name).name: digest for name, digest in self.packed.sha256.items()}
         return all(path.is_file() and sha256(path.read_bytes()).hexdigest() == files[path] for path in files)
 
-    def save(self, items: int) -> None:
-        """Saves that the first `items` are packed or left out."""
+    def save(self, items: int, shard: Mapping[str, bytes]) -> None:
+        """Writes a shard of images by item, unless it is empty, and that the first `items` are packed or left out."""
+        if shard:
+            table, buffer = pa.table({"id": list(shard), "image": pa.array(shard.values(), pa.binary())}), io.BytesIO()
+            with pa.ipc.new_file(buffer, table.schema) as writer:
+                writer.write_table(table)
+            name = f"{len(self.packed.sha256):05d}.arrow"
+            atomic_write_bytes(self.shards / name, buffer.getvalue())
+            self.packed.sha256[f"{FOLDER}/{name}"] = sha256(buffer.getvalue()).hexdigest()
         self.items = items
         saved = {"identity": self.identity, "items": items, "packed": vars(self.packed)}
         atomic_write_json(self.folder / STATE, saved)
@@ -116,11 +123,6 @@ class PackingState:
         if self.shards.is_dir():
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
             self.shards.rename(self.folder / FOLDER)
-
-    def drop(self) -> None:
-        """Deletes shards and state."""
-        shutil.rmtree(self.shards, ignore_errors=True)
-        (self.folder / STATE).unlink(missing_ok=True)
 
 
 class Square(NamedTuple):
@@ -160,7 +162,8 @@ class Packing:
         try:
             refuse_missing(state.packed, len(items), max_missing)
         except PmgError:
-            state.drop()
+            shutil.rmtree(state.shards, ignore_errors=True)
+            (folder / STATE).unlink(missing_ok=True)
             raise
         state.replace()
         return state.packed
@@ -190,12 +193,9 @@ class Packing:
             packed.row[item], shard[item] = len(packed.row), square.png
             packed.phash[item], packed.colours[item] = square.phash, square.colours
             if len(shard) == PER_SHARD:
-                packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
-                state.save(number)
+                state.save(number, shard)
                 shard = {}
-        if shard:
-            packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
-        state.save(len(items))
+        state.save(len(items), shard)
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
@@ -229,17 +229,6 @@ def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> Non
         reasons = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())
         allowed = f"source.max_missing_pictures allows {max_missing:.0%}"
         raise PmgError(f"{missing} of {items} items have no usable picture, {allowed}: {reasons}")
-
-
-def _write_shard(folder: Path, number: int, images: Mapping[str, bytes]) -> dict[str, str]:
-    """Writes one shard; returns its checksum by its path in the prepared folder."""
-    table = pa.table({"id": list(images), "image": pa.array(images.values(), pa.binary())})
-    buffer = io.BytesIO()
-    with pa.ipc.new_file(buffer, table.schema) as writer:
-        writer.write_table(table)
-    name = f"{number:05d}.arrow"
-    atomic_write_bytes(folder / name, buffer.getvalue())
-    return {f"{FOLDER}/{name}": sha256(buffer.getvalue()).hexdigest()}
 
 
 def _hasher() -> Hasher:

@@ -54,7 +54,7 @@ class OwnFiles:
         columns = dict(self.item_columns)
         if self.items.is_dir() and FILE_NAME in table:
             columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] and columns[name] not in table}
-        names = _found(table, str(path), "item_columns", columns, ("id", "title"))
+        names = _found(table, path, "item_columns", columns, ("id", "title"))
         required = [names["id"], names["title"]]
         table = _with_text(table, required)
         table = drops.take(table, table[required].isna().any(axis=1), "is an item without id or title")
@@ -72,11 +72,9 @@ class OwnFiles:
         return found[0]
 
     def _pictures(self, table: pd.DataFrame, names: Mapping[str, str], folder: Path) -> dict[str, Path] | None:
+        if "image" not in names and self.images:
+            raise PmgError(f"source.read.images={self.images}, and {self.items} has no column of pictures: name it")
         if "image" not in names:
-            if self.images:
-                raise PmgError(
-                    f"source.read.images={self.images}, and {self.items} has no column of pictures: name it"
-                )
             return None
         base = Path(self.images) if self.images else folder
         pairs = table[[names["id"], names["image"]]].dropna().to_numpy().tolist()
@@ -85,9 +83,8 @@ class OwnFiles:
         return {item: base / str(image) for item, image in pairs}
 
     def _interactions(self, drops: Drops) -> pd.DataFrame:
-        path = self.interactions
-        table = read_rows(path, WHERE)
-        names = _found(table, str(path), "interaction_columns", self.interaction_columns, ("user", "item"))
+        table = read_rows(self.interactions, WHERE)
+        names = _found(table, self.interactions, "interaction_columns", self.interaction_columns, ("user", "item"))
         table = table[list(names.values())].set_axis(list(names), axis=1)
         table = _with_text(table, [name for name in ("user", "item", "action") if name in table])
         table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
@@ -114,7 +111,7 @@ def _check_columns(key: str, given: Mapping[str, str | None], known: Sequence[st
 
 
 def _found(
-    table: pd.DataFrame, path: str, key: str, names: Mapping[str, str | None], needed: Sequence[str]
+    table: pd.DataFrame, path: Path, key: str, names: Mapping[str, str | None], needed: Sequence[str]
 ) -> dict[str, str]:
     """Returns the columns of `names`, which `key` of the config gives, that the table has.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -106,9 +107,15 @@ def prepare(
     elif not Path(folder, STATE).exists():
         atomic_write_json(Path(folder, STATE), {})  # marks tables without a manifest as prepared data
     written = _write_tables(tables, packed, Path(folder))
-    counts = _count(tables, packed)
+    counts: dict[str, Any] = {
+        "users": int(tables.interactions["user"].nunique()), "items": len(tables.items),
+        "interactions": len(tables.interactions), "dropped": dict(tables.drops.counts),
+        "items_without_interactions": tables.drops.unused,
+    }  # fmt: skip
     about = {"first": {**tables.drops.first, **packed.first}, "sources": dict(tables.files), **tables.notes}
     if tables.pictures is not None:
+        lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}
+        counts |= {"pictures": len(packed.row), **lists}
         about["packing"] = {**asdict(packing), "per_shard": PER_SHARD}
     atomic_write_json(Path(folder, MANIFEST), {**counts, **about, "sha256": {**written, **packed.sha256}})
     return counts
@@ -153,18 +160,6 @@ def _write_tables(tables: Tables, packed: PackingReport, folder: Path) -> dict[s
     return written
 
 
-def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
-    counts = {
-        "users": int(tables.interactions["user"].nunique()), "items": len(tables.items),
-        "interactions": len(tables.interactions), "dropped": dict(tables.drops.counts),
-        "items_without_interactions": tables.drops.unused,
-    }  # fmt: skip
-    if tables.pictures is not None:
-        lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}
-        counts |= {"pictures": len(packed.row), **lists}
-    return counts
-
-
 def check(tables: Tables) -> Tables:
     """Returns the tables without unused items, and without interactions that have no time or item or repeat one."""
     items, rows, drops = tables.items, tables.interactions, tables.drops
@@ -195,14 +190,11 @@ def read_manifest(folder: str, name: str) -> dict[str, Any]:
     path = Path(folder, MANIFEST)
     if not path.is_file():
         raise PmgError(f"{display_path(path)} is missing; make it first: pmg-prepare data={name}")
-    try:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         manifest: dict[str, Any] = json.loads(path.read_text())
-        complete = set(NAMES) <= set(manifest["sha256"])
-    except (ValueError, KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise PmgError(f"{display_path(path)} is damaged; make it again: pmg-prepare data={name}")
-    return manifest
+        if set(NAMES) <= set(manifest["sha256"]):
+            return manifest
+    raise PmgError(f"{display_path(path)} is damaged; make it again: pmg-prepare data={name}")
 
 
 def _read(path: Path, expected: str, name: str) -> pd.DataFrame:
@@ -258,8 +250,7 @@ class PreparedImages(ItemRows):
     def _open(self, shard: int) -> pa.ChunkedArray:
         name = f"{FOLDER}/{shard:05d}.arrow"
         path = self.folder / name
-        if not path.is_file() or sha256(content := path.read_bytes()).hexdigest() != self.sha256[name]:
+        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != self.sha256[name]:
             raise PmgError(f"{path} is missing or not what its manifest says; make it again: {self.remake}")
-        del content
         with pa.memory_map(str(path)) as mapped:
             return pa.ipc.open_file(mapped).read_all()["image"]

@@ -101,7 +101,10 @@ def split_samples(
     latest in the last; by ``item`` all samples of a target, and of a copy of it, are in one split. `seed` is of the
     hash; `image_key` returns equal text for items with the same image.
     """
-    starts = _starts(sorted(sample.time for sample in samples), shares)
+    times = sorted(sample.time for sample in samples)
+    places = [round(before * len(times)) for before in accumulate(shares.values(), initial=0.0)]
+    # the first time of each split is the quantile of the shares before it: equal times share a split
+    starts = [times[place] if place < len(times) else float("inf") for place in places[:-1]]
     names, shared = list(shares), _shared(image_key)
     splits: dict[str, list[Sample]] = {name: [] for name in shares}
     for sample in samples:
@@ -112,12 +115,6 @@ def split_samples(
         splits[name].append(sample)
     check_splits(splits, split_by, image_key)
     return splits
-
-
-def _starts(times: Sequence[int], shares: Mapping[str, float]) -> list[float]:
-    """Returns the first time of each split: the quantile of the shares before it. Equal times share a split."""
-    places = [round(before * len(times)) for before in accumulate(shares.values(), initial=0.0)]
-    return [times[place] if place < len(times) else float("inf") for place in places[:-1]]
 
 
 def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: SplitBy, image_key: ImageKey) -> None:

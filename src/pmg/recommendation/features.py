@@ -50,8 +50,7 @@ def encode_pairs(
         pairs.setdefault((record.user, record.control), {})[items[row]] = vector
     for user, one in found.items():
         for control in {record.control for record in records}:
-            missing = [item for item in one.items if item not in pairs.get((user, control), {})]
-            if missing:
+            if missing := [item for item in one.items if item not in pairs.get((user, control), {})]:
                 raise PmgError(f"{folder} has no picture of item {missing[0]} for {user}: run pmg-generate to its end")
     return pairs
 
@@ -61,15 +60,9 @@ def item_features(
 ) -> dict[str, Vectors]:
     """Returns few whitened features of all items, by kind and id, since a recommender overfits hundreds of them.
 
-    ``own``: of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same moments.
-    ``crowd``: of the pictures made for everybody.
-
-    Args:
-        own: vectors of the items' own pictures, by id.
-        crowd: of the pictures made for everybody; None: there are none.
-        seed: of what is shuffled or drawn.
-        components: number of principal components of the own pictures that are kept.
-        deviation: of each feature over the items.
+    ``own``: of vectors of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same
+    moments. ``crowd``: of the pictures made for everybody, where there are any. So many principal `components` of the
+    own pictures are kept; `deviation` is that of each feature over the items.
     """
     rows = np.stack(list(own.values()))
     spread, rng = np.maximum(rows.std(0), 1e-6), np.random.default_rng(seed)

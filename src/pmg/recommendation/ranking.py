@@ -45,15 +45,10 @@ PAIR_METRICS = tuple(one for one in METRICS if not one.name.endswith("_20"))  # 
 
 
 class Recommender:
-    """A recommender of cornac with the values that are tried for its arguments.
+    """A model of cornac, by the name of its class, with its arguments; PmgError if a name is unknown.
 
-    PmgError if there is no such model or kind, or the model has no such argument.
-
-    Args:
-        model: name of a class in `cornac.models`.
-        arguments: of the class.
-        tried: values of further arguments, of which those of the best validation nDCG are kept.
-        pictures: kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
+    Of the values that are `tried` for further arguments those of the best validation nDCG are kept. `pictures` are
+    kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
     """
 
     def __init__(

