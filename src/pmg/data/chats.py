@@ -56,7 +56,7 @@ class Click(BaseModel):
 
 
 class Chat(BaseModel):
-    """One row of a file: messages, and before them likes and dislikes, oldest first; labels are for evaluation.
+    """One row of a file: `messages`, and `history` before them, oldest first; `labels` are words for evaluation.
 
     Without a `target` to illustrate, the language model proposes one; without a `user` the row's unique id is used.
     """

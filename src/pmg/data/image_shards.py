@@ -108,7 +108,8 @@ class PackingState:
     def save(self, items: int, shard: Mapping[str, bytes]) -> None:
         """Writes a shard of images by item, unless it is empty, and that the first `items` are packed or left out."""
         if shard:
-            table, buffer = pa.table({"id": list(shard), "image": pa.array(shard.values(), pa.binary())}), io.BytesIO()
+            table = pa.table({"id": list(shard), "image": pa.array(shard.values(), pa.binary())})
+            buffer = io.BytesIO()
             with pa.ipc.new_file(buffer, table.schema) as writer:
                 writer.write_table(table)
             name = f"{len(self.packed.sha256):05d}.arrow"

@@ -60,8 +60,8 @@ def item_features(
 ) -> dict[str, Vectors]:
     """Returns few whitened features of all items, by kind and id, since a recommender overfits hundreds of them.
 
-    ``own``: of vectors of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same
-    moments. ``crowd``: of the pictures made for everybody, where there are any. So many principal `components` of the
+    ``own``: from vectors of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same
+    moments. ``crowd``: from pictures made for everybody, where there are any. So many principal `components` of the
     own pictures are kept; `deviation` is that of each feature over the items.
     """
     rows = np.stack(list(own.values()))
