@@ -17,8 +17,9 @@ import numpy as np
 from pmg.domain import PmgError
 from pmg.runs.provenance import git_state
 from pmg.studio.survey.clustered import Estimates, bradley_terry
-from pmg.studio.survey.design import SIDES, Design
+from pmg.studio.survey.design import SIDES, plan_tasks
 from pmg.studio.survey.sample_size import Comparisons, Raters, SampleSize
+from pmg.studio.survey.schema import SurveyDesignConfig
 
 HERE = Path(__file__).resolve().parent
 METHODS = ["a", "b", "c", "d"]
@@ -32,8 +33,8 @@ SIZES = (0.55, 0.6, 0.65, 0.7)
 
 def simulate(deviation: float, simulations: int, seed: int) -> dict[str, Any]:
     """Returns ranking and coverage of the intervals, clustered and not, over simulated surveys."""
-    design = Design(raters=24, pairs=24, ratings=0, checks=0)
-    tasks = Comparisons.of(design.plan(25, METHODS), METHODS)
+    size = SurveyDesignConfig(examples=25, raters=24, pairs=24, ratings=0, checks=0)
+    tasks = Comparisons.of(plan_tasks(size, METHODS), METHODS)
     raters = Raters(UTILITIES, deviation, deviation)
     truth = raters.population_utilities(tasks)
     scores = raters.scores(tasks, simulations, np.random.default_rng(seed))
@@ -69,8 +70,8 @@ def coverage(fits: list[Estimates], truth: np.ndarray) -> np.ndarray:
 
 def simulate_attention(simulations: int, seed: int) -> dict[str, float]:
     """Returns the shares of random clickers, of raters who always choose one side, and of attentive ones, left out."""
-    rng, checks = np.random.default_rng(seed), Design().checks
-    plan = Design(raters=30).plan(25, METHODS)
+    rng, checks = np.random.default_rng(seed), SurveyDesignConfig().checks
+    plan = plan_tasks(SurveyDesignConfig(examples=25, raters=30), METHODS)
     expected = [[SIDES.index(task.expected) for task in tasks if task.kind == "check"] for tasks in plan]
     answers = np.array(expected)[rng.integers(len(plan), size=simulations)]
     clicked = rng.integers(len(SIDES), size=(simulations, checks))

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hydra.utils import get_class
 
-from pmg.data.dataset import Dataset, check_split
-from pmg.data.memory_images import MemoryImages
+from pmg.data.dataset import Dataset, MemoryImages, check_split
 from pmg.domain import Example, Item, PmgError
 
 ITEMS = [Item("a", "a", "a"), Item("b", "b", "b")]

@@ -16,8 +16,7 @@ from PIL import Image
 from pmg.data import image_files as picture_files
 from pmg.data.image_shards import FITS, Packing
 from pmg.data.interactions import as_item
-from pmg.data.prepared_images import PreparedImages
-from pmg.data.prepared_tables import Drops, Tables, load, prepare
+from pmg.data.prepared_tables import Drops, PreparedImages, Tables, load, prepare
 from pmg.domain import PmgError
 
 
@@ -174,7 +173,7 @@ def test_photos_are_turned_upright(source, tmp_path):
 
 
 def test_shards_hold_their_share_and_rows_cross_them(source, tmp_path, monkeypatch):
-    for module in ("image_shards", "prepared_images", "prepared_tables"):
+    for module in ("image_shards", "prepared_tables"):
         monkeypatch.setattr(f"pmg.data.{module}.PER_SHARD", 2)
     content = {f"i{n}": (None if n == 1 else Image.new("RGB", (8, 8), (n, 0, 0))) for n in range(6)}
     prepare(source(**content), str(tmp_path / "made"), pictures=Packing(8), max_missing_pictures=0.2)

@@ -10,7 +10,7 @@ import pytest
 from likes import timeline
 from pmg.domain import PmgError
 from pmg.recommendation.behaviour import Behaviour
-from pmg.recommendation.features import ItemFeatures, pair_features
+from pmg.recommendation.features import item_features, pair_features
 from pmg.recommendation.pairs import EVERYBODY, Candidates
 from pmg.recommendation.ranking import Catalogue, Recommender, fit_choice, measure, rerank
 
@@ -79,8 +79,8 @@ def test_metrics_are_those_of_the_textbook():
 def test_features_of_other_items_have_the_same_moments():
     rng = np.random.default_rng(0)
     own = {str(number): rng.normal(3, 2, 6) for number in range(500)}
-    features = ItemFeatures(own, None, 0, components=4, deviation=0.5)
-    kinds = {kind: np.stack(list(features(kind).values())) for kind in ("own", "shuffled", "noise")}
+    features = item_features(own, None, 0, components=4, deviation=0.5)
+    kinds = {kind: np.stack(list(features[kind].values())) for kind in ("own", "shuffled", "noise")}
     assert np.allclose(np.sort(kinds["own"], 0), np.sort(kinds["shuffled"], 0))
     assert not np.allclose(kinds["own"], kinds["shuffled"])
     for values in kinds.values():

@@ -8,9 +8,8 @@ import torch
 
 from pmg.domain import Example, Interaction, Item
 from pmg.generation.records import Candidate, Record
-from pmg.studio.survey.design import Design
 from pmg.studio.survey.materials import build_content
-from pmg.studio.survey.schema import Texts
+from pmg.studio.survey.schema import SurveyDesignConfig, Texts
 
 METHODS = ("method_zeta", "method_eta", "method_theta")
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\">"
@@ -58,8 +57,8 @@ def make_survey(items=7, raters=6, pairs=6, ratings=3, checks=3, seed=0, evil=Fa
     images = {
         key: torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(n)) * 2 - 1 for n, key in enumerate(keys)
     }
-    design = Design(raters, pairs, ratings, checks, seed)
-    return build_content(chosen, examples, Images(), images, design, TEXTS)
+    size = SurveyDesignConfig(items, raters, pairs, ratings, checks)
+    return build_content(chosen, examples, Images(), images, size, TEXTS, seed=seed)
 
 
 def code(number):

@@ -56,15 +56,9 @@ class Click(BaseModel):
 
 
 class Chat(BaseModel):
-    """One row of a file.
+    """One row of a file: `messages`, and `history` before them, oldest first; `labels` are words for evaluation.
 
-    Attributes:
-        id: unique in the file.
-        messages: oldest first.
-        target: what the conversation is to be illustrated with; None: the language model proposes it.
-        user: the user's id; None: that of the row.
-        history: what the user liked and disliked, oldest first.
-        labels: words for evaluation, by name.
+    Without a `target` to illustrate, the language model proposes one; without a `user` the row's unique id is used.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,14 +73,11 @@ class Chat(BaseModel):
         """Returns the conversation as an example without a truth; its target has no title if the row has none."""
         target = Item(f"{self.id}-target", self.target or f"{self.id}-target", self.target or "")
         turns = tuple(message.as_turn() for message in self.messages)
-        history = tuple(
-            Interaction(
-                Item(f"{self.id}-{place}", click.title, click.title, tuple(click.keywords), "", click.facts),
-                "sent", place, click.liked,
-            )
-            for place, click in enumerate(self.history)
-        )  # fmt: skip
-        return Example(self.id, self.user or self.id, history, target, (), self.labels, turns, moment=self.id)
+        history = []
+        for place, click in enumerate(self.history):
+            item = Item(f"{self.id}-{place}", click.title, click.title, tuple(click.keywords), "", click.facts)
+            history.append(Interaction(item, "sent", place, click.liked))
+        return Example(self.id, self.user or self.id, tuple(history), target, (), self.labels, turns, moment=self.id)
 
 
 class NoImages(ItemRows):
@@ -127,8 +118,7 @@ class ChatDataset(Dataset):
         for example in load_chats(self.file):
             by_user.setdefault(example.user, []).append(example)
         check_split(split, users, {"test": len(by_user)})
-        chosen = list(by_user.values())[:users]
-        return [example for own in chosen for example in own[:targets]]
+        return [example for own in list(by_user.values())[:users] for example in own[:targets]]
 
 
 def load_chats(file: str | Path) -> list[Example]:
@@ -160,7 +150,7 @@ def load_chats(file: str | Path) -> list[Example]:
 def explain(error: ValidationError) -> str:
     """Returns the first error of a row in one line: the key, what is wrong, and the value."""
     first = error.errors(include_url=False)[0]
-    key, kind = ".".join(str(part) for part in first["loc"]), first["type"]
+    key, kind = ".".join(map(str, first["loc"])), first["type"]
     if kind == "json_invalid":
         return f"not JSON ({first['ctx']['error']})"
     if not key:

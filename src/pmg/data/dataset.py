@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
 from pmg.domain import Example, Interaction, Item, PmgError
+from pmg.models.vision.pixels import from_uint8
 
 
 class ImageStore(Protocol):
@@ -19,32 +20,24 @@ class ImageStore(Protocol):
     @property
     def size(self) -> int:
         """Pixels a side."""
-        ...
 
     def has(self, item: Item) -> bool:
         """Returns whether there is an image of `item`."""
-        ...
 
     def rows(self, items: Iterable[Item]) -> Tensor:
         """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
-        ...
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of rows `(B,)`, float32 in [-1, 1], `(B, 3, size, size)`.
 
         PmgError if an image is missing or damaged.
         """
-        ...
 
 
 class ItemRows:
-    """Base of an `ImageStore`: the rows of the items that have an image.
+    """Base of an `ImageStore` whose rows are `items` in their order, one an image.
 
-    Args:
-        items: one an image, in the order of their rows.
-
-    Attributes:
-        missing: format of the error for an item without an image, over ``{item}`` and ``{store}``.
+    `missing` is the format of the error for an item without an image, over ``{item}`` and ``{store}``.
     """
 
     missing = "item '{item.id}' has no image: use items of the data set"
@@ -60,10 +53,28 @@ class ItemRows:
     def rows(self, items: Iterable[Item]) -> Tensor:
         """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
         wanted = list(items)
-        for item in wanted:
-            if not self.has(item):
-                raise PmgError(self.missing.format(item=item, store=self))
+        if absent := next((item for item in wanted if not self.has(item)), None):
+            raise PmgError(self.missing.format(item=absent, store=self))
         return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
+
+
+class MemoryImages(ItemRows):
+    """An `ImageStore` in memory: for data sets of some ten thousand small images.
+
+    `uint8` has an image `(3, size, size)` for each of `items`, in their order. PmgError if the numbers of items and
+    images differ, or the images are no such tensor.
+    """
+
+    def __init__(self, items: Sequence[Item], uint8: Tensor) -> None:
+        count, found = len(items), f"{uint8.dtype}, {tuple(uint8.shape)}"
+        if uint8.dtype != torch.uint8 or uint8.shape[:2] != (count, 3) or uint8.shape[2] != uint8.shape[3]:
+            raise PmgError(f"images of {count} items: {found}. Give uint8 ({count}, 3, size, size)")
+        super().__init__(items)
+        self.uint8, self.size = uint8, uint8.shape[-1]
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, size, size)`."""
+        return from_uint8(self.uint8[rows])
 
 
 def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
@@ -73,8 +84,7 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
 
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
     """Returns `liked_with_image`; PmgError if there is none, naming what has a `need` of it."""
-    found = liked_with_image(images, example)
-    if not found:
+    if not (found := liked_with_image(images, example)):
         raise PmgError(f"user {example.user} liked nothing that has a picture, which {need} needs")
     return found
 
@@ -128,12 +138,11 @@ class Dataset(Protocol):
     @property
     def images(self) -> ImageStore:
         """The images of items; PmgError if the data set has none."""
-        ...
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels that rows of results hold: `groups` and `taste_label`."""
-        return tuple(dict.fromkeys((*self.groups, *([self.taste_label] if self.taste_label else []))))
+        return tuple(dict.fromkeys(filter(None, (*self.groups, self.taste_label))))
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> Sequence[Example]:
         """Returns the examples of a split, user by user; the same arguments give the same examples.
@@ -145,7 +154,6 @@ class Dataset(Protocol):
             users: the first so many users; None: all.
             targets: the first so many examples of each user; None: all.
         """
-        ...
 
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split with all that they did, as ``pmg-keywords`` compares it.

@@ -25,10 +25,7 @@ CELLS = 4  # a side
 
 @dataclass(frozen=True)
 class NearCopies:
-    """When two images are near copies.
-
-    Images are none whose hashes differ by more than `bits`, of 64, or a cell by more than `colour` (CIE 1976).
-    """
+    """Near copies differ by at most `bits` of the 64 of their hashes, and in each cell by `colour` (CIE 1976)."""
 
     bits: CountOrZero = 6
     colour: NotNegative = 14.0

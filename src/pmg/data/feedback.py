@@ -29,15 +29,10 @@ RECORD = "feedback.json"  # in the folder of prepared tables
 
 @dataclass(frozen=True)
 class Feedback:
-    """Thresholds and actions that make an interaction a like or a dislike.
+    """Thresholds and actions that make an interaction a like or a dislike; PmgError if one would be both.
 
-    PmgError if a rating or an action would be both.
-
-    Attributes:
-        like_from: ratings from here up are likes.
-        dislike_to: ratings up to here are dislikes; those between are left out.
-        positive: actions that are likes, beside `LIKES`.
-        negative: actions that are dislikes, beside `DISLIKES`.
+    Ratings from `like_from` up are likes, those up to `dislike_to` dislikes, and those between are left out.
+    `positive` actions are likes beside `LIKES`, `negative` ones dislikes beside `DISLIKES`.
     """
 
     like_from: float = 4.0
@@ -89,10 +84,9 @@ class Feedback:
         """
         found = ", ".join(f"{action} ({count})" for action, count in counts.items())
         for key, actions in (("positive", self.positive), ("negative", self.negative)):
-            for action in actions:
-                if action not in counts:
-                    hint = nearest(action, counts)
-                    raise PmgError(f"data.feedback.{key}: no interaction is '{action}'{hint}; there are {found}")
+            if absent := [action for action in actions if action not in counts]:
+                hint = nearest(absent[0], counts)
+                raise PmgError(f"data.feedback.{key}: no interaction is '{absent[0]}'{hint}; there are {found}")
         if unknown := [action for action in counts if self.likes(action) is None]:
             names = ", ".join(unknown)
             raise PmgError(

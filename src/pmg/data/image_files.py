@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 
@@ -50,10 +51,7 @@ def find_pictures(folder: str, where: str) -> dict[str, Path]:
 
 def is_file(path: Path | None) -> bool:
     """Returns whether the file exists; False for names that the system doesn't allow, e.g. of 300 letters."""
-    try:
-        return path is not None and path.is_file()
-    except (OSError, ValueError):
-        return False
+    return path is not None and os.path.isfile(path)  # `Path.is_file` raises OSError for them
 
 
 def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:

@@ -7,6 +7,7 @@ is mapped into memory, so that reading a row costs its own bytes alone, and has 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageOps
@@ -33,7 +34,6 @@ from pmg.models.vision.pictures import to_file
 
 FOLDER = "pictures"
 STATE = ".packing.json"
-COUNTERS = ("left_out", "changed")
 PER_SHARD = 1000
 MOST_THREADS = 8  # each has a picture in memory
 AT_ONCE = 64  # images that are decoded concurrently
@@ -43,12 +43,9 @@ Hasher = Callable[[Image.Image], object]  # its text is the hash
 
 @dataclass
 class PackingReport:
-    """Rows, hashes and counts of packed images.
+    """Rows, perceptual hashes (16 hexadecimal digits) and `mean_colours` of packed images by item, and counts.
 
     Attributes:
-        row: row number of each packed image, by item.
-        phash: perceptual hash of each packed image, 16 hexadecimal digits, by item.
-        colours: mean colours of each packed image's cells, see `mean_colours`, by item.
         left_out: number of items without a usable image, by reason.
         changed: number of images that differ from the published ones, by conversion.
         first: the first item of each reason or conversion, as text.
@@ -91,14 +88,11 @@ class PackingState:
     def open(cls, folder: Path, identity: str) -> PackingState:
         """Returns the saved state of this identity; a new one where there is none, or where a shard is damaged."""
         state = cls(folder, identity)
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError):
             saved = json.loads((folder / STATE).read_text())
             if saved["identity"] == identity:
-                packed: dict[str, Any] = saved["packed"]
-                counters = {name: Counter(packed[name]) for name in COUNTERS}
-                state = cls(folder, identity, PackingReport(**{**packed, **counters}), saved["items"])
-        except (OSError, ValueError, KeyError):
-            pass
+                counters = {name: Counter(saved["packed"][name]) for name in ("left_out", "changed")}
+                state = cls(folder, identity, PackingReport(**{**saved["packed"], **counters}), saved["items"])
         if not state._is_intact():
             state = cls(folder, identity)
         if not state.items:
@@ -111,8 +105,16 @@ class PackingState:
         files = {shards / Path(name).name: digest for name, digest in self.packed.sha256.items()}
         return all(path.is_file() and sha256(path.read_bytes()).hexdigest() == files[path] for path in files)
 
-    def save(self, items: int) -> None:
-        """Saves that the first `items` are packed or left out."""
+    def save(self, items: int, shard: Mapping[str, bytes]) -> None:
+        """Writes a shard of images by item, unless it is empty, and that the first `items` are packed or left out."""
+        if shard:
+            table = pa.table({"id": list(shard), "image": pa.array(shard.values(), pa.binary())})
+            buffer = io.BytesIO()
+            with pa.ipc.new_file(buffer, table.schema) as writer:
+                writer.write_table(table)
+            name = f"{len(self.packed.sha256):05d}.arrow"
+            atomic_write_bytes(self.shards / name, buffer.getvalue())
+            self.packed.sha256[f"{FOLDER}/{name}"] = sha256(buffer.getvalue()).hexdigest()
         self.items = items
         saved = {"identity": self.identity, "items": items, "packed": vars(self.packed)}
         atomic_write_json(self.folder / STATE, saved)
@@ -122,11 +124,6 @@ class PackingState:
         if self.shards.is_dir():
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
             self.shards.rename(self.folder / FOLDER)
-
-    def drop(self) -> None:
-        """Deletes shards and state."""
-        shutil.rmtree(self.shards, ignore_errors=True)
-        (self.folder / STATE).unlink(missing_ok=True)
 
 
 class Square(NamedTuple):
@@ -155,10 +152,10 @@ class Packing:
         `items` are ids in the order of their rows, `paths` their published images; a file may be missing, of the share
         `max_missing` at most. PmgError if more items are without an image, or the package ImageHash is missing.
         """
-        absent = [item for item in items if not is_file(paths.get(item))]
-        early = PackingReport()
-        for item in absent:  # before anything is decoded: an incomplete folder is the most frequent error
-            early.count(early.left_out, MISSING, item, paths.get(item))
+        early = PackingReport()  # before anything is decoded: an incomplete folder is the most frequent error
+        for item in items:
+            if not is_file(paths.get(item)):
+                early.count(early.left_out, MISSING, item, paths.get(item))
         refuse_missing(early, len(items), max_missing)
         hasher = _hasher()
         state = PackingState.open(folder, self._identity(items, paths))
@@ -166,7 +163,8 @@ class Packing:
         try:
             refuse_missing(state.packed, len(items), max_missing)
         except PmgError:
-            state.drop()
+            shutil.rmtree(state.shards, ignore_errors=True)
+            (folder / STATE).unlink(missing_ok=True)
             raise
         state.replace()
         return state.packed
@@ -176,8 +174,7 @@ class Packing:
 
         An image that replaces another, of the same size and date, has another inode, or time of change.
         """
-        present = (paths[item] for item in items if is_file(paths.get(item)))
-        stats = [(path, path.stat()) for path in present]
+        stats = [(paths[item], paths[item].stat()) for item in items if is_file(paths.get(item))]
         files = [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
         return Cache.key(
             items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD, hashes=["phash", "colours"]
@@ -197,12 +194,9 @@ class Packing:
             packed.row[item], shard[item] = len(packed.row), square.png
             packed.phash[item], packed.colours[item] = square.phash, square.colours
             if len(shard) == PER_SHARD:
-                packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
-                state.save(number)
+                state.save(number, shard)
                 shard = {}
-        if shard:
-            packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
-        state.save(len(items))
+        state.save(len(items), shard)
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
@@ -236,17 +230,6 @@ def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> Non
         reasons = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())
         allowed = f"source.max_missing_pictures allows {max_missing:.0%}"
         raise PmgError(f"{missing} of {items} items have no usable picture, {allowed}: {reasons}")
-
-
-def _write_shard(folder: Path, number: int, images: Mapping[str, bytes]) -> dict[str, str]:
-    """Writes one shard; returns its checksum by its path in the prepared folder."""
-    table = pa.table({"id": list(images), "image": pa.array(images.values(), pa.binary())})
-    buffer = io.BytesIO()
-    with pa.ipc.new_file(buffer, table.schema) as writer:
-        writer.write_table(table)
-    name = f"{number:05d}.arrow"
-    atomic_write_bytes(folder / name, buffer.getvalue())
-    return {f"{FOLDER}/{name}": sha256(buffer.getvalue()).hexdigest()}
 
 
 def _hasher() -> Hasher:

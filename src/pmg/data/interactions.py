@@ -19,8 +19,7 @@ from pmg.data.dataset import Dataset, Timeline, check_split
 from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.picture_groups import StoredPictures
-from pmg.data.prepared_images import PreparedImages
-from pmg.data.prepared_tables import load
+from pmg.data.prepared_tables import PreparedImages, load
 from pmg.data.windowing import CutExamples, Sample, SplitBy, Windows, split_by_hash, split_samples
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
@@ -32,17 +31,13 @@ PICTURE_SHARES = {"train": 0.95, "validation": 0.05}  # of the pictures that mod
 
 
 class InteractionData(Dataset):
-    """A data set of real users, whose tastes are not labelled.
+    """A data set of real users, whose tastes are not labelled, from the prepared tables in `folder`.
 
-    PmgError if the shares don't sum to 1, or the tables are missing or damaged.
+    PmgError if the shares of the splits don't sum to 1, or the tables are missing or damaged.
 
     Args:
-        name: of the data set.
-        folder: of the prepared tables (`pmg.data.prepared_tables`).
         feedback: which ratings and actions are likes and dislikes.
-        shares: share of each split; they sum to 1.
         min_likes: users with fewer likes are left out.
-        seed: of the split.
         windows: how samples are cut from a user's interactions, where there are images.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
         duplicates: a sample is left out if its target's image is a near copy of one of its history; None: only if
@@ -109,11 +104,8 @@ class InteractionData(Dataset):
 
     def rows(self, split: str) -> Tensor:
         """Returns the rows of the pictures of a split, int64 `(N,)`: a hash of the item decides."""
-        splits = [self._picture_split(item) for item in self.picture_items]
+        splits = [split_by_hash(PICTURE_SHARES, self.seed, "picture", item.id) for item in self.picture_items]
         return torch.tensor([row for row, found in enumerate(splits) if found == split], dtype=torch.int64)
-
-    def _picture_split(self, item: Item) -> str:
-        return split_by_hash(PICTURE_SHARES, self.seed, "picture", item.id)
 
     def picture_source(self, split: str) -> StoredPictures:
         """Returns the pictures of a split, half of them mirrored."""
@@ -129,8 +121,7 @@ class InteractionData(Dataset):
         A look is the value of the fact `look`, or without one what a user liked in the examples to train on: no group
         holds what a test user chose. PmgError if no look has so many pictures.
         """
-        groups = self._looks.get(split, [])
-        wide = [group for group in groups if len(group["train"]) >= size]
+        wide = [group for group in self._looks.get(split, []) if len(group["train"]) >= size]
         if not wide:
             key = f"data.look={self.look}: no value" if self.look else "data.look=null: no user"
             facts = ", ".join(dict.fromkeys(name for item in self.picture_items for name in item.facts)) or "none"
@@ -152,12 +143,11 @@ class InteractionData(Dataset):
             for example in CutExamples(partial(self._cut, has_image=self.images.has), self.samples.get("train", [])):
                 liked = [item for item in (*example.liked, *example.truth) if self.images.has(item)]
                 members.setdefault(example.user, {}).update(dict.fromkeys(self.images.rows(liked).tolist()))
-        looks = []
-        for rows in members.values():
-            look: dict[str, list[int]] = {split: [] for split in PICTURE_SHARES}
-            for row in rows:
-                look[self._picture_split(self.picture_items[row])].append(row)
-            looks.append(look)
+        of_split = {split: set(self.rows(split).tolist()) for split in PICTURE_SHARES}
+        looks = [
+            {split: [row for row in look if row in rows] for split, rows in of_split.items()}
+            for look in members.values()
+        ]
         return {split: [look for look in looks if look[split]] for split in PICTURE_SHARES}
 
     @cached_property
@@ -171,8 +161,7 @@ class InteractionData(Dataset):
                 if not hashes.is_copy(example.target, [one.item for one in example.history]):
                     new.append(Sample(example.user, example.target, time, index, place))
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
-        sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
-        log.info("data=%s: examples: %s", self.name, sizes)
+        log.info("data=%s: examples: %s", self.name, ", ".join(f"{len(own)} {split}" for split, own in splits.items()))
         if copies := cut - len(new):
             log.info(
                 "data=%s: %d of %d examples left out: the target's picture is a near copy of one of the history (see "
@@ -182,10 +171,10 @@ class InteractionData(Dataset):
 
     def describe(self) -> dict[str, Any]:
         """Returns what the interactions became, by name: the sign of each action, users, and examples by split."""
-        signs = {True: "like", False: "dislike"}
+        signs = {action: "like" if self.feedback.likes(action) else "dislike" for action in self.actions}
         facts: dict[str, Any] = {
             "titles": f"{self.items['title'].nunique()} for {len(self.items)} items (what each shows, without brand)",
-            "actions": ", ".join(f"{a} {n} ({signs[bool(self.feedback.likes(a))]})" for a, n in self.actions.items()),
+            "actions": ", ".join(f"{action} {n} ({signs[action]})" for action, n in self.actions.items()),
             "users with enough likes": f"{sum(1 for _ in self.users())} of {len(self._ends)} "
             f"(data.min_likes={self.min_likes})",
         }

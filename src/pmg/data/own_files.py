@@ -54,11 +54,10 @@ class OwnFiles:
         columns = dict(self.item_columns)
         if self.items.is_dir() and FILE_NAME in table:
             columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] and columns[name] not in table}
-        names = _found(table, str(path), "item_columns", columns, ("id", "title"))
-        table = _with_text(table, [names["id"], names["title"]])
-        table = drops.take(
-            table, table[[names["id"], names["title"]]].isna().any(axis=1), "is an item without id or title"
-        )
+        names = _found(table, path, "item_columns", columns, ("id", "title"))
+        required = [names["id"], names["title"]]
+        table = _with_text(table, required)
+        table = drops.take(table, table[required].isna().any(axis=1), "is an item without id or title")
         table = drops.take(table, table[names["id"]].duplicated(), "is an item that repeats an earlier id")
         interactions = self._interactions(drops)
         files = {file.name: digest_file(file) for file in (path, self.interactions)}
@@ -73,11 +72,9 @@ class OwnFiles:
         return found[0]
 
     def _pictures(self, table: pd.DataFrame, names: Mapping[str, str], folder: Path) -> dict[str, Path] | None:
+        if "image" not in names and self.images:
+            raise PmgError(f"source.read.images={self.images}, and {self.items} has no column of pictures: name it")
         if "image" not in names:
-            if self.images:
-                raise PmgError(
-                    f"source.read.images={self.images}, and {self.items} has no column of pictures: name it"
-                )
             return None
         base = Path(self.images) if self.images else folder
         pairs = table[[names["id"], names["image"]]].dropna().to_numpy().tolist()
@@ -86,19 +83,15 @@ class OwnFiles:
         return {item: base / str(image) for item, image in pairs}
 
     def _interactions(self, drops: Drops) -> pd.DataFrame:
-        path = self.interactions
-        table = read_rows(path, WHERE)
-        names = _found(table, str(path), "interaction_columns", self.interaction_columns, ("user", "item"))
+        table = read_rows(self.interactions, WHERE)
+        names = _found(table, self.interactions, "interaction_columns", self.interaction_columns, ("user", "item"))
         table = table[list(names.values())].set_axis(list(names), axis=1)
         table = _with_text(table, [name for name in ("user", "item", "action") if name in table])
         table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
-        if "rating" not in table:
-            table = table.assign(rating=np.nan)
-        ratings = pd.to_numeric(table["rating"], errors="coerce").replace([np.inf, -np.inf], np.nan)
-        wrong = ratings.isna() & table["rating"].notna()
-        table = drops.take(
-            table.assign(rating=table["rating"].where(wrong, ratings)), wrong, "has a rating that is no number"
-        )
+        given = table.get("rating", pd.Series(np.nan, table.index))
+        ratings = pd.to_numeric(given, errors="coerce").replace([np.inf, -np.inf], np.nan)
+        wrong = ratings.isna() & given.notna()
+        table = drops.take(table.assign(rating=given.where(wrong, ratings)), wrong, "has a rating that is no number")
         if "timestamp" not in table:  # rows in order; without times a second equal row says nothing new
             table = drops.take(table, table.duplicated(), "repeats an earlier row")
             table = table.assign(timestamp=range(len(table)))
@@ -111,15 +104,14 @@ class OwnFiles:
 
 def _check_columns(key: str, given: Mapping[str, str | None], known: Sequence[str]) -> dict[str, str | None]:
     """Returns the configured column names by those of the schema."""
-    unknown = [name for name in given if name not in known]
-    if unknown:
+    if unknown := [name for name in given if name not in known]:
         hint = nearest(unknown[0], known)
         raise PmgError(f"source.read.{key} knows no '{unknown[0]}'{hint} (known: {', '.join(known)})")
     return {name: given.get(name, name) for name in known}
 
 
 def _found(
-    table: pd.DataFrame, path: str, key: str, names: Mapping[str, str | None], needed: Sequence[str]
+    table: pd.DataFrame, path: Path, key: str, names: Mapping[str, str | None], needed: Sequence[str]
 ) -> dict[str, str]:
     """Returns the columns of `names`, which `key` of the config gives, that the table has.
 
@@ -174,9 +166,8 @@ def _words(value: Any) -> list[str]:
 
 def _seconds(values: pd.Series) -> pd.Series:
     """Returns seconds since 1970 from numbers, dates or ISO 8601 text; NaN where a value is none of these."""
-    numbers = pd.to_numeric(
-        values.map(lambda value: value if isinstance(value, (Number, str)) else None), errors="coerce"
-    )
+    plain = values.map(lambda value: value if isinstance(value, (Number, str)) else None)
+    numbers = pd.to_numeric(plain, errors="coerce")
     rest = values[numbers.isna() & values.notna()].astype(str)
     dates = pd.to_datetime(rest, utc=True, errors="coerce", format="ISO8601")
     seconds = (dates - pd.Timestamp(0, tz="UTC").as_unit("us")).dt.total_seconds()  # nanoseconds end in 2262

@@ -25,14 +25,12 @@ class PictureSource(Protocol):
 
     def __len__(self) -> int:
         """Returns the number of different pictures before variation."""
-        ...
 
     def draw(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """Returns varied pictures, float32 in [-1, 1], `(B, 3, H, W)`, of rows `(B,)` in ``[0, len(self))``.
 
         The same state of `rng` gives the same pictures.
         """
-        ...
 
 
 class PictureGroups(Protocol):
@@ -44,26 +42,21 @@ class PictureGroups(Protocol):
     @property
     def picture_items(self) -> Sequence[Item]:
         """The item of each row."""
-        ...
 
     def rows(self, split: str) -> Tensor:
         """Returns the rows of a split, int64 `(N,)`."""
-        ...
 
     def picture_source(self, split: str) -> PictureSource:
         """Returns the pictures of a split, varied as for the training of an autoencoder."""
-        ...
 
     def draw_pictures(self, rows: Tensor, rng: random.Random) -> Tensor:
         """Returns pictures of rows `(B,)`, varied at random where the data set can, `(B, 3, H, W)` in [-1, 1]."""
-        ...
 
     def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
         """Returns rows of different items and their pictures in one look, `(size, 3, H, W)` in [-1, 1].
 
         The first is of the split, all others are of ``train``. PmgError if there are too few pictures.
         """
-        ...
 
 
 class StoredPictures:

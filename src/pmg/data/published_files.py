@@ -29,8 +29,7 @@ def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes
         found = _unzip(path, names, where)
     else:
         found = {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
-    missing = [name for name in names if name not in found]
-    if missing:
+    if missing := [name for name in names if name not in found]:
         raise PmgError(f"{source} has no {' and no '.join(missing)}; {where}")
     return {name: found[name] for name in names}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from sys import intern
 from typing import Any, Literal
 from urllib.parse import quote
@@ -20,14 +20,9 @@ ImageKey = Callable[[Item], str]  # equal for items with the same image
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What splits need to know of an example.
+    """What splits need to know of an example: when its target was liked, and where to find it.
 
-    Attributes:
-        user: the user's id.
-        target: the item.
-        time: when the target was liked.
-        user_index: the user's place in the prepared table, from 0.
-        place: of the example among the user's, from 0.
+    `user_index` is the user's place in the prepared table, `place` the example's among the user's; both from 0.
     """
 
     user: str
@@ -39,11 +34,9 @@ class Sample:
 
 @dataclass
 class CutExamples(Sequence[Example]):
-    """Examples that are cut from their users' interactions when they are read: memory holds one user's at a time.
+    """Examples of `samples`, cut from their users' interactions when they are read: memory holds one user's at a time.
 
-    Attributes:
-        cut: returns what `Windows.cut` yields for the user at a place in the prepared table.
-        samples: of each example, in their order.
+    `cut` returns what `Windows.cut` yields for the user at a place in the prepared table.
     """
 
     cut: Callable[[int], Sequence[tuple[Example, int]]]
@@ -64,12 +57,9 @@ class CutExamples(Sequence[Example]):
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Sliding windows over a user's interactions.
+    """Sliding windows of `history` likes and the dislikes between them, `stride` likes apart.
 
-    Attributes:
-        history: likes in a window; the dislikes between them belong to it, too.
-        targets: later likes that are targets, each of one sample.
-        stride: likes from one window to the next.
+    The next `targets` likes behind a window are targets, each of one sample.
     """
 
     history: Count = 5
@@ -98,12 +88,8 @@ class Windows:
 
 def split_by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
     """Returns the split of what `parts` identify: it depends on them alone, not on which others there are."""
-    place, end = stable_number(*parts) % 10**6 / 10**6, 0.0
-    for name, share in shares.items():
-        end += share
-        if place < end:
-            return name
-    return name
+    place, ends = stable_number(*parts) % 10**6 / 10**6, accumulate(shares.values())
+    return next((name for name, end in zip(shares, ends, strict=True) if place < end), [*shares][-1])
 
 
 def split_samples(
@@ -115,7 +101,10 @@ def split_samples(
     latest in the last; by ``item`` all samples of a target, and of a copy of it, are in one split. `seed` is of the
     hash; `image_key` returns equal text for items with the same image.
     """
-    starts = _starts(sorted(sample.time for sample in samples), shares)
+    times = sorted(sample.time for sample in samples)
+    places = [round(before * len(times)) for before in accumulate(shares.values(), initial=0.0)]
+    # the first time of each split is the quantile of the shares before it: equal times share a split
+    starts = [times[place] if place < len(times) else float("inf") for place in places[:-1]]
     names, shared = list(shares), _shared(image_key)
     splits: dict[str, list[Sample]] = {name: [] for name in shares}
     for sample in samples:
@@ -128,16 +117,6 @@ def split_samples(
     return splits
 
 
-def _starts(times: Sequence[int], shares: Mapping[str, float]) -> list[float]:
-    """Returns the first time of each split: the quantile of the shares before it. Equal times share a split."""
-    starts, before = [], 0.0
-    for share in shares.values():
-        place = round(before * len(times))
-        starts.append(times[place] if place < len(times) else float("inf"))
-        before += share
-    return starts
-
-
 def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: SplitBy, image_key: ImageKey) -> None:
     """Checks that no sample leaks from one split into another, else raises PmgError.
 
@@ -146,8 +125,16 @@ def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: SplitBy, imag
     """
     if split_by == "time":
         _check_time(splits)
-    else:
-        _check_keys(splits, _shared(image_key)[split_by])
+        return
+    key = _shared(image_key)[split_by]
+    owner: dict[str, str] = {}
+    for name, samples in splits.items():
+        for sample in samples:
+            if owner.setdefault(key(sample), name) != name:
+                raise PmgError(
+                    f"leak: an example of '{name}' (user {sample.user}, target {sample.target.id}) shares "
+                    f"'{key(sample)}' with '{owner[key(sample)]}'"
+                )
 
 
 def _shared(image_key: ImageKey) -> dict[str, Callable[[Sample], str]]:
@@ -164,14 +151,3 @@ def _check_time(splits: Mapping[str, Sequence[Sample]]) -> None:
                 f"leak: in '{name}', user {last.user} liked the target {last.target.id} at {last.time}, and "
                 f"'{later_name}' begins at {first.time}"
             )
-
-
-def _check_keys(splits: Mapping[str, Sequence[Sample]], key: Callable[[Sample], str]) -> None:
-    owner: dict[str, str] = {}
-    for name, samples in splits.items():
-        for sample in samples:
-            if owner.setdefault(key(sample), name) != name:
-                raise PmgError(
-                    f"leak: an example of '{name}' (user {sample.user}, target {sample.target.id}) shares "
-                    f"'{key(sample)}' with '{owner[key(sample)]}'"
-                )

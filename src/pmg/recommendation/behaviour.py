@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pmg.data.dataset import Timeline
@@ -14,13 +14,10 @@ Likes = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The likes of users, each item once, as ids by user, oldest first.
+    """The likes of users, each item once, as ids by user, oldest first; `items` are all of them by id.
 
-    Attributes:
-        items: all items that a user liked, by id.
-        train: the first likes of every user.
-        validation: those behind them, of users with at least three likes.
-        test: the last ones of the same users.
+    `train` has the first likes of every user, `validation` those behind them, of users with at least three likes, and
+    `test` the last ones of the same users.
     """
 
     items: Mapping[str, Item]
@@ -67,7 +64,3 @@ class Behaviour:
 
     def _counts(self) -> Counter[str]:
         return Counter(item for ids in self.train.values() for item in ids)
-
-    def triplets(self, likes: Likes) -> Iterator[tuple[str, str, float]]:
-        """Yields user, item and 1 of each like, as cornac reads them."""
-        return ((user, item, 1.0) for user, ids in likes.items() for item in ids)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.metric_interface import MetricInfo
     from pmg.recommendation.behaviour import Behaviour
-    from pmg.recommendation.features import ItemFeatures
+    from pmg.recommendation.features import Vectors
     from pmg.recommendation.pairs import Candidates
     from pmg.recommendation.ranking import Ranked, Recommender
 
@@ -39,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Compares recommenders with and without pictures."""
     from pmg.generation.records import read_records
     from pmg.recommendation.behaviour import Behaviour
-    from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
+    from pmg.recommendation.features import encode_items, encode_pairs, item_features, pair_features
     from pmg.recommendation.pairs import CANDIDATES, EVERYBODY, read_candidates, write_candidates
     from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS, rerank
 
@@ -62,7 +62,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     data = [] if pairs else changed_data(cfg.data, str(run.choices.get("data", "own_files")))
     run.begin()
     with run.ledger.phase("fit recommenders"):
-        features = ItemFeatures(own, pairs.get((EVERYBODY, "own")), builder.seed, **cfg.features)
+        features = item_features(own, pairs.get((EVERYBODY, "own")), builder.seed, **cfg.features)
         ranked = fit_all(recommenders, behaviour, features)
     orders = {name: one.orders for name, one in ranked.items()}
     write(builder, Path(cfg.results_dir), orders, behaviour, instantiate(cfg.comparison.recommenders), METRICS)
@@ -130,7 +130,7 @@ def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], m
 
 
 def fit_all(
-    recommenders: Mapping[str, Recommender], behaviour: Behaviour, features: ItemFeatures
+    recommenders: Mapping[str, Recommender], behaviour: Behaviour, features: Mapping[str, Vectors]
 ) -> dict[str, Ranked]:
     """Returns what each recommender says, with each kind of pictures that it takes and that there is."""
     from pmg.progress import track
@@ -138,11 +138,11 @@ def fit_all(
 
     arms: list[tuple[str, Recommender, str | None]] = []
     for name, one in recommenders.items():
-        kinds = [kind for kind in one.pictures if kind in features.kinds or kind != "crowd"]
+        kinds = [kind for kind in one.pictures if kind in features or kind != "crowd"]
         arms += [(f"{name}_{kind}", one, kind) for kind in kinds] if one.pictures else [(name, one, None)]
     plain = Catalogue(behaviour)
     return {
-        name: (Catalogue(behaviour, features(kind)) if kind else plain).fit(one)
+        name: (Catalogue(behaviour, features[kind]) if kind else plain).fit(one)
         for name, one, kind in track(arms, "Fitting recommenders")
     }
 

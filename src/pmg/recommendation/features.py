@@ -50,47 +50,32 @@ def encode_pairs(
         pairs.setdefault((record.user, record.control), {})[items[row]] = vector
     for user, one in found.items():
         for control in {record.control for record in records}:
-            missing = [item for item in one.items if item not in pairs.get((user, control), {})]
-            if missing:
+            if missing := [item for item in one.items if item not in pairs.get((user, control), {})]:
                 raise PmgError(f"{folder} has no picture of item {missing[0]} for {user}: run pmg-generate to its end")
     return pairs
 
 
-class ItemFeatures:
-    """Few whitened features of all items, of several kinds, since a recommender overfits hundreds of them.
+def item_features(
+    own: Vectors, crowd: Vectors | None, seed: int, components: int, deviation: float
+) -> dict[str, Vectors]:
+    """Returns few whitened features of all items, by kind and id, since a recommender overfits hundreds of them.
 
-    Args:
-        own: vectors of the items' own pictures, by id.
-        crowd: of the pictures made for everybody; None: there are none.
-        seed: of what is shuffled or drawn.
-        components: number of principal components of the own pictures that are kept.
-        deviation: of each feature over the items.
+    ``own``: from vectors of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same
+    moments. ``crowd``: from pictures made for everybody, where there are any. So many principal `components` of the
+    own pictures are kept; `deviation` is that of each feature over the items.
     """
-
-    def __init__(self, own: Vectors, crowd: Vectors | None, seed: int, components: int, deviation: float) -> None:
-        rows = np.stack(list(own.values()))
-        spread, rng = np.maximum(rows.std(0), 1e-6), np.random.default_rng(seed)
-        scaled = (rows - rows.mean(0)) / spread
-        _, lengths, axes = np.linalg.svd(scaled, full_matrices=False)
-        kept = min(components, int((lengths > 1e-4 * lengths[0]).sum()))
-        basis = (deviation * np.sqrt(len(rows)) * axes[:kept] / lengths[:kept, None]).T
-        found = scaled @ basis
-        kinds = {
-            "own": found,
-            "shuffled": found[rng.permutation(len(found))],
-            "noise": deviation * rng.standard_normal(found.shape),
-        }
-        if crowd is not None:
-            kinds["crowd"] = (np.stack([crowd[item] for item in own]) - rows.mean(0)) / spread @ basis
-        self.ids, self.kinds = list(own), kinds
-
-    def __call__(self, kind: str) -> Vectors:
-        """Returns features of one kind, by id.
-
-        ``own``: of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same moments.
-        ``crowd``: of the pictures made for everybody.
-        """
-        return dict(zip(self.ids, self.kinds[kind], strict=True))
+    rows = np.stack(list(own.values()))
+    spread, rng = np.maximum(rows.std(0), 1e-6), np.random.default_rng(seed)
+    scaled = (rows - rows.mean(0)) / spread
+    _, lengths, axes = np.linalg.svd(scaled, full_matrices=False)
+    kept = min(components, int((lengths > 1e-4 * lengths[0]).sum()))
+    basis = (deviation * np.sqrt(len(rows)) * axes[:kept] / lengths[:kept, None]).T
+    found = scaled @ basis
+    shuffled, noise = found[rng.permutation(len(found))], deviation * rng.standard_normal(found.shape)
+    kinds = {"own": found, "shuffled": shuffled, "noise": noise}
+    if crowd is not None:
+        kinds["crowd"] = (np.stack([crowd[item] for item in own]) - rows.mean(0)) / spread @ basis
+    return {kind: dict(zip(own, values, strict=True)) for kind, values in kinds.items()}
 
 
 def pair_features(

@@ -19,13 +19,9 @@ EVERYBODY = "everybody"  # in the place of a user's id, with what most users lik
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is recommended to a user.
+    """What is recommended to a user: ids of `items`, best first, with the recommender's `scores`.
 
-    Attributes:
-        history: ids of items that they liked, oldest first.
-        items: ids of the recommended ones, best first.
-        scores: the recommender's.
-        later: ids of the items that are to be foreseen, of which `items` may lack some.
+    `history` has those that they liked, oldest first, `later` those that are to be foreseen; `items` may lack some.
     """
 
     history: Sequence[str]
@@ -77,16 +73,12 @@ class PairData(Dataset):
         """
         found = read_candidates(self.file)
         check_split(split, users, {"test": len(found)})
-        return [
-            self._pair(user, one, item, row)
-            for user, one in list(found.items())[:users]
-            for row, item in enumerate(one.items[:targets])
-        ]
-
-    def _pair(self, user: str, found: Candidates, item: str, row: int) -> Example:
-        history = tuple(Interaction(self._item(one), timestamp=time) for time, one in enumerate(found.history))
-        target = self._item(item)
-        return Example(f"{user}-{row}", user, history[-self.history :], target, (target,))
+        pairs = []
+        for user, one in list(found.items())[:users]:
+            liked = tuple(Interaction(self._item(name), timestamp=time) for time, name in enumerate(one.history))
+            for row, target in enumerate(map(self._item, one.items[:targets])):
+                pairs.append(Example(f"{user}-{row}", user, liked[-self.history :], target, (target,)))
+        return pairs
 
     def _item(self, name: str) -> Item:
         if name not in self.items:

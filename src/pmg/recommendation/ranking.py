@@ -30,7 +30,7 @@ try:
 except ModuleNotFoundError as error:
     raise PmgError(f"pmg-recommend needs {error.name}: {install_extra('recommend')}") from error
 
-KINDS = ("own", "crowd", "shuffled", "noise")  # of item features, see `ItemFeatures`
+KINDS = ("own", "crowd", "shuffled", "noise")  # of item features, see `item_features`
 CONTROLS = KINDS[2:]
 CHOSEN_BY = "ndcg_at_10"
 NEW = "recall_of_new_at_20"
@@ -45,15 +45,10 @@ PAIR_METRICS = tuple(one for one in METRICS if not one.name.endswith("_20"))  # 
 
 
 class Recommender:
-    """A recommender of cornac with the values that are tried for its arguments.
+    """A model of cornac, by the name of its class, with its arguments; PmgError if a name is unknown.
 
-    PmgError if there is no such model or kind, or the model has no such argument.
-
-    Args:
-        model: name of a class in `cornac.models`.
-        arguments: of the class.
-        tried: values of further arguments, of which those of the best validation nDCG are kept.
-        pictures: kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
+    Of the values that are `tried` for further arguments those of the best validation nDCG are kept. `pictures` are
+    kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
     """
 
     def __init__(
@@ -81,13 +76,10 @@ class Recommender:
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a fitted model says.
+    """What a fitted model says with the tried arguments that were `chosen` by nDCG at 10 on validation likes.
 
-    Attributes:
-        chosen: the tried arguments that were kept.
-        validation: its nDCG at 10 on validation likes.
-        orders: for each user with test likes the ids of all items that they had not liked before, best first.
-        scores: in the same order.
+    `orders` has for each user with test likes the ids of all items that they had not liked before, best first;
+    `scores` are in the same order.
     """
 
     chosen: Mapping[str, Any]
@@ -107,11 +99,11 @@ class Catalogue:
         if features is not None:
             ids = list(behaviour.items)
             images = {"item_image": ImageModality(features=np.stack([features[one] for one in ids]), ids=ids)}
-        self.method = BaseMethod.from_splits(
-            train_data=list(behaviour.triplets(behaviour.train)),
-            val_data=list(behaviour.triplets(behaviour.validation)),
-            test_data=list(behaviour.triplets(behaviour.test)), **images,
-        )  # fmt: skip
+        parts = {"train_data": behaviour.train, "val_data": behaviour.validation, "test_data": behaviour.test}
+        triplets = {
+            name: [(user, item, 1.0) for user, ids in likes.items() for item in ids] for name, likes in parts.items()
+        }
+        self.method = BaseMethod.from_splits(**triplets, **images)
         self.users, self.numbers = self.method.global_uid_map, self.method.global_iid_map
         self.names = np.array(list(self.numbers))
 
@@ -157,13 +149,12 @@ def measure(orders: Mapping[str, Sequence[str]], later: Likes, known: set[str]) 
     for user, order in orders.items():
         relevant, place = np.array(later[user]), np.array(order)
         found = np.isin(relevant, place).any()  # without it, the reciprocal rank is not defined
-        row = {
+        rows[user] = {
             name: float(metric.compute(gt_pos=relevant, pd_rank=place)) if found else 0.0
             for name, metric in zip(names, asked, strict=True)
         }
         new = np.array([item for item in relevant if item not in known])
-        row[NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
-        rows[user] = row
+        rows[user][NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -196,16 +187,10 @@ def rerank(
     features: Mapping[str, np.ndarray], items: Mapping[str, Sequence[str]], later: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    """Returns each user's candidates in a new order, best first.
+    """Returns each user's candidates `items`, which have `features` `(N, F)`, in a new order, best first.
 
-    The weights that order a user's candidates are fitted on other users, in folds; features are standardised by the
-    same users.
-
-    Args:
-        features: of each user's candidates, `(N, F)`.
-        items: ids of the candidates.
-        later: ids of what the users took later.
-        seed: of the folds.
+    The weights that order a user's candidates are fitted on what other users took `later`, in folds; features are
+    standardised by the same users.
     """
     users = np.array(list(features))
     fold = np.random.default_rng(seed).permutation(len(users)) % min(FOLDS, len(users))

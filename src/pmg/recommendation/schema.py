@@ -15,12 +15,11 @@ class RecommendConfig(RunConfig):
 
     Attributes:
         data: interactions and pictures.
-        scorer: whose image encoder `tower` uses.
-        tower: encodes pictures.
+        tower: encodes pictures, by the image encoder of `scorer`.
         recommenders: by name, see `Recommender`.
         pictures: folders and method of the pictures of ``data=pairs``.
         shares: of each user's likes that are chosen on, and foreseen.
-        features: of items, from their pictures, see `ItemFeatures`.
+        features: of items, from their pictures, see `item_features`.
         candidates: items that are recommended to each of so many users, for pictures of pairs.
         comparison: arms that others are compared with, of recommenders and of pairs.
     """

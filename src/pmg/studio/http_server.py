@@ -127,9 +127,8 @@ def serve(app: Any, listener: socket.socket) -> None:
     """Runs an application until it is interrupted."""
     import uvicorn
 
-    protocol = _limited_protocol()
     config = uvicorn.Config(
-        app, http=protocol, log_level="warning", access_log=False, server_header=False,
+        app, http=_limited_protocol(), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=STOP_WITHIN,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])

@@ -7,8 +7,9 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.studio.survey.clustered import bradley_terry, clustered_intervals, clustered_means
-from pmg.studio.survey.design import Design
+from pmg.studio.survey.design import plan_tasks
 from pmg.studio.survey.sample_size import Comparisons, Raters, SampleSize
+from pmg.studio.survey.schema import SurveyDesignConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -17,7 +18,7 @@ METHODS = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module")
 def tasks():
-    return Comparisons.of(Design(24, 24, 0, 0).plan(25, METHODS), METHODS)
+    return Comparisons.of(plan_tasks(SurveyDesignConfig(25, 24, 24, 0, 0), METHODS), METHODS)
 
 
 def fit(tasks, score):

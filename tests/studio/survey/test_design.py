@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from pmg.domain import PmgError
-from pmg.studio.survey.design import Design
+from pmg.studio.survey.design import plan_tasks
 from pmg.studio.survey.materials import render_page
+from pmg.studio.survey.schema import SurveyDesignConfig
 from surveys import METHODS, make_survey
 
 ABCD = ["a", "b", "c", "d"]
@@ -17,7 +18,7 @@ ABCD = ["a", "b", "c", "d"]
 
 @pytest.fixture(scope="module")
 def plan():
-    return Design(20, 12, 8, 4).plan(15, ABCD)
+    return plan_tasks(SurveyDesignConfig(15, 20, 12, 8, 4), ABCD)
 
 
 def test_pairs_and_sides_are_balanced(plan):
@@ -49,7 +50,7 @@ def test_blocks_change_places_and_checks_have_varied_answers(plan):
 
 
 def test_orders_follow_the_seed():
-    plans = [Design(3, 6, 2, 2, seed).plan(9, ABCD) for seed in (0, 0, 1)]
+    plans = [plan_tasks(SurveyDesignConfig(9, 3, 6, 2, 2), ABCD, seed) for seed in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
     assert plans[0][0] != plans[0][1]
 
@@ -57,7 +58,7 @@ def test_orders_follow_the_seed():
 @pytest.mark.parametrize(("items", "methods"), [(1, ABCD), (9, ["a"])])
 def test_too_little_to_compare_is_refused(items, methods):
     with pytest.raises(PmgError, match="Generate more"):
-        Design().plan(items, methods)
+        plan_tasks(SurveyDesignConfig(items), methods)
 
 
 def test_the_page_names_no_method_and_no_source():

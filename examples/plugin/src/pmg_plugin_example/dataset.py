@@ -5,8 +5,7 @@ import random
 import torch
 
 from pmg.configuration.ranges import Count
-from pmg.data.dataset import Dataset, check_split
-from pmg.data.memory_images import MemoryImages
+from pmg.data.dataset import Dataset, MemoryImages, check_split
 from pmg.domain import Example, Interaction, Item
 
 SHAPES = {"diamond": 1, "disc": 2, "cushion": 4, "square": torch.inf}  # orders of a norm

@@ -34,7 +34,12 @@ class FlickrAes:
         drops = Drops()
         content = read_files(self.source, [FILE], WHERE)[FILE]
         rows = read_table(content, f"{self.source}/{FILE}", COLUMNS, WHERE)[list(COLUMNS)]
-        rows = _checked(rows.apply(lambda column: column.str.strip()), drops)
+        rows = rows.apply(lambda column: column.str.strip())
+        scores = pd.to_numeric(rows["score"], errors="coerce")
+        rows = drops.take(rows, ~scores.between(1, 5), "has no score from 1 to 5")
+        rows = drops.take(rows, rows["worker"].isna() | rows["imagePair"].isna(), "lacks a worker or a photo")
+        rows = drops.take(rows, rows.duplicated(), "repeats an earlier row")
+        ratings = pd.to_numeric(rows["score"])
         folder = picture_folder(self.images, WHERE)
         ids = rows["imagePair"].drop_duplicates().tolist()
         items = as_rows(
@@ -42,15 +47,6 @@ class FlickrAes:
         )
         interactions = as_rows(
             INTERACTIONS, user=rows["worker"], item=rows["imagePair"],
-            action="rated " + rows["score"].map("{:g}".format), rating=rows["score"], timestamp=rows.index,
+            action="rated " + ratings.map("{:g}".format), rating=ratings, timestamp=rows.index,
         )  # fmt: skip
         return Tables(items, interactions, drops, {FILE: sha256(content).hexdigest()}, {i: folder / i for i in ids})
-
-
-def _checked(rows: pd.DataFrame, drops: Drops) -> pd.DataFrame:
-    """Returns the valid ratings, with numeric scores."""
-    scores = pd.to_numeric(rows["score"], errors="coerce")
-    rows = drops.take(rows, ~scores.between(1, 5), "has no score from 1 to 5")
-    rows = drops.take(rows, rows["worker"].isna() | rows["imagePair"].isna(), "lacks a worker or a photo")
-    rows = drops.take(rows, rows.duplicated(), "repeats an earlier row")
-    return rows.assign(score=pd.to_numeric(rows["score"]))

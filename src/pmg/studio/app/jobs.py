@@ -23,14 +23,11 @@ class CancelledError(Exception):
 
 @dataclass
 class Job:
-    """A job and its progress.
+    """A job, its results so far by name, and its progress: the `step`, and the share that is done, in [0, 1].
 
     Attributes:
         id: random code, needed to read or cancel it.
         status: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
-        step: what is done now.
-        progress: share that is done, in [0, 1].
-        results: so far, by name.
         error: one line, of a failed job.
         stopped: set once it was cancelled.
         work: what it will do, with the pictures that it holds; None once it began or was cancelled.
@@ -81,8 +78,7 @@ class JobQueue:
 
     def find(self, code: str) -> Job:
         """Returns a job by its code; PmgError if there is none."""
-        job = self.jobs.get(code)
-        if job is None:
+        if (job := self.jobs.get(code)) is None:
             raise PmgError("this job doesn't exist any more. Generate again.")
         return job
 

@@ -26,16 +26,17 @@ def read_picture(content: bytes) -> Image.Image:
     if len(content) > LARGEST:
         raise PmgError(f"the picture is larger than {LARGEST // 2**20} MiB. Make it smaller.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                width, height = picture.size
-                if width * height > PIXELS:
-                    raise PmgError(f"the picture has {width} x {height} pixels. At most 40 million are allowed.")
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise PmgError("the picture is animated. Upload a still one.")
-                picture.draft("RGB", (SIDE, SIDE))
-                rgb = to_rgb(picture)
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(content), formats=FORMATS) as picture,
+        ):
+            width, height = picture.size
+            if width * height > PIXELS:
+                raise PmgError(f"the picture has {width} x {height} pixels. At most 40 million are allowed.")
+            if getattr(picture, "n_frames", 1) > 1:
+                raise PmgError("the picture is animated. Upload a still one.")
+            picture.draft("RGB", (SIDE, SIDE))
+            rgb = to_rgb(picture)
     except PmgError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

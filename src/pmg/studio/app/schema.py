@@ -16,11 +16,9 @@ class AppConfig(RunConfig):
     """``pmg-app``: serves a web app.
 
     Attributes:
-        device: device of the models; auto: a GPU if available.
         data: users and pictures to choose from.
         scenario: in place of the pipeline's, e.g. one that reads conversations; None: the pipeline's.
         pipeline: folder of ``pmg-export``, or of an exported ``pmg-train`` run.
-        host: address of the server.
         port: of the server; 0: a free one.
         waiting: number of jobs that wait.
         users: number of users to choose from.

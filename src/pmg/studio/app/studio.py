@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
-from PIL import Image
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -47,16 +46,10 @@ class Upload(BaseModel, extra="forbid"):
 
 
 class Wish(BaseModel, extra="forbid"):
-    """What is generated.
+    """What is generated for indices of pictures, own pictures, and messages said to an assistant, oldest first.
 
     Attributes:
-        liked: indices of pictures.
-        disliked: likewise.
-        uploads: liked pictures of the user.
-        said: the user's messages to an assistant, oldest first.
-        target: what the images show.
         other: index of the user whose preference is compared; None: no comparison.
-        seed: of the noise.
         steps: solver steps; None: the pipeline's.
         start: a picture of the target that all images start from; None: noise alone.
         strength: how much of it is drawn anew, see `Start`.
@@ -108,17 +101,14 @@ class Studio:
 
     def describe(self) -> dict[str, Any]:
         """Returns what the page shows before a generation, JSON-able."""
-        facts: dict[str, list[str]] = {}
-        for name in self.pipe.captioner.facts or ():
-            facts[name] = sorted({item.facts[name] for item in self.items if name in item.facts})
+        names = self.pipe.captioner.facts or ()
+        facts = {name: sorted({item.facts[name] for item in self.items if name in item.facts}) for name in names}
+        users = []
+        for name, (_, items) in zip(self.names, self.users, strict=True):
+            titles = ", ".join(dict.fromkeys(item.title for item in items[-SHOWN:]))
+            users.append({"name": f"{name}: {titles}", "liked": [self.index[item.id] for item in items]})
         return {
-            "users": [
-                {
-                    "name": f"{name}: {', '.join(dict.fromkeys(item.title for item in items[-SHOWN:]))}",
-                    "liked": [self.index[item.id] for item in items],
-                }
-                for name, (_, items) in zip(self.names, self.users, strict=True)
-            ],
+            "users": users,
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
             "target": self.target,
             "titles": self.titles,
@@ -227,8 +217,7 @@ class Studio:
         }
 
     def _picture(self, item: Item) -> str:
-        (given,) = with_pictures([item], self.store)
-        picture: Image.Image = given["image"]
+        picture = self._given(item)["image"]
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
 

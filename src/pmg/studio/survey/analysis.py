@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import write_rows
 from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
 from pmg.studio.survey.clustered import Estimates, bradley_terry, clustered_means
-from pmg.studio.survey.observations import RATINGS, Observations, number_names
+from pmg.studio.survey.observations import RATINGS, Observations
 
 METRICS = (
     MetricInfo("win_rate", "wins", range=(0.0, 1.0), aspect="preference"),
@@ -78,9 +79,9 @@ class Analysis:
                 "excluded": len(failed),
                 "attention": attention,
                 "comparisons": len(kept.pairs),
-                "ties": _mean(kept.pairs["score"] == 0.5),
-                "left_wins": _mean(kept.pairs["score"]),
-                "median_seconds": float(kept.seconds["seconds"].median()) if len(kept.seconds) else None,
+                "ties": float((kept.pairs["score"] == 0.5).mean()),
+                "left_wins": float(kept.pairs["score"].mean()),
+                "median_seconds": float(kept.seconds["seconds"].median()),
                 "krippendorff_alpha": agreement_of_raters(kept),
                 "agreement": agreement_with_metrics(kept.pairs, rows, read_infos(metrics or {})),
             },
@@ -98,21 +99,17 @@ class Analysis:
     def _estimates(self, kept: Observations) -> dict[str, tuple[list[str], Estimates]]:
         """Returns methods and their values by metric."""
         found = {}
-        rows = kept.rows
+        rows, pairs = kept.rows, kept.pairs
         for name in ("win_rate", *RATINGS):
-            part = rows[rows[name].notna()] if name in rows else rows[:0]
-            present = [method for method in self.methods if method in set(part["method"])]
-            if present:
-                values = part[name].to_numpy(dtype=float)
-                codes = _indices(part["method"], present), number_names(part["user"]), number_names(part["example"])
-                found[name] = (present, clustered_means(values, *codes, len(present)))
-        pairs = kept.pairs
-        present = [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]
-        if present:
-            left, right, score = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"]
-            groups = number_names(pairs["rater"]), number_names(pairs["example"])
+            part = rows.dropna(subset=name)
+            if present := [method for method in self.methods if method in set(part["method"])]:
+                codes = _indices(part["method"], present), *_clusters(part["user"], part["example"])
+                found[name] = present, clustered_means(part[name].to_numpy(dtype=float), *codes, len(present))
+        if present := [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]:
+            shown = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"].to_numpy()
             with contextlib.suppress(ValueError):  # utilities would be infinite
-                found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
+                groups = _clusters(pairs["rater"], pairs["example"])
+                found["utility"] = present, bradley_terry(*shown, *groups, len(present))
         return found
 
     def _paired(self, estimates: Mapping[str, tuple[list[str], Estimates]]) -> dict[str, dict[str, Any]]:
@@ -130,8 +127,9 @@ def _indices(names: pd.Series, order: Sequence[str]) -> np.ndarray:
     return names.map({name: number for number, name in enumerate(order)}).to_numpy(dtype=int)
 
 
-def _mean(values: pd.Series) -> float | None:
-    return float(values.mean()) if len(values) else None
+def _clusters(raters: pd.Series, items: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Returns numbers in place of names, in the order of their first occurrence."""
+    return pd.factorize(raters)[0], pd.factorize(items)[0]
 
 
 def agreement_of_raters(observed: Observations) -> dict[str, float | None]:
@@ -139,29 +137,26 @@ def agreement_of_raters(observed: Observations) -> dict[str, float | None]:
 
     None where no unit was judged by two raters, or all judgements are equal.
     """
-    pairs = observed.pairs
-    ordered = pairs["left"] <= pairs["right"]
-    score = np.where(ordered, pairs["score"], 1 - pairs["score"].astype(float))
-    names = [f"{a}|{b}" for a, b in (sorted(each) for each in zip(pairs["left"], pairs["right"], strict=True))]
-    units = pd.DataFrame(
-        {"rater": pairs["rater"], "unit": pairs["example"] + "|" + pd.Series(names, pairs.index, dtype=object)}
-    )
-    found = {"comparisons": _alpha(units.assign(value=score))}
-    ratings = observed.ratings
-    for name in RATINGS:
-        unit = ratings["example"] + "|" + ratings["method"]
-        found[name] = _alpha(pd.DataFrame({"rater": ratings["rater"], "unit": unit, "value": ratings[name]}))
-    return found
+    pairs, ratings = observed.pairs, observed.ratings
+    ordered, score = pairs["left"] <= pairs["right"], pairs["score"].astype(float)
+    first, second = (pairs[a].where(ordered, pairs[b]) for a, b in (("left", "right"), ("right", "left")))
+    units = pairs["example"] + "|" + first + "|" + second
+    rated = ratings["example"] + "|" + ratings["method"]
+    return {
+        "comparisons": _alpha(pairs["rater"], units, score.where(ordered, 1 - score)),
+        **{name: _alpha(ratings["rater"], rated, ratings[name]) for name in RATINGS},
+    }
 
 
-def _alpha(judged: pd.DataFrame) -> float | None:
+def _alpha(raters: pd.Series, units: pd.Series, values: pd.Series) -> float | None:
     import krippendorff
 
-    table = judged.groupby(["rater", "unit"])["value"].first().unstack() if len(judged) else pd.DataFrame()
-    overlapping = table.notna().sum() > 1 if len(table) else pd.Series(dtype=bool)
-    if not overlapping.any() or len(np.unique(table.loc[:, overlapping].stack().dropna())) < 2:
+    judged = pd.DataFrame({"rater": raters, "unit": units, "value": values.astype(float)})
+    table = judged.groupby(["rater", "unit"])["value"].first().unstack().to_numpy()
+    overlapping = table[:, np.isfinite(table).sum(0) > 1]
+    if len(np.unique(overlapping[np.isfinite(overlapping)])) < 2:
         return None
-    return float(krippendorff.alpha(table.to_numpy(dtype=float), level_of_measurement="ordinal"))
+    return float(krippendorff.alpha(table, level_of_measurement="ordinal"))
 
 
 def shown_rows(rows: pd.DataFrame, images: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -196,15 +191,13 @@ def agreement_with_metrics(
     shown = [pd.MultiIndex.from_arrays([pairs["example"], pairs[side]]) for side in ("left", "right")]
     chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
     found = {}
-    for metric in metrics:
-        if metric.name not in judged.columns:
-            continue
+    for metric in (metric for metric in metrics if metric.name in judged):
         left, right = (judged[metric.name].reindex(images).to_numpy(dtype=float) for images in shown)
         sign = np.sign((left - right) * (1 if metric.higher_is_better else -1))
         kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)
         if kept.any():
             agrees = (sign == chosen)[kept].astype(float)
-            groups = number_names(pairs["rater"][kept]), number_names(pairs["example"][kept])
+            groups = _clusters(pairs["rater"][kept], pairs["example"][kept])
             every = np.zeros(len(agrees), dtype=int)
             centred = clustered_means(agrees - 0.5, every, *groups, 1).contrast(np.ones(1))
             shifted = {name: centred[name] + 0.5 for name in ("mean", "low", "high")}
@@ -221,13 +214,13 @@ def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observati
     write_rows(folder, observed.without(excluded).rows)
     tables = ResultTables.of(results).build(results)
     atomic_write_text(folder / "table.md", to_markdown([*tables, *survey_tables(results)], FOOTNOTE))
-    atomic_write_json(folder / "results.json", _without_nan(results))
+    atomic_write_json(folder / "results.json", json.loads(json.dumps(results), parse_constant=lambda nan: None))
 
 
 def survey_tables(results: Mapping[str, Any]) -> list[Table]:
     """Returns tables of the raters and of their agreement with metrics."""
     found = results["survey"]
-    alpha = found["krippendorff_alpha"]
+    alphas = found["krippendorff_alpha"].items()
     facts: dict[str, Any] = {
         "raters": found["raters"],
         "left out for failed attention checks": found["excluded"],
@@ -235,35 +228,17 @@ def survey_tables(results: Mapping[str, Any]) -> list[Table]:
         "ties": found["ties"],
         "wins of the left image, ties as half": found["left_wins"],
         "median seconds of an answer": found["median_seconds"],
-        **{f"Krippendorff's alpha, {name.replace('_', ' ')}": value for name, value in alpha.items()},
+        **{f"Krippendorff's alpha, {name.replace('_', ' ')}": value for name, value in alphas},
     }
     rows = tuple((Cell(name), Cell(_show(value))) for name, value in facts.items())
-    agreement = tuple(
-        (
-            Cell(name),
-            Cell(f"{_show(each['mean'])} [{_show(each['low'])}, {_show(each['high'])}]"),
-            Cell(str(each["n"])),
-        )
-        for name, each in sorted(found["agreement"].items(), key=lambda item: -item[1]["mean"])
-    )
-    tables = [
-        Table("Raters", ("what", "value"), rows),
-        Table(
-            "Comparisons in which a metric prefers the raters' choice", ("metric", "share", "comparisons"), agreement
-        ),
-    ]
-    return [table for table in tables if table.rows]
+    agreement = []
+    for name, each in sorted(found["agreement"].items(), key=lambda item: -item[1]["mean"]):
+        mean, low, high = (_show(each[part]) for part in ("mean", "low", "high"))
+        agreement.append((Cell(name), Cell(f"{mean} [{low}, {high}]"), Cell(str(each["n"]))))
+    title = "Comparisons in which a metric prefers the raters' choice"
+    compared = [Table(title, ("metric", "share", "comparisons"), tuple(agreement))] if agreement else []
+    return [Table("Raters", ("what", "value"), rows), *compared]
 
 
 def _show(value: float | None) -> str:
     return NOTHING if value is None or value != value else f"{value:.3f}" if value % 1 else f"{value:.0f}"
-
-
-def _without_nan(node: Any) -> Any:
-    """Returns a tree of JSON with None for what is not a number."""
-    match node:
-        case Mapping():
-            return {name: _without_nan(value) for name, value in node.items()}
-        case float() if not np.isfinite(node):
-            return None
-    return node

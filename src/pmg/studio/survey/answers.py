@@ -16,6 +16,7 @@ from pmg.domain import PmgError
 
 DATABASE = "answers.sqlite"
 LARGEST = 2**20  # bytes of a file of answers
+NO_RATER = "no rater has the code '{}'. The last page of a survey shows a rater's code."
 BUSY_S = 5.0  # seconds that a writer waits for another one
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, survey TEXT NOT NULL, slot INTEGER NOT NULL);
@@ -106,16 +107,12 @@ class AnswerStore:
         found = connection.execute("SELECT slot FROM raters WHERE rater = ?", (rater,)).fetchone()
         if found is None:
             raise UnknownRaterError("this rater's code is not in the survey. Reload the page to begin.")
-        slot: int = found[0]
-        return slot
+        return int(found[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Opens a connection in a transaction that is committed at the end, or rolled back after an error."""
-        with (
-            explain_database(self.path),
-            closing(sqlite3.connect(self.path, BUSY_S, isolation_level=None)) as connection,
-        ):
+        with _open_database(self.path, isolation_level=None) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -140,10 +137,12 @@ class DatabaseError(PmgError):
 
 
 @contextmanager
-def explain_database(path: Path) -> Iterator[None]:
-    """Turns errors of SQLite into a DatabaseError of one line, which says what is wrong with the file."""
+def _open_database(path: Path, mode: str = "rwc", **options: Any) -> Iterator[sqlite3.Connection]:
+    """Opens a database; turns errors of SQLite into a DatabaseError, which says what is wrong with the file."""
     try:
-        yield
+        address = f"{path.resolve().as_uri()}?mode={mode}"
+        with closing(sqlite3.connect(address, BUSY_S, uri=True, **options)) as connection:
+            yield connection
     except sqlite3.Error as error:
         raise DatabaseError(f"{path.name} can't be used: {error}. Nothing was changed; try again.") from error
 
@@ -175,7 +174,7 @@ def delete_rater(paths: Sequence[Path], rater: str) -> int:
     deleted, found = 0, False
     for path in _answer_files(paths):
         if path.suffix == ".sqlite":
-            with explain_database(path), closing(sqlite3.connect(path, BUSY_S)) as connection, connection:
+            with _open_database(path) as connection, connection:
                 connection.execute("PRAGMA secure_delete = ON")
                 deleted += connection.execute("DELETE FROM answers WHERE rater = ?", (rater,)).rowcount
                 found |= connection.execute("DELETE FROM raters WHERE rater = ?", (rater,)).rowcount > 0
@@ -183,7 +182,7 @@ def delete_rater(paths: Sequence[Path], rater: str) -> int:
             deleted, found = deleted + len(read.answers), True
             path.unlink()
     if not found:
-        raise PmgError(f"no rater has the code '{rater}'. The last page of a survey shows a rater's code.")
+        raise PmgError(NO_RATER.format(rater))
     return deleted
 
 
@@ -192,7 +191,7 @@ def _answer_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.iterdir() if each.match("answers*.json") or each.suffix == ".sqlite")
+            found += sorted([*path.glob("answers*.json"), *path.glob("*.sqlite")])
         elif path.is_file():
             found.append(path)
         else:
@@ -216,21 +215,15 @@ def _read_file(path: Path) -> RaterAnswers:
 def _read_database(path: Path) -> list[RaterAnswers]:
     # a journal is of a write that was killed, which only a writer can undo
     mode = "rw" if path.with_name(f"{path.name}-journal").exists() else "ro"
-    with (
-        explain_database(path),
-        closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", BUSY_S, uri=True)) as connection,
-    ):
+    with _open_database(path, mode) as connection:
         raters = connection.execute("SELECT rater, survey, slot FROM raters").fetchall()
         rows = connection.execute("SELECT rater, task, value, seconds FROM answers").fetchall()
-    answers: dict[str, list[Any]] = {rater: [] for rater, _, _ in raters}
+    found: dict[str, dict[str, Any]] = {}
+    for rater, survey, slot in raters:
+        found[rater] = {"survey": survey, "rater": rater, "slot": slot, "consent": True, "answers": []}
     for rater, task, value, seconds in rows:
-        answers[rater].append({"task": task, "value": json.loads(value), "seconds": seconds})
-    return [
-        RaterAnswers.model_validate(
-            {"survey": survey, "rater": rater, "slot": slot, "consent": True, "answers": answers[rater]}
-        )
-        for rater, survey, slot in raters
-    ]
+        found[rater]["answers"].append({"task": task, "value": json.loads(value), "seconds": seconds})
+    return list(map(RaterAnswers.model_validate, found.values()))
 
 
 def check_code(rater: str) -> None:

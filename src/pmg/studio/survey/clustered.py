@@ -64,15 +64,11 @@ def bradley_terry(
 
     if not is_comparable(left, right, score, methods):
         raise ValueError("a method, or a group of them, won or lost all of its comparisons")
-    rows = np.arange(len(score))
-    design = np.zeros((len(score), methods + 1))
-    design[rows, left] += 1
-    design[rows, right] -= 1
-    design[:, methods] = 1
+    one_hot = np.eye(methods)
+    design = np.column_stack([(one_hot[left] - one_hot[right])[:, 1:], np.ones(len(score))])
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PerfectSeparationWarning)
-            fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
+        with warnings.catch_warnings(action="error", category=PerfectSeparationWarning):
+            fitted = sm.GLM(score, design, family=sm.families.Binomial()).fit()
     except PerfectSeparationWarning as error:
         raise ValueError("the methods and their sides tell all answers") from error
     return _estimates(fitted, np.eye(methods)[:, 1:] - 1 / methods, raters, items)
@@ -112,15 +108,10 @@ def _sum_of_squares(deviations: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, methods: int) -> bool:
     """Returns whether utilities are finite: each method beats each other one, directly or through others."""
-    beats = [
-        *zip(left[score > 0], right[score > 0], strict=True),
-        *zip(right[score < 1], left[score < 1], strict=True),
-    ]
-    if not beats:
-        return False
-    winners, losers = np.array(beats).T
-    graph = coo_array((np.ones(len(beats)), (winners, losers)), shape=(methods, methods))
-    return bool(connected_components(graph, connection="strong")[0] == 1)
+    winners = np.concatenate([left[score > 0], right[score < 1]])
+    losers = np.concatenate([right[score > 0], left[score < 1]])
+    graph = coo_array((np.ones(len(winners)), (winners, losers)), shape=(methods, methods))
+    return bool(len(winners)) and connected_components(graph, connection="strong")[0] == 1
 
 
 def _estimates(fitted: Any, weights: np.ndarray, raters: np.ndarray, items: np.ndarray) -> Estimates:

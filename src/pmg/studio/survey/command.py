@@ -39,14 +39,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     except ModuleNotFoundError as error:
         raise PmgError(f"pmg-survey needs {error.name}: {install_extra('survey')}") from error
     settings = cast(SurveyConfig, OmegaConf.to_object(cfg))
-    named = {"generate_run": settings.generate_run, "serve": settings.serve, "analyse": settings.analyse}
-    chosen = [name for name, value in named.items() if value]
+    works = {"generate_run": _make, "serve": _serve, "analyse": _analyse}
+    chosen = [name for name in works if getattr(settings, name)]
     if len(chosen) > 1 or (not chosen and settings.sample_size.win_rate is None):
         found = f"both {' and '.join(chosen)} are set" if chosen else "nothing to do"
         raise PmgError(f"{found}: set one of generate_run, serve, analyse or sample_size.win_rate")
     if settings.sample_size.win_rate is not None:
         _find_sample_size(settings, run)
-    works = {"generate_run": _make, "serve": _serve, "analyse": _analyse}
     for name in chosen:
         works[name](settings, run)
     return None
@@ -65,10 +64,8 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
     run.begin()
     with run.ledger.phase("simulate"):
         raters, tried = size.find()
-    effect = (
-        f"a win rate of {size.win_rate:g} with power {size.power:g}, who compare the two methods {pairs} times each"
-    )
-    print(f"raters for {effect}: {raters or 'more than 400'}")
+    effect = f"a win rate of {size.win_rate:g} with power {size.power:g}"
+    print(f"raters for {effect}, who compare the two methods {pairs} times each: {raters or 'more than 400'}")
     run.measure({"raters": raters} if raters else {})
     powers = {str(number): power for number, power in tried.items()}
     atomic_write_json(run.folder / "sample_size.json", {**wanted, "raters": raters, "power_by_raters": powers})
@@ -77,7 +74,6 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
 def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
     from pmg.generation.records import RECORDS, read_images, read_records
-    from pmg.studio.survey.design import Design
     from pmg.studio.survey.materials import KEY, PAGE, build_content, choose_records, read_survey, write_survey
 
     folder = str(settings.generate_run)
@@ -85,16 +81,15 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     made = replace_folders(plain, named_folders(settings.paths))
     check_made(Path(folder), metrics, RECORDS)
     refuse_changed(folder, made, metrics, "data")
-    design = asdict(settings.design)
-    chosen = choose_records(read_records(folder), settings.methods, design.pop("examples"))
+    chosen = choose_records(read_records(folder), settings.methods, settings.design.examples)
     records = [record for methods in chosen.values() for record in methods.values()]
     data = instantiate(made["data"])
     examples = select_examples(data, made["split"], made)
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
-    whole = Design(**design, seed=settings.seed or 0)
     content, key = build_content(
-        chosen, examples, data.images, images, whole, settings.texts, made=metrics["made"][RECORDS]
-    )
+        chosen, examples, data.images, images, settings.design, settings.texts, seed=settings.seed or 0,
+        made=metrics["made"][RECORDS],
+    )  # fmt: skip
     if (run.folder / KEY).is_file() and read_survey(run.folder)["survey"] != key["survey"]:
         raise PmgError(
             f"{run.folder} has another survey (its pictures or texts), whose answers would be lost: name a new run_dir"
@@ -120,7 +115,7 @@ def _serve(settings: SurveyConfig, run: Run) -> None:
 
 def _analyse(settings: SurveyConfig, run: Run) -> None:
     """Writes results, or exports or deletes a rater's answers."""
-    from pmg.studio.survey.answers import check_code, delete_rater, read_answers
+    from pmg.studio.survey.answers import NO_RATER, check_code, delete_rater, read_answers
     from pmg.studio.survey.materials import read_survey
 
     listed = list(settings.analyse) if isinstance(settings.analyse, list) else [settings.analyse]
@@ -140,9 +135,7 @@ def _analyse(settings: SurveyConfig, run: Run) -> None:
         check_code(settings.export)
         found = [rater for rater in answers if rater.rater == settings.export]
         if not found:
-            raise PmgError(
-                f"no rater has the code '{settings.export}'. The last page of a survey shows a rater's code."
-            )
+            raise PmgError(NO_RATER.format(settings.export))
         run.begin()
         path = run.folder / f"answers-{settings.export}.json"
         atomic_write_json(path, found[0].model_dump())

@@ -24,8 +24,8 @@ from pmg.models.vision.pictures import data_uri, to_file, to_picture
 from pmg.preferences.stated import own_messages
 from pmg.studio.http_server import create_app
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
-from pmg.studio.survey.design import Design, Task
-from pmg.studio.survey.schema import Texts
+from pmg.studio.survey.design import Task, plan_tasks
+from pmg.studio.survey.schema import SurveyDesignConfig, Texts
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -43,7 +43,7 @@ def choose_records(
     method has no images, or too few examples have one of each.
     """
     own = [record for record in records if record.control == "own"]
-    present = list(dict.fromkeys(record.method for record in own))
+    present = dict.fromkeys(record.method for record in own)
     wanted = list(methods or present)
     if missing := [name for name in wanted if name not in present]:
         raise PmgError(f"methods: the run has no images of '{missing[0]}'. It has {', '.join(present)}.")
@@ -62,7 +62,7 @@ def choose_records(
 
 def build_content(
     chosen: Mapping[str, Mapping[str, Record]], examples: Sequence[Example], store: ImageStore,
-    images: Mapping[Key, Tensor], design: Design, texts: Texts, *, made: str = "",
+    images: Mapping[Key, Tensor], size: SurveyDesignConfig, texts: Texts, *, seed: int = 0, made: str = "",
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Returns the content of the page, which names no method, and the key.
 
@@ -71,10 +71,10 @@ def build_content(
     """
     names = list(chosen)
     methods = list(chosen[names[0]]) if names else []
-    plan = design.plan(len(names), methods)
+    plan = plan_tasks(size, methods, seed)
     by_id = {example.id: example for example in examples}
     pairs = [(example, method) for example in names for method in methods]
-    order = np.random.default_rng([design.seed, 1]).permutation(len(pairs))
+    order = np.random.default_rng([seed, 1]).permutation(len(pairs))
     code = {pairs[place]: f"p{number}" for number, place in enumerate(order)}
     of_code = {code[example, method]: chosen[example][method] for example, method in pairs}
     content = {
@@ -83,16 +83,8 @@ def build_content(
         "images": {name: _data_uri(images[of_code[name].key]) for name in sorted(of_code)},
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    key = {
-        "records": made,
-        "methods": methods,
-        "items": names,
-        "images": {
-            name: {"example": record.example, "method": record.method, "seed": record.seed}
-            for name, record in of_code.items()
-        },
-        "plans": content["plans"],
-    }
+    sources = {name: {"example": one.example, "method": one.method, "seed": one.seed} for name, one in of_code.items()}
+    key = {"records": made, "methods": methods, "items": names, "images": sources, "plans": content["plans"]}
     survey = _name(content, key)
     return {"id": survey, **content}, {"survey": survey, **key}
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pmg.studio.survey.answers import RaterAnswers, check_answer
@@ -21,13 +20,9 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Observations:
-    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them, practice left out.
+    """Answers as tables with the columns `COLUMNS`, a row each, practice left out.
 
-    Attributes:
-        pairs: ``left`` and ``right`` (methods), ``score`` of the left image: 1, 0.5 or 0.
-        ratings: ``method`` and `RATINGS`.
-        checks: ``passed``.
-        seconds: ``seconds`` of each answer.
+    ``left`` and ``right`` of `pairs` are methods, ``score`` is the left image's: 1, 0.5 or 0.
     """
 
     pairs: pd.DataFrame
@@ -37,8 +32,7 @@ class Observations:
 
     def without(self, raters: Sequence[str]) -> Observations:
         """Returns the observations of all other raters."""
-        tables = (self.pairs, self.ratings, self.checks, self.seconds)
-        return Observations(*(table[~table["rater"].isin(raters)] for table in tables))
+        return Observations(*(table[~table["rater"].isin(raters)] for table in vars(self).values()))
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -71,8 +65,3 @@ def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observat
             if kind != "practice":
                 found["seconds"].append({**row, "seconds": answer.seconds})
     return Observations(**{name: pd.DataFrame(found[name], columns=columns) for name, columns in COLUMNS.items()})
-
-
-def number_names(names: pd.Series) -> np.ndarray:
-    """Returns the number of each name, in the order of their first occurrence."""
-    return pd.factorize(names)[0]

@@ -27,13 +27,8 @@ class Comparisons:
     @classmethod
     def of(cls, plan: Sequence[Sequence[Task]], methods: Sequence[str]) -> Comparisons:
         """Returns the pairwise tasks of a plan."""
-        rows = [
-            (*(methods.index(name) for name in task.methods), rater, task.item)
-            for rater, tasks in enumerate(plan)
-            for task in tasks
-            if task.kind == "pair"
-        ]
-        return cls(*np.array(rows).T)
+        pairs = ((rater, task) for rater, tasks in enumerate(plan) for task in tasks if task.kind == "pair")
+        return cls(*np.array([(*map(methods.index, task.methods), rater, task.item) for rater, task in pairs]).T)
 
 
 @dataclass(frozen=True)
@@ -113,11 +108,9 @@ class SampleSize:
     def power_at(self, raters: int) -> float:
         """Returns the share of simulated surveys of `raters` whose interval excludes 0.5."""
         rng = np.random.default_rng([self.seed, raters])
-        found = 0
         chunk = max(1, 2_000_000 // (raters * self.pairs))
-        for start in range(0, self.simulations, chunk):
-            found += self._significant(raters, min(chunk, self.simulations - start), rng)
-        return found / self.simulations
+        counts = (min(chunk, self.simulations - start) for start in range(0, self.simulations, chunk))
+        return sum(self._significant(raters, count, rng) for count in counts) / self.simulations
 
     def find(self, largest: int = 400) -> tuple[int | None, dict[int, float]]:
         """Returns the smallest number of raters with the wanted power, None above `largest`, and all powers tried."""

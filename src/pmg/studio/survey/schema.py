@@ -13,14 +13,9 @@ from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 
 @dataclass
 class SurveyDesignConfig:
-    """Size of a survey.
+    """Size of a survey: `raters` have different task lists, and further ones start again with the first.
 
-    Attributes:
-        examples: number of examples that are shown; the last is that of the practice task.
-        raters: different task lists; further raters start again with the first.
-        pairs: comparisons of each rater.
-        ratings: rated images of each rater.
-        checks: attention checks of each rater.
+    Each has so many `pairs` to compare, `ratings` and attention `checks`; the last of the `examples` is for practice.
     """
 
     examples: int = key(25, Count)
@@ -32,14 +27,10 @@ class SurveyDesignConfig:
 
 @dataclass
 class Texts:
-    """Texts of the page that a study's organiser changes.
+    """Texts of the page that a study's organiser changes; a rater agrees to the paragraphs `consent`.
 
-    Attributes:
-        title: of the page.
-        consent: paragraphs that a rater agrees to.
-        question: of a pairwise task.
-        accuracy: first question of a rating; ``{target}`` is what the image should show.
-        preference: second question of a rating.
+    `question` is of a pairwise task, `accuracy`, where ``{target}`` is what the image should show, and `preference`
+    are those of a rating.
     """
 
     title: str = ""
@@ -51,12 +42,10 @@ class Texts:
 
 @dataclass
 class SampleSizeConfig:
-    """The effect that a survey should find.
+    """The effect that a survey should find: the better of two methods wins the share `win_rate` of comparisons.
 
-    Attributes:
-        win_rate: share of comparisons that the better of two methods wins; null: no sample size is computed.
-        power: probability that the interval excludes 0.5.
-        deviation: standard deviation of utilities between raters, and between items.
+    `power` is the probability that the interval excludes 0.5, `deviation` the standard deviation of utilities between
+    raters, and between items. Without a win rate no sample size is computed.
     """
 
     win_rate: float | None = key(None, Annotated[float, Gt(0.5), Lt(1)] | None)
@@ -71,11 +60,7 @@ class SurveyConfig(RunConfig):
     Attributes:
         generate_run: folder of the ``pmg-generate`` run that a survey is made of.
         methods: methods that are compared; null: all of the run.
-        design: size of the survey.
-        texts: texts of the page.
-        sample_size: the effect that a survey should find.
         serve: folder of the survey that is served.
-        host: address of the server.
         port: of the server; 0: a free one.
         analyse: files or folders of answers.
         survey: folder of the survey that `analyse` belongs to; null: the folder of the first answers.
