@@ -55,6 +55,12 @@ def test_orders_follow_the_seed():
     assert plans[0][0] != plans[0][1]
 
 
+def test_names_of_methods_do_not_matter():
+    settings, names = SurveyDesignConfig(15, 20, 12, 8, 4), {"a": "left", "b": "sides", "c": "pair", "d": "d"}
+    renamed = [[tuple(names[m] for m in task.methods) for task in tasks] for tasks in plan_tasks(settings, ABCD)]
+    assert renamed == [[task.methods for task in tasks] for tasks in plan_tasks(settings, list(names.values()))]
+
+
 @pytest.mark.parametrize(("items", "methods"), [(1, ABCD), (9, ["a"])])
 def test_too_little_to_compare_is_refused(items, methods):
     with pytest.raises(PmgError, match="Generate more"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Serves the app until it is interrupted."""
     try:
-        import fastapi  # noqa: F401
-        import jinja2  # noqa: F401
+        for name in ("fastapi", "jinja2", "uvicorn"):
+            import_module(name)
     except ModuleNotFoundError as error:
         raise PmgError(f"pmg-app needs {error.name}: {install_extra('app')}") from error
     from pmg.generation.pipeline_personalized import PersonalizedPipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes, serves or analyses a survey."""
     try:
-        import fastapi  # noqa: F401
-        import jinja2  # noqa: F401
-        import krippendorff  # noqa: F401
-        import statsmodels  # noqa: F401
+        for name in ("fastapi", "jinja2", "uvicorn", "krippendorff", "statsmodels"):
+            import_module(name)
     except ModuleNotFoundError as error:
         raise PmgError(f"pmg-survey needs {error.name}: {install_extra('survey')}") from error
     settings = cast(SurveyConfig, OmegaConf.to_object(cfg))

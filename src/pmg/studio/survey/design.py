@@ -69,6 +69,7 @@ class _Balance:
     def __init__(self, items: Sequence[int], rng: np.random.Generator) -> None:
         self.items, self.rng = items, rng
         self.shown: Counter[object] = Counter()
+        self.sides: Counter[object] = Counter()  # apart, since a method may have any name
 
     def tasks(self, kind: Kind, options: Sequence[tuple[str, ...]], start: int, count: int) -> list[Task]:
         """Returns tasks of one rater that show one of `options` of methods each, from item number `start` on."""
@@ -81,8 +82,8 @@ class _Balance:
             self.shown.update([shown, (item, shown)])
             if kind == "pair":
                 sides = [shown, shown[::-1]]
-                shown = self._least(sides, lambda side: (self.shown["sides", side], self.shown["left", side[0]]))
-                self.shown.update([("sides", shown), ("left", shown[0])])
+                shown = self._least(sides, lambda side: (self.sides[side], self.sides[side[0]]))
+                self.sides.update([shown, shown[0]])
             tasks.append(Task(kind, item, shown))
         return tasks
 
