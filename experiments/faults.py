@@ -30,6 +30,7 @@ from record import fill
 from rich.progress import track
 from stages import furnish
 
+from pmg.cache import atomic_write_text
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
@@ -171,7 +172,7 @@ def _record(path: Path, name: str, found: Any, revision: str | None, place: Path
     """Adds a part's result to the recorded ones."""
     recorded = json.loads(path.read_text()) if path.exists() else {}
     recorded[name] = {"revision": revision, "found": found}
-    path.write_text(_portable(json.dumps(recorded, indent=1, ensure_ascii=False), place) + "\n")
+    atomic_write_text(path, _portable(json.dumps(recorded, indent=1, ensure_ascii=False), place) + "\n")
 
 
 def write_tables(recorded: dict[str, Any], into: Path) -> None:
@@ -186,7 +187,7 @@ def write_tables(recorded: dict[str, Any], into: Path) -> None:
     }
     written = {name: write(recorded[name]["found"]) for name, write in tables.items() if name in recorded}
     table = "\n\n".join(text for name, text in written.items() if name not in ("attacks", "limits"))
-    (into / "table.md").write_text("\n\n".join(written.values()) + "\n")
+    atomic_write_text(into / "table.md", "\n\n".join(written.values()) + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)
         fill(into / "README.md", "attacks", f"{written.get('attacks', '')}\n\n{written.get('limits', '')}")

@@ -1,7 +1,7 @@
 """Turns the runs of a study into its tables and figure: no number is typed by hand.
 
-python experiments/report.py tokens
-python experiments/report.py tokens --runs outputs/studies/tokens --into experiments/tokens
+python experiments/report.py prefix
+python experiments/report.py prefix --runs outputs/studies/prefix --into experiments/prefix
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from record import fill
 from studies import LINE_ART, STUDIES, Study
 
+from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.model_card import OPERATIONS, read_facts, read_steps
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import ResultBuilder, write_results
+from pmg.evaluation.results import ResultBuilder, write_results, write_rows
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import Table, to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
@@ -286,10 +287,9 @@ def _peta(operations: float | None) -> str:
 
 
 def _write(folder: Path, rows: pd.DataFrame, results: Mapping[str, Any], table: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(folder / "rows.parquet", index=False)
-    (folder / "table.md").write_text(table)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_rows(folder, rows)
+    atomic_write_text(folder / "table.md", table)
+    atomic_write_json(folder / "results.json", results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from record import HERE, fill
+from record import HERE, markdown, show, write_study
 from torch import Tensor
 
 from pmg.evaluation.metric_interface import read_infos
@@ -111,17 +111,16 @@ def measure(rows: pd.DataFrame, metrics: list[str], chosen: Mapping[str, Choose]
 
 def to_table(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """Returns a row a rule and number of candidates."""
-    head = " | ".join(f"{title} | minus one candidate" for title in titles.values())
-    lines = [f"| kept by | of | {head} |", "|---|---:|" + "---:|" * (2 * len(titles))]
+    head = ["kept by", "of", *(text for title in titles.values() for text in (title, "minus one candidate"))]
+    rows = []
     for name, counts in found.items():
         for count, cells in counts.items():
             texts = []
             for metric in titles:
-                mean, gain = cells[metric]["mean"], cells[metric]["difference"]
-                texts.append(f"{mean['mean']:.3f}")
-                texts.append(f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if count != "1" else "")
-            lines.append(f"| {name} | {count} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+                gain = show(cells[metric]["difference"], "+") if count != "1" else ""
+                texts += [f"{cells[metric]['mean']['mean']:.3f}", gain]
+            rows.append([name, count, *texts])
+    return markdown(head, rows)
 
 
 def main(runs: Path, into: Path) -> None:
@@ -135,17 +134,13 @@ def main(runs: Path, into: Path) -> None:
     default = result["config"]["balance"]["alpha"]
     chosen = rules(calibration, alphas) | {f"z, alpha {default}": rules(calibration, {**alphas, "z": default})["z"]}
     found = measure(test, list(titles), chosen)
-    into.mkdir(parents=True, exist_ok=True)
     record = {
         "revision": (git_state() or {}).get("revision"), "calibration": asdict(calibration), "alphas": alphas,
         "users": {"validation": validation["user"].nunique(), "test": test["user"].nunique()}, "rules": found,
         "config": result["config"],
     }  # fmt: skip
-    (into / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     table = to_table(found, titles)
-    (into / "table.md").write_text(table)
-    if (into / "README.md").exists():
-        fill(into / "README.md", STUDY, table)
+    write_study(into, STUDY, record, table)
     print(table, json.dumps({"calibration": asdict(calibration), "alphas": alphas}, indent=1))
 
 

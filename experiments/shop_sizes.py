@@ -15,6 +15,7 @@ import pandas as pd
 from record import HERE, fill
 from report import own_minus_mismatched
 
+from pmg.cache import atomic_write_json
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.statistics import interval
 from pmg.evaluation.table_rendering import MINUS
@@ -70,7 +71,7 @@ def main(source: Path, into: Path, document: Path) -> None:
     for facts, rows in sizes.values():
         metrics = [metric for metric in read_infos(facts["metrics"]) if metric.name == METRIC]
         found.append(summarize(facts, rows[rows["example"].isin(common)], metrics))
-    into.write_text(json.dumps(found, indent=2) + "\n")
+    atomic_write_json(into, found)
     lines = [f"| {' | '.join(HEAD)} |", "|---:|---:|---:|---:|---:|", *map(to_row, found)]
     fill(document, "sizes", "\n".join(lines))
     print(into, document, sep="\n")

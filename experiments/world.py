@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from record import QUALITY
+from record import QUALITY, markdown, show
 from targets import draw_targets, reference_pictures, true_pictures
 from torch import Tensor
 
 import pmg
+from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
@@ -199,13 +200,14 @@ def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
 
 def write_table(results: dict[str, Any], into: Path) -> str:
     """Writes table.md: a row a group and arm."""
-    lines = ["| group | arm | style | concept | LPIPS to truth | finish error |", "|---|---|---:|---:|---:|---:|"]
-    for group, result in results["groups"].items():
-        for arm, row in result["arms"].items():
-            cells = [f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in METRICS]
-            lines.append(f"| {group} | {arm} | {' | '.join(cells)} |")
-    text = "\n".join(lines) + "\n"
-    (into / "table.md").write_text(text)
+    head = ("group", "arm", "style", "concept", "LPIPS to truth", "finish error")
+    rows = [
+        [group, arm, *(show(row[metric]) for metric in METRICS)]
+        for group, result in results["groups"].items()
+        for arm, row in result["arms"].items()
+    ]
+    text = markdown(head, rows, names=2)
+    atomic_write_text(into / "table.md", text)
     return text
 
 
@@ -226,7 +228,7 @@ def main(options: Any) -> None:
         "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},
         "groups": {group: judge_group(group, parts, options) for group in options.groups},
     }
-    (options.into / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    atomic_write_json(options.into / "results.json", results)
     print(write_table(results, options.into))
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
