@@ -51,9 +51,25 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
         raise SystemExit(f"{folder} holds no finished run; run the study first: make {folder.name}")
     found.sort(key=lambda run: run[0])
     _, frames, results = zip(*found, strict=True)
+    _require_seeds(folder, results)
     rows = pd.concat(frames, ignore_index=True)
     once = ["variant", "method", "control", "example", "seed"]  # several runs of a study may have `none`
     return rows.drop_duplicates(once, ignore_index=True), list(results)
+
+
+def _require_seeds(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Raises SystemExit where variants have different seeds: their means would be of other runs than their pairs."""
+    seeds: dict[str, set[int]] = {}
+    for result in results:
+        seeds.setdefault(result["variant"], set()).add(result["config"]["seed"])
+    every = set.union(*seeds.values())
+    missing = [
+        f"seed {', '.join(map(str, sorted(every - found)))} of {variant}"
+        for variant, found in seeds.items()
+        if found != every
+    ]
+    if missing:
+        raise SystemExit(f"{folder} has no finished run of {'; '.join(missing)}; run the study again to go on with it")
 
 
 def _value(config: Any, key: str) -> Any:
