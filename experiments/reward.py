@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from record import HERE, markdown, show, write_study
 from rich.progress import track
-from selection import keep_best
+from selection import keep_best, require_draws
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -154,16 +154,23 @@ def summarise_pairs(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_candidates(runs: Path, split: str) -> pd.DataFrame:
-    """Returns a row a candidate: its metrics, the scorer's d_t and d_p by words, and d_p by the reward."""
-    by_scorer = []
+    """Returns a row a candidate: its metrics, the scorer's d_t and d_p by words, and d_p by the reward.
+
+    A candidate's ``draw`` is the seed of its run. SystemExit if a scorer lacks a seed that the other has.
+    """
+    by_scorer = {}
     for scorer in ("looks", "personal"):
-        folders = sorted(runs.glob(f"scorer={scorer},split={split},seed=*/rows.parquet"))
-        if not folders:
+        paths = sorted(runs.glob(f"scorer={scorer},split={split},seed=*/rows.parquet"))
+        if not paths:
             raise SystemExit(f"{runs} holds no finished run of {scorer}, {split}; run: make reward")
-        frames = [pd.read_parquet(path).assign(draw=number) for number, path in enumerate(folders)]
-        rows = pd.concat(frames, ignore_index=True)
-        by_scorer.append(rows[rows["method"] == "mean_style"].set_index(["example", "draw"]))
-    words, reward = by_scorer
+        rows = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+        rows = rows[rows["method"] == "mean_style"].rename(columns={"seed": "draw"})
+        by_scorer[scorer] = rows.set_index(["example", "draw"])
+    draws = {scorer: rows.index.unique("draw") for scorer, rows in by_scorer.items()}
+    for scorer, found in draws.items():
+        count = max(max(each) for each in draws.values()) + 1
+        require_draws(found, count, f"{runs} (scorer={scorer}, split={split})", "make reward")
+    words, reward = by_scorer.values()
     return words.assign(reward=reward["selection_preference"]).reset_index()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,21 @@ def read_candidates(runs: Path, split: str) -> tuple[pd.DataFrame, dict[str, Any
     if not frames:
         raise SystemExit(f"{runs} holds no finished run of split={split}; run: pmg-study experiment={STUDY}")
     rows = pd.concat(frames, ignore_index=True)
+    require_draws(rows["draw"], max(rows["draw"]) + 1, f"{runs} (split={split})", f"pmg-study experiment={STUDY}")
     return rows[(rows["method"] == "pmg") & (rows["control"] == "own")], result
+
+
+def require_draws(found: Iterable[int], count: int, where: str, command: str) -> None:
+    """Raises SystemExit unless there are all draws below `count`: rows of them are taken for candidates of one call.
+
+    Args:
+        found: the draws that there are.
+        count: of those that there must be, from 0.
+        where: whose they are.
+        command: what makes them.
+    """
+    if missing := sorted(set(range(count)) - set(found)):
+        raise SystemExit(f"{where} has no finished run of seed {', '.join(map(str, missing))}; run again: {command}")
 
 
 def scores(rows: pd.DataFrame) -> tuple[Tensor, Tensor]:
