@@ -1,7 +1,7 @@
 """Draws and judges the targets of the embedded world, told nothing or the true look: experiments/world.
 
 python experiments/world.py --models assets --into experiments/world
-python experiments/world.py --split validation --count 100 --groups met --into outputs/world
+python experiments/world.py --split validation --count 100 --groups met
 python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into NAME
 """
 
@@ -152,10 +152,15 @@ def contact_sheet(columns: list[Tensor]) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def summarise(values: Tensor) -> dict[str, float]:
-    """Returns the mean over targets and its 95 % bootstrap interval."""
-    found = interval(values.double().numpy(), np.arange(len(values)))
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
+def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float]:
+    """Returns the mean over drawings and its 95 % bootstrap interval.
+
+    Args:
+        values: of each target.
+        drawings: that each target is of; those of several targets count once, by the mean of these.
+    """
+    found = interval(values.double().numpy(), drawings)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values), "drawings": found.n}
 
 
 def judge_group(
@@ -175,7 +180,10 @@ def judge_group(
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.webp", quality=QUALITY)
-    table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
+    drawings = np.array([target.row for target in targets])
+    table = {
+        name: {metric: summarise(values[metric], drawings) for metric in METRICS} for name, values in measured.items()
+    }
     return {"arms": table, "shares": shares(measured), "seconds_a_picture": seconds}
 
 
@@ -221,6 +229,8 @@ def main(options: Any) -> None:
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.scenario.scene_words[0]
+    record = HERE if options.split == "test" else HERE.parent / "outputs"
+    options.into = options.into or record / "world"
     options.into.mkdir(parents=True, exist_ok=True)
     draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
     results = {
@@ -244,5 +254,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)
     parser.add_argument("--style-scale", type=float, default=3.5)
-    parser.add_argument("--into", type=Path, default=HERE / "world")
+    parser.add_argument("--into", type=Path, help="experiments/world; of validation targets: outputs/world")
     main(parser.parse_args())
