@@ -160,6 +160,7 @@ def record(folder: Path) -> None:
     if not runs:
         raise SystemExit(f"{folder} holds no run; run: make recommend")
     of_items = [("vbpr_own", other) for other in ("vbpr_shuffled", "vbpr_noise", "vbpr_crowd", "bpr")]
+    of_items.append(("vbpr_crowd", "vbpr_shuffled"))
     of_pairs = [("made_for_user", other) for other in ("made_for_another", "own_picture", "recommender")]
     of_pairs += [("own_picture", "recommender"), ("both", "own_picture")]
     items, item_table = compare(runs, of_items, METRICS)

@@ -25,6 +25,7 @@ import pmg
 from pmg.cache import atomic_write_json
 from pmg.configuration.compose import compose
 from pmg.data.dataset import Timeline
+from pmg.domain import PmgError
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.recommendation.behaviour import Behaviour
 from pmg.recommendation.ranking import CHOSEN_BY, METRICS, Catalogue, Ranked, measure, rerank
@@ -74,7 +75,7 @@ def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) ->
     shown = films.shown / films.shown.sum(1, keepdim=True).clamp(min=1)
     liked = {user: [behaviour.items[item] for item in behaviour.train[user][-READ:]] for user in users}
     counts = torch.stack([films.count(items) for items in liked.values()])
-    popular = popularity(films)([Person("", "", liked[user]) for user in users]).numpy()
+    popular = popularity(films)([Person("", "", films.liked[user]) for user in users]).numpy()  # what others like
     counted = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     reader = read_people(films, behaviour, users, seed)
     states = torch.nn.functional.normalize(torch.stack([one.float().mean(0) for one in films.states]), dim=1)
@@ -151,4 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("--record", action="store_true", help="write the table into experiments/recommend")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    main(options.into, options.record, options.seeds)
+    try:
+        main(options.into, options.record, options.seeds)
+    except PmgError as error:
+        raise SystemExit(str(error)) from None
