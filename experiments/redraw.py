@@ -205,8 +205,18 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 
 def report(runs: Path, into: Path) -> None:
-    """Writes results.json, table.md, the figure, and the table into the README there."""
-    tables = {split: pd.concat(map(pd.read_parquet, sorted((runs / split).glob("*.parquet")))) for split in USERS}
+    """Writes results.json, table.md, the figure, and the table into the README there.
+
+    Raises:
+        SystemExit: a split wasn't drawn.
+    """
+    parts = {split: sorted((runs / split).glob("*.parquet")) for split in USERS}
+    for split, paths in parts.items():
+        if not paths:
+            raise SystemExit(
+                f"{runs / split} holds nothing; run first: python experiments/redraw.py draw --split {split}"
+            )
+    tables = {split: pd.concat(map(pd.read_parquet, paths)) for split, paths in parts.items()}
     validation, test = tables["validation"], tables["test"].reset_index(drop=True)
     thresholds = {
         method: choose_threshold(validation[validation["method"] == method].reset_index(drop=True), NOISES)
