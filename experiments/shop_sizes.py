@@ -28,10 +28,11 @@ def read_sizes(folder: Path) -> dict[int, tuple[dict[str, Any], pd.DataFrame]]:
     """Returns, by number of pictures, facts of the training and judged rows; 0: the shipped generator.
 
     Raises:
-        SystemExit: the folder holds no results.
+        SystemExit: the folder holds no results, or two parts have the same number of pictures.
     """
-    found = {}
-    for path in folder.glob("*/results/results.json"):
+    found: dict[int, tuple[dict[str, Any], pd.DataFrame]] = {}
+    parts: dict[int, Path] = {}
+    for path in sorted(folder.glob("*/results/results.json")):
         part, results = path.parents[1], json.loads(path.read_text())
         trained = part / "denoiser" / "metrics.json"
         facts = {"pictures": 0, "steps": 0, "revision": results["revision"], "metrics": results["metrics"]}
@@ -39,6 +40,11 @@ def read_sizes(folder: Path) -> dict[int, tuple[dict[str, Any], pd.DataFrame]]:
             config = json.loads(trained.read_text())["identity"]
             manifest = json.loads((part / "data" / "manifest.json").read_text())
             facts |= {"pictures": manifest["pictures"], "steps": config["trainer.max_steps"]}
+        if parts.setdefault(facts["pictures"], part) != part:
+            raise SystemExit(
+                f"{parts[facts['pictures']]} and {part} both have a generator of {facts['pictures']} pictures, "
+                f"a line of the table: move one of them out of {folder}"
+            )
         found[facts["pictures"]] = facts, pd.read_parquet(path.parent / "rows.parquet")
     if not found:
         raise SystemExit(f"{folder} has no folder with results/results.json; docs/shop.md has the commands")
