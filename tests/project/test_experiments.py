@@ -76,7 +76,9 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path):
+def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path, monkeypatch):
+    study = studies.Study({"channel": "data.channel"}, ("none", "pmg"), base="channel = pictures", by="mixed")
+    monkeypatch.setitem(studies.STUDIES, "channels", study)
     for channel, lpips in (("split", 0.4), ("pictures", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
         write_run(tmp_path / "runs" / channel, {"data": {"channel": channel}}, tastes)
