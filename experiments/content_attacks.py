@@ -8,6 +8,7 @@ python experiments/content_attacks.py outputs/attacks
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -25,9 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from kills import run_undisturbed
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from stages import STUDY, last_line, made, start
+from stages import STUDY, exit_code, last_line, made, start
 
 from pmg.commands.pmg import find_commands
 
@@ -93,7 +95,7 @@ def call(verb: str, arguments: Sequence[str]) -> tuple[int, str]:
         try:
             find_commands()[verb].load()()
         except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+            code = exit_code(end)
         except Exception as error:
             return 99, f"traceback: {type(error).__name__}: {error}"
     return code, last_line("\n".join(line for line in stderr.getvalue().splitlines() if "Loading weights" not in line))
@@ -399,11 +401,6 @@ def other_data() -> None:
     must(
         "prepare", [*(text.replace("shop/", "shop2/") for text in SHOP), "data.folder=data/second", "run_dir=prepare2"]
     )
-
-
-def spoil_parquet(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Changes a table."""
-    change(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
 def exchange_methods() -> None:
@@ -1284,6 +1281,11 @@ def _honest(attack: Attack, base: Path, compare: Callable[[Path], object]) -> ob
 
 
 if __name__ == "__main__":
-    where = Path(sys.argv[1]).resolve()
-    for row in attack_contents(where / "contents", where / "whole", " ".join(sys.argv[2:])):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the runs; honest ones that are there are taken")
+    parser.add_argument("words", nargs="*", help="of the attacks that are tried; none: all")
+    given = parser.parse_args()
+    where = given.folder.resolve()
+    undisturbed = honest_runs(where / "whole", run_undisturbed)
+    for row in attack_contents(where / "contents", undisturbed, " ".join(given.words)):
         print(*row.values(), sep=" | ", flush=True)

@@ -30,10 +30,12 @@ from record import fill
 from rich.progress import track
 from stages import furnish
 
+from pmg.cache import atomic_write_text
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("kills", "faults", "inputs", "hostile", "attacks", "limits")
+OURS = ".made_by_faults"  # file in the folder of the runs, without which a folder is not removed
 
 
 def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
@@ -141,14 +143,27 @@ def make_attacks(place: Path) -> dict[str, Any]:
         return {"contents": made.result(), "folders": folders}
 
 
-def main(parts: Sequence[str], kills: int, place: Path, into: Path, jobs: int) -> None:
-    """Records the parts of `PARTS` that are named, `jobs` commands at once; the folder `place` is made anew.
+def empty_place(folder: Path) -> Path:
+    """Returns where runs go in a folder that is made anew.
+
+    Raises:
+        SystemExit: there is such a folder with files, and this script didn't make it.
+    """
+    if folder.exists() and not (folder / OURS).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SystemExit(f"{folder} is not of this script, which would remove it: remove it, or name another --place")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / OURS).touch()
+    return folder / "runs"
+
+
+def main(parts: Sequence[str], kills: int, folder: Path, into: Path, jobs: int) -> None:
+    """Records the parts of `PARTS` that are named, `jobs` commands at once; `folder`, that of the runs, is made anew.
 
     Each is written into `into` when it is finished; the others stay as recorded.
     """
-    into.mkdir(parents=True, exist_ok=True)
+    place = empty_place(folder)
     path, revision = into / "results.json", (git_state() or {}).get("revision")
-    shutil.rmtree(place, ignore_errors=True)
     if "kills" in parts:
         _record(path, "kills", kill_all(kills, place, jobs=jobs), revision, place)
     else:
@@ -164,14 +179,14 @@ def main(parts: Sequence[str], kills: int, place: Path, into: Path, jobs: int) -
         if name in parts:
             _record(path, name, work(), revision, place)
     write_tables(json.loads(path.read_text()), into)
-    shutil.rmtree(place)
+    shutil.rmtree(folder)
 
 
 def _record(path: Path, name: str, found: Any, revision: str | None, place: Path) -> None:
     """Adds a part's result to the recorded ones."""
     recorded = json.loads(path.read_text()) if path.exists() else {}
     recorded[name] = {"revision": revision, "found": found}
-    path.write_text(_portable(json.dumps(recorded, indent=1, ensure_ascii=False), place) + "\n")
+    atomic_write_text(path, _portable(json.dumps(recorded, indent=1, ensure_ascii=False), place) + "\n")
 
 
 def write_tables(recorded: dict[str, Any], into: Path) -> None:
@@ -186,7 +201,7 @@ def write_tables(recorded: dict[str, Any], into: Path) -> None:
     }
     written = {name: write(recorded[name]["found"]) for name, write in tables.items() if name in recorded}
     table = "\n\n".join(text for name, text in written.items() if name not in ("attacks", "limits"))
-    (into / "table.md").write_text("\n\n".join(written.values()) + "\n")
+    atomic_write_text(into / "table.md", "\n\n".join(written.values()) + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)
         fill(into / "README.md", "attacks", f"{written.get('attacks', '')}\n\n{written.get('limits', '')}")

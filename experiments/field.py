@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 
 from pmg.cache import Cache, atomic_write_json
+from pmg.domain import PmgError
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
@@ -197,6 +198,8 @@ def sheet(studies: Sequence[Path], channel: str = "split") -> None:
         for record in read_records(folder):
             found.setdefault(record.method, {})[record.example] = (folder, record)
     methods = [name for name in found if (HERE / "results" / f"{name}.json").is_file()]
+    if not methods:
+        raise PmgError(f"{', '.join(map(str, studies))}: no method with recorded results; run first: make field")
     examples = sorted(found[methods[0]])[:SHOWN]
     pairs = [found[method][example] for example in examples for method in methods]
     images = torch.cat([read_images(folder, [record]) for folder, record in pairs])
@@ -255,15 +258,17 @@ if __name__ == "__main__":
     parser.add_argument("--method", nargs="+", default=(), help="these alone")
     parser.add_argument("--set", nargs="+", default=(), metavar="OVERRIDE", help="further overrides of costs' runs")
     options = parser.parse_args()
-    if options.what == "figure":
-        figure()
-    elif options.what == "tune" and (unknown := set(options.method) - set(SPACES)):
+    if options.what == "tune" and (unknown := set(options.method) - set(SPACES)):
         parser.error(f"--method {min(unknown)}: nothing to tune; name some of {', '.join(SPACES)}")
-    elif not options.folders:
+    if options.what != "figure" and not options.folders:
         parser.error(f"{options.what} needs a folder")
-    elif options.what == "tune":
-        tune(options.folders[0], options.method)
-    elif options.what == "costs":
-        measure_costs(options.folders[0], options.method, options.set)
-    else:
-        sheet(options.folders)
+    works: dict[str, Callable[[], None]] = {
+        "tune": lambda: tune(options.folders[0], options.method),
+        "costs": lambda: measure_costs(options.folders[0], options.method, options.set),
+        "sheet": lambda: sheet(options.folders),
+        "figure": figure,
+    }
+    try:
+        works[options.what]()
+    except PmgError as error:
+        raise SystemExit(str(error)) from None

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import yaml
+from stages import exit_code
 
 from pmg.commands.pmg import find_commands
 
@@ -89,7 +90,7 @@ def ask(verb: str, arguments: list[str], expected: str) -> Answer:
         try:
             find_commands()[verb].load()()
         except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+            code = exit_code(end)
     lines = tuple(line for line in stderr.getvalue().splitlines() if line.strip() and "Loading weights" not in line)
     unchanged = not before or contents(folder) == before
     return Answer(shlex.join([f"pmg-{verb}", *arguments]), expected, code, lines, unchanged)

@@ -68,8 +68,8 @@ class Films:
         timelines = [(name, one) for name in ("train", "validation", "test") for one in self.data.timelines(name)]
         enough = {example.user for example in cut_later([one for _, one in timelines], READ, LATER)}
         self.people = [Person(one.user, split, one.liked) for split, one in timelines if one.user in enough]
-        self.everybody = [one.liked for _, one in timelines]
-        self.items = list({item.id: item for liked in self.everybody for item in liked}.values())
+        self.liked = {one.user: one.liked for _, one in timelines}
+        self.items = list({item.id: item for liked in self.liked.values() for item in liked}.values())
         self.row = {item.id: row for row, item in enumerate(self.items)}
 
     def count(self, liked: Sequence[Item]) -> Tensor:
@@ -97,7 +97,7 @@ Scores = Callable[[Sequence[Person]], Tensor]
 
 def popularity(films: Films) -> Scores:
     """Returns the share of each genre among all that others liked."""
-    every = torch.stack([films.count(liked) for liked in films.everybody]).sum(0)
+    every = torch.stack([films.count(liked) for liked in films.liked.values()]).sum(0)
     return lambda asked: torch.stack([(every - films.count(one.liked)) / every.sum() for one in asked])
 
 

@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from record import HERE, QUALITY, fill
+from record import HERE, QUALITY, fill, markdown, show
 
+from pmg.cache import atomic_write_json
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.metric_interface import MetricInfo
@@ -41,11 +42,8 @@ ITEMS, USERS = 400, 2000
 ARTISTS, FINISHES, TOPICS = 8, 5, 2  # that the stickers are of; topics that a user likes
 TAKEN, FEW = 24, 5  # stickers of a user; of a new one
 COLD = 0.1  # share of the stickers that are new, and of the users
-LOOK, TOPIC, POPULAR = (
-    1.5,
-    1.0,
-    0.7,
-)  # log-odds of the artist, and of the finish; of the topic; deviation of popularity
+LOOK, TOPIC = 1.5, 1.0  # log-odds of the artist, and of the finish; of the topic
+POPULAR = 0.7  # deviation of popularity
 
 
 def draw_items(data: LookData, seed: int) -> list[tuple[int, int, Finish]]:
@@ -114,16 +112,13 @@ def compare(
     names = [metric.name for metric in metrics]
     means = pd.concat(frames).groupby(["method", "user"], sort=False)[names].mean()
     titles = [metric.title for metric in metrics]
-    lines = ["| arm | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
+    rows: list[list[str]] = []
     found: dict[str, Any] = {"arms": {}, "differences": {}}
 
     def add(kind: str, name: str, values: dict[str, Any], sign: str) -> None:
         """Adds a row to the results and to the table."""
         found[kind][name] = {metric: asdict(value) for metric, value in values.items()}
-        cells = [
-            f"{value.mean:{sign}.4f} [{value.low:{sign}.4f}, {value.high:{sign}.4f}]" for value in values.values()
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *(show(value, sign, 4) for value in found[kind][name].values())])
 
     for arm in dict.fromkeys(means.index.get_level_values("method")):
         values = {name: means.loc[arm][name].dropna() for name in names}
@@ -136,7 +131,7 @@ def compare(
             for name, one in values.items()
         }
         add("differences", f"{a} − {b}", differences, "+")
-    return found, "\n".join(lines) + "\n"
+    return found, markdown(["arm", *titles], rows)
 
 
 def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:
@@ -165,14 +160,14 @@ def record(folder: Path) -> None:
     if not runs:
         raise SystemExit(f"{folder} holds no run; run: make recommend")
     of_items = [("vbpr_own", other) for other in ("vbpr_shuffled", "vbpr_noise", "vbpr_crowd", "bpr")]
+    of_items.append(("vbpr_crowd", "vbpr_shuffled"))
     of_pairs = [("made_for_user", other) for other in ("made_for_another", "own_picture", "recommender")]
     of_pairs += [("own_picture", "recommender"), ("both", "own_picture")]
     items, item_table = compare(runs, of_items, METRICS)
     pairs, pair_table = compare([run / "pairs" for run in runs], of_pairs, PAIR_METRICS)
     revisions = {json.loads((run / "results.json").read_text())["revision"] for run in runs}
     whole = {"revisions": sorted(map(str, revisions)), "seeds": len(runs), "items": items, "pairs": pairs}
-    (HERE / "recommend").mkdir(exist_ok=True)
-    (HERE / "recommend" / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+    atomic_write_json(HERE / "recommend" / "results.json", whole)
     draw_sheet(folder).save(HERE / "recommend" / "pairs.webp", quality=QUALITY)
     for name, table in (("items", item_table), ("pairs", pair_table)):
         fill(HERE / "recommend" / "README.md", name, table)

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from real_people import FOLDS, READ, Films, Person, popularity, train_reader
-from record import HERE, fill
+from record import HERE, fill, markdown, show
 
 import pmg
 from pmg.cache import atomic_write_json
 from pmg.configuration.compose import compose
 from pmg.data.dataset import Timeline
+from pmg.domain import PmgError
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.recommendation.behaviour import Behaviour
 from pmg.recommendation.ranking import CHOSEN_BY, METRICS, Catalogue, Ranked, measure, rerank
@@ -74,7 +75,7 @@ def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) ->
     shown = films.shown / films.shown.sum(1, keepdim=True).clamp(min=1)
     liked = {user: [behaviour.items[item] for item in behaviour.train[user][-READ:]] for user in users}
     counts = torch.stack([films.count(items) for items in liked.values()])
-    popular = popularity(films)([Person("", "", liked[user]) for user in users]).numpy()
+    popular = popularity(films)([Person("", "", films.liked[user]) for user in users]).numpy()  # what others like
     counted = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     reader = read_people(films, behaviour, users, seed)
     states = torch.nn.functional.normalize(torch.stack([one.float().mean(0) for one in films.states]), dim=1)
@@ -101,7 +102,7 @@ def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) ->
 
 
 def main(into: Path, record: bool, seeds: int) -> None:
-    """Writes results.json and table.md; `record` copies them and puts the table into the study's page."""
+    """Writes films.json into a folder; `record` writes it beside the study's page, too, and the table into that."""
     films = Films(pmg.compose("keywords", ["experiment=faithfulness"]))
     behaviour = read_behaviour(films)
     # the reader learns from long histories; whoever has fewer than twelve likes to read is left out of the comparison
@@ -120,7 +121,7 @@ def main(into: Path, record: bool, seeds: int) -> None:
     results = {"people": len(test), "recommender": name, "validation": validation, "seeds": seeds, "arms": {}}
     rivals = ("recommender", "counted genres")
     heads = [*(metric.title for metric in shown), *(f"nDCG minus {rival}" for rival in rivals)]
-    lines = [f"| order by | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    rows = []
     for arm, frame in means.items():
         found = {metric.name: interval(frame[metric.name].to_numpy(), users) for metric in shown}
         gains = {
@@ -128,18 +129,15 @@ def main(into: Path, record: bool, seeds: int) -> None:
             for rival in rivals
             if rival != arm
         }
-        cells = [f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found.values()]
-        for rival in rivals:
-            gain = gains.get(rival)
-            cells.append(f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else "")
+        cells = [show(asdict(one)) for one in found.values()]
+        cells += [show(asdict(gains[rival]), "+", 4) if rival in gains else "" for rival in rivals]
         results["arms"][arm] = {
             "means": {metric: asdict(one) for metric, one in found.items()},
             "ndcg_minus": {rival: asdict(gain) for rival, gain in gains.items()},
         }
-        lines.append(f"| {arm} | {' | '.join(cells)} |")
+        rows.append([arm, *cells])
     results["revision"] = (git_state() or {}).get("revision")
-    text = "\n".join(lines) + "\n"
-    into.mkdir(parents=True, exist_ok=True)
+    text = markdown(["order by", *heads], rows)
     atomic_write_json(into / "films.json", results)
     print(json.dumps({"people": len(test), "recommender": name, "validation": validation}))
     print(text)
@@ -154,4 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("--record", action="store_true", help="write the table into experiments/recommend")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    main(options.into, options.record, options.seeds)
+    try:
+        main(options.into, options.record, options.seeds)
+    except PmgError as error:
+        raise SystemExit(str(error)) from None

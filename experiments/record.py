@@ -6,12 +6,16 @@ python experiments/record.py outputs/studies/faithfulness faithfulness
 
 from __future__ import annotations
 
+import argparse
 import re
-import shutil
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+
+from pmg.cache import atomic_write_bytes, atomic_write_json, atomic_write_text
+from pmg.evaluation.table_rendering import MINUS
 
 HERE = Path(__file__).resolve().parent
 FILES = ("results.json", "rows.parquet", "table.md")
@@ -21,17 +25,58 @@ QUALITY = 90  # of recorded pictures: a fifth of the bytes of PNG, drawings and 
 
 
 def record(source: Path, study: str) -> None:
-    """Copies `source`'s results to ``experiments/STUDY`` and its tables between the markers of its README."""
+    """Copies `source`'s results to ``experiments/STUDY`` and its tables between the markers of its README.
+
+    Raises:
+        SystemExit: there is no such study, or `source` lacks a result; nothing has been written then.
+    """
     folder = HERE / study
-    folder.mkdir(exist_ok=True)
+    if not (folder / "README.md").is_file():
+        raise SystemExit(f"{folder} has no README.md; name a study, or write its page first")
+    if missing := [name for name in FILES if not (source / name).is_file()]:
+        raise SystemExit(f"{source} has no {' and no '.join(missing)}; run the study first, e.g. make demo")
+    tables = (source / "table.md").read_text()
+    filled(folder / "README.md", study, tables)
     for name in FILES:
-        shutil.copy(source / name, folder / name)
+        atomic_write_bytes(folder / name, (source / name).read_bytes())
     if (sheet := source / "contact_sheet.png").exists():
         image = Image.open(sheet).convert("RGB")
         image.save(folder / SHOWN, quality=QUALITY)
         crop(image).save(folder / OVERVIEW, quality=QUALITY)
-    tables = (folder / "table.md").read_text().strip()
     fill(folder / "README.md", study, tables)
+
+
+def write_study(into: Path, study: str, results: Mapping[str, Any], table: str) -> None:
+    """Writes results.json and table.md, each whole or not at all, and the table into the README there if there is one.
+
+    Args:
+        into: the folder; made if it is missing.
+        study: name of the README's markers.
+        results: what JSON can hold.
+        table: in Markdown.
+    """
+    atomic_write_json(into / "results.json", results)
+    atomic_write_text(into / "table.md", table)
+    if (into / "README.md").exists():
+        fill(into / "README.md", study, table)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """Returns a table in Markdown, whose first columns are `names` and whose others are numbers."""
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * names + "---:|" * (len(head) - names), *lines[1:]]) + "\n"
+
+
+def show(found: Mapping[str, float], sign: str = "", digits: int = 3) -> str:
+    """Returns a mean with its interval, as tables have it.
+
+    Args:
+        found: ``mean``, ``low`` and ``high``.
+        sign: ``+``: differences, all of which have a sign.
+        digits: behind the point.
+    """
+    mean, low, high = (f"{found[name]:{sign}.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]".replace("-", MINUS)
 
 
 def crop(image: Image.Image) -> Image.Image:
@@ -45,15 +90,24 @@ def crop(image: Image.Image) -> Image.Image:
 
 
 def fill(readme: Path, study: str, table: str) -> None:
-    """Puts `table` between the file's markers."""
+    """Puts `table` between the file's markers; the file is written whole or not at all."""
+    atomic_write_text(readme, filled(readme, study, table))
+
+
+def filled(readme: Path, study: str, table: str) -> str:
+    """Returns the file's text with `table` between its markers; SystemExit if it has none."""
     pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
     text, count = re.subn(
         pattern, lambda match: f"{match[1]}\n{table.strip()}\n{match[2]}", readme.read_text(), flags=re.S
     )
     if not count:
         raise SystemExit(f"{readme} has no markers for the table of '{study}'")
-    readme.write_text(text)
+    return text
 
 
 if __name__ == "__main__":
-    record(Path(sys.argv[1]), sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of the study's results")
+    parser.add_argument("study", help="folder here that they are recorded in")
+    options = parser.parse_args()
+    record(options.source, options.study)

@@ -11,7 +11,6 @@ finds; `report` chooses the threshold on validation users, and reports both rule
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from record import HERE, fill
+from record import HERE, markdown, show, write_study
 from rich.progress import track
 
 import pmg
@@ -175,14 +174,13 @@ def summarize(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> list[dict[
 
 def to_table(found: Sequence[Mapping[str, Any]]) -> str:
     """Returns a row a method and rule."""
-    head = " | ".join(METRICS.values())
-    lines = [f"| method | kept | pictures drawn | {head} | concept − none, first | concept − best of 4 |"]
-    lines.append("|---|---|---:|" + "---:|" * (len(METRICS) + 2))
+    head = ["method", "kept", "pictures drawn", *METRICS.values(), "concept − none, first", "concept − best of 4"]
+    rows = []
     for row in found:
         means = [f"{row['metrics'][name]['mean']:.3f}" for name in METRICS]
-        gains = [f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" for one in row["concept"].values()]
-        lines.append(f"| {row['method']} | {row['rule']} | {row['draws']:.2f} | {' | '.join([*means, *gains])} |")
-    return "\n".join(lines) + "\n"
+        gains = [show(one, "+") for one in row["concept"].values()]
+        rows.append([row["method"], row["rule"], f"{row['draws']:.2f}", *means, *gains])
+    return markdown(head, rows, names=2)
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
@@ -207,8 +205,18 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 
 def report(runs: Path, into: Path) -> None:
-    """Writes results.json, table.md, the figure, and the table into the README there."""
-    tables = {split: pd.concat(map(pd.read_parquet, sorted((runs / split).glob("*.parquet")))) for split in USERS}
+    """Writes results.json, table.md, the figure, and the table into the README there.
+
+    Raises:
+        SystemExit: a split wasn't drawn.
+    """
+    parts = {split: sorted((runs / split).glob("*.parquet")) for split in USERS}
+    for split, paths in parts.items():
+        if not paths:
+            raise SystemExit(
+                f"{runs / split} holds nothing; run first: python experiments/redraw.py draw --split {split}"
+            )
+    tables = {split: pd.concat(map(pd.read_parquet, paths)) for split, paths in parts.items()}
     validation, test = tables["validation"], tables["test"].reset_index(drop=True)
     thresholds = {
         method: choose_threshold(validation[validation["method"] == method].reset_index(drop=True), NOISES)
@@ -219,12 +227,9 @@ def report(runs: Path, into: Path) -> None:
         "revision": (git_state() or {}).get("revision"), "thresholds": thresholds,
         "users": {split: int(table["user"].nunique()) for split, table in tables.items()}, "rows": found,
     }  # fmt: skip
-    (into / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     table = to_table(found)
-    (into / "table.md").write_text(table)
+    write_study(into, STUDY, record, table)
     plot(test, into / "fronts.png")
-    if (into / "README.md").exists():
-        fill(into / "README.md", STUDY, table)
     print(table, thresholds)
 
 

@@ -1,7 +1,7 @@
 """Turns the runs of a study into its tables and figure: no number is typed by hand.
 
-python experiments/report.py tokens
-python experiments/report.py tokens --runs outputs/studies/tokens --into experiments/tokens
+python experiments/report.py prefix
+python experiments/report.py prefix --runs outputs/studies/prefix --into experiments/prefix
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from record import fill
 from studies import LINE_ART, STUDIES, Study
 
+from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.model_card import OPERATIONS, read_facts, read_steps
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import ResultBuilder, write_results
+from pmg.evaluation.results import ResultBuilder, write_results, write_rows
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import Table, to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
@@ -50,9 +51,25 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
         raise SystemExit(f"{folder} holds no finished run; run the study first: make {folder.name}")
     found.sort(key=lambda run: run[0])
     _, frames, results = zip(*found, strict=True)
+    _require_seeds(folder, results)
     rows = pd.concat(frames, ignore_index=True)
     once = ["variant", "method", "control", "example", "seed"]  # several runs of a study may have `none`
     return rows.drop_duplicates(once, ignore_index=True), list(results)
+
+
+def _require_seeds(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Raises SystemExit where variants have different seeds: their means would be of other runs than their pairs."""
+    seeds: dict[str, set[int]] = {}
+    for result in results:
+        seeds.setdefault(result["variant"], set()).add(result["config"]["seed"])
+    every = set.union(*seeds.values())
+    missing = [
+        f"seed {', '.join(map(str, sorted(every - found)))} of {variant}"
+        for variant, found in seeds.items()
+        if found != every
+    ]
+    if missing:
+        raise SystemExit(f"{folder} has no finished run of {'; '.join(missing)}; run the study again to go on with it")
 
 
 def _value(config: Any, key: str) -> Any:
@@ -286,10 +303,9 @@ def _peta(operations: float | None) -> str:
 
 
 def _write(folder: Path, rows: pd.DataFrame, results: Mapping[str, Any], table: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(folder / "rows.parquet", index=False)
-    (folder / "table.md").write_text(table)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_rows(folder, rows)
+    atomic_write_text(folder / "table.md", table)
+    atomic_write_json(folder / "results.json", results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Selection: runs of ``experiment=reward``, whose draws are the same candidates fo
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-from record import HERE, fill
+from record import HERE, markdown, show, write_study
 from rich.progress import track
-from selection import keep_best
+from selection import keep_best, require_draws
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,7 +29,7 @@ from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.generation.selection import balance_z
-from pmg.looks.drawings import LookData
+from pmg.looks.drawings import GROUPS, LookData
 from pmg.looks.models.personal_scorer import PersonalScorer
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.reward import hard_rivals
@@ -39,8 +38,8 @@ from pmg.runs.provenance import git_state
 from pmg.seeding import stable_number
 
 STUDY = "reward"
-GROUPS = ("met", "unseen_region", "unseen_artist")
 BEHAVIOURS = (1, 2, 4, 8, 12)
+METRICS = ("style_accuracy", "concept_accuracy", "finish_error", "lpips_truth")
 SIDE, NOISE, SPREAD = 4, 0.2, 0.03  # artists and finishes of a group; of simulated users
 
 
@@ -155,16 +154,23 @@ def summarise_pairs(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_candidates(runs: Path, split: str) -> pd.DataFrame:
-    """Returns a row a candidate: its metrics, the scorer's d_t and d_p by words, and d_p by the reward."""
-    by_scorer = []
+    """Returns a row a candidate: its metrics, the scorer's d_t and d_p by words, and d_p by the reward.
+
+    A candidate's ``draw`` is the seed of its run. SystemExit if a scorer lacks a seed that the other has.
+    """
+    by_scorer = {}
     for scorer in ("looks", "personal"):
-        folders = sorted(runs.glob(f"scorer={scorer},split={split},seed=*/rows.parquet"))
-        if not folders:
+        paths = sorted(runs.glob(f"scorer={scorer},split={split},seed=*/rows.parquet"))
+        if not paths:
             raise SystemExit(f"{runs} holds no finished run of {scorer}, {split}; run: make reward")
-        frames = [pd.read_parquet(path).assign(draw=number) for number, path in enumerate(folders)]
-        rows = pd.concat(frames, ignore_index=True)
-        by_scorer.append(rows[rows["method"] == "mean_style"].set_index(["example", "draw"]))
-    words, reward = by_scorer
+        rows = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+        rows = rows[rows["method"] == "mean_style"].rename(columns={"seed": "draw"})
+        by_scorer[scorer] = rows.set_index(["example", "draw"])
+    draws = {scorer: rows.index.unique("draw") for scorer, rows in by_scorer.items()}
+    for scorer, found in draws.items():
+        count = max(max(each) for each in draws.values()) + 1
+        require_draws(found, count, f"{runs} (scorer={scorer}, split={split})", "make reward")
+    words, reward = by_scorer.values()
     return words.assign(reward=reward["selection_preference"]).reset_index()
 
 
@@ -185,7 +191,7 @@ def measure_selection(runs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"alpha": {name: alpha for name, (_, alpha) in arms.items()}, "users": len(kept["words"])}
     for name, rows in kept.items():
         rows = rows.sort_values("example")
-        for metric in ("style_accuracy", "concept_accuracy", "finish_error", "lpips_truth"):
+        for metric in METRICS:
             own, base = rows[metric].to_numpy(), kept["words"][metric].to_numpy()
             users = rows["user"].to_numpy()
             cell = {"mean": asdict(interval(own, users)), "minus_words": asdict(paired_difference(own, base, users))}
@@ -195,30 +201,25 @@ def measure_selection(runs: Path) -> dict[str, Any]:
 
 def to_tables(pairs: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
     """Returns the tables of the README."""
-    lines = ["| group | by | " + " | ".join(f"{count} pictures" for count in BEHAVIOURS) + " | reward − it, 8 |"]
-    lines.append("|---|---|" + "---:|" * (len(BEHAVIOURS) + 1))
+    rows = []
     for group, arms in pairs.items():
         for arm, cells in arms.items():
             means = [f"{cells[str(count)]['right']['mean']:.3f}" for count in BEHAVIOURS]
             gain = cells["8"].get("reward_minus_it")
-            lines.append(f"| {group} | {arm} | {' | '.join(means)} | {_signed(gain) if gain else ''} |")
+            rows.append([group, arm, *means, show(gain, "+") if gain else ""])
+    head = ["group", "by", *(f"{count} pictures" for count in BEHAVIOURS), "reward − it, 8"]
+    text = markdown(head, rows, names=2)
     errors = [f"{group} {arms['reward']['8']['calibration_error']:.3f}" for group, arms in pairs.items()]
-    lines += ["", f"Calibration error of the reward with 8 pictures: {', '.join(errors)}."]
+    text += f"\nCalibration error of the reward with 8 pictures: {', '.join(errors)}.\n"
     if selection:
-        metrics = ("style_accuracy", "concept_accuracy", "finish_error", "lpips_truth")
-        lines += ["", "| kept by | " + " | ".join(f"{name} | minus words" for name in metrics) + " |"]
-        lines.append("|---|" + "---:|" * (2 * len(metrics)))
+        rows = []
         for arm in ("first candidate", "words", "reward"):
-            cells = [
-                f"{selection[arm][name]['mean']['mean']:.3f} | {_signed(selection[arm][name]['minus_words'])}"
-                for name in metrics
-            ]
-            lines.append(f"| {arm} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _signed(values: Mapping[str, float]) -> str:
-    return f"{values['mean']:+.3f} [{values['low']:+.3f}, {values['high']:+.3f}]"
+            cells = [selection[arm][name] for name in METRICS]
+            texts = [(f"{cell['mean']['mean']:.3f}", show(cell["minus_words"], "+")) for cell in cells]
+            rows.append([arm, *(text for pair in texts for text in pair)])
+        head = ["kept by", *(text for name in METRICS for text in (name, "minus words"))]
+        text += f"\n{markdown(head, rows)}"
+    return text
 
 
 def main(options: argparse.Namespace) -> None:
@@ -229,13 +230,9 @@ def main(options: argparse.Namespace) -> None:
     )
     pairs = summarise_pairs(rows)
     selection = measure_selection(options.runs) if options.runs.exists() else None
-    options.into.mkdir(parents=True, exist_ok=True)
     record = {"revision": (git_state() or {}).get("revision"), "pairs": pairs, "selection": selection}
-    (options.into / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     table = to_tables(pairs, selection)
-    (options.into / "table.md").write_text(table)
-    if (options.into / "README.md").exists():
-        fill(options.into / "README.md", STUDY, table)
+    write_study(options.into, STUDY, record, table)
     print(table)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from record import HERE, fill
+from record import HERE, markdown, show, write_study
 from torch import Tensor
 
 from pmg.evaluation.metric_interface import read_infos
@@ -45,7 +45,21 @@ def read_candidates(runs: Path, split: str) -> tuple[pd.DataFrame, dict[str, Any
     if not frames:
         raise SystemExit(f"{runs} holds no finished run of split={split}; run: pmg-study experiment={STUDY}")
     rows = pd.concat(frames, ignore_index=True)
+    require_draws(rows["draw"], max(rows["draw"]) + 1, f"{runs} (split={split})", f"pmg-study experiment={STUDY}")
     return rows[(rows["method"] == "pmg") & (rows["control"] == "own")], result
+
+
+def require_draws(found: Iterable[int], count: int, where: str, command: str) -> None:
+    """Raises SystemExit unless there are all draws below `count`: rows of them are taken for candidates of one call.
+
+    Args:
+        found: the draws that there are.
+        count: of those that there must be, from 0.
+        where: whose they are.
+        command: what makes them.
+    """
+    if missing := sorted(set(range(count)) - set(found)):
+        raise SystemExit(f"{where} has no finished run of seed {', '.join(map(str, missing))}; run again: {command}")
 
 
 def scores(rows: pd.DataFrame) -> tuple[Tensor, Tensor]:
@@ -111,17 +125,16 @@ def measure(rows: pd.DataFrame, metrics: list[str], chosen: Mapping[str, Choose]
 
 def to_table(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """Returns a row a rule and number of candidates."""
-    head = " | ".join(f"{title} | minus one candidate" for title in titles.values())
-    lines = [f"| kept by | of | {head} |", "|---|---:|" + "---:|" * (2 * len(titles))]
+    head = ["kept by", "of", *(text for title in titles.values() for text in (title, "minus one candidate"))]
+    rows = []
     for name, counts in found.items():
         for count, cells in counts.items():
             texts = []
             for metric in titles:
-                mean, gain = cells[metric]["mean"], cells[metric]["difference"]
-                texts.append(f"{mean['mean']:.3f}")
-                texts.append(f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if count != "1" else "")
-            lines.append(f"| {name} | {count} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+                gain = show(cells[metric]["difference"], "+") if count != "1" else ""
+                texts += [f"{cells[metric]['mean']['mean']:.3f}", gain]
+            rows.append([name, count, *texts])
+    return markdown(head, rows)
 
 
 def main(runs: Path, into: Path) -> None:
@@ -135,17 +148,13 @@ def main(runs: Path, into: Path) -> None:
     default = result["config"]["balance"]["alpha"]
     chosen = rules(calibration, alphas) | {f"z, alpha {default}": rules(calibration, {**alphas, "z": default})["z"]}
     found = measure(test, list(titles), chosen)
-    into.mkdir(parents=True, exist_ok=True)
     record = {
         "revision": (git_state() or {}).get("revision"), "calibration": asdict(calibration), "alphas": alphas,
         "users": {"validation": validation["user"].nunique(), "test": test["user"].nunique()}, "rules": found,
         "config": result["config"],
     }  # fmt: skip
-    (into / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     table = to_table(found, titles)
-    (into / "table.md").write_text(table)
-    if (into / "README.md").exists():
-        fill(into / "README.md", STUDY, table)
+    write_study(into, STUDY, record, table)
     print(table, json.dumps({"calibration": asdict(calibration), "alphas": alphas}, indent=1))
 
 

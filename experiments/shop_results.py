@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from record import HERE, OVERVIEW, SHOWN, fill, record
+from record import HERE, OVERVIEW, SHOWN, record, write_study
 from report import own_minus_mismatched
 
 from pmg.evaluation.metric_interface import read_infos
@@ -28,13 +28,11 @@ def main(source: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     rows, metrics = pd.read_parquet(folder / "rows.parquet"), read_infos(results["metrics"])
     results["own_minus_mismatched"] = own_minus_mismatched(rows, metrics)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     title = "Own minus a mismatched customer's preference"
     table = ResultTables.of(results).paired(title, results["own_minus_mismatched"])
     note = "Mean difference [95 % bootstrap interval over customers], p of a permutation test over customers."
     text = to_markdown([table], note) + "\n" + (folder / "table.md").read_text()
-    (folder / "table.md").write_text(text)
-    fill(folder / "README.md", STUDY, text)
+    write_study(folder, STUDY, results, text)
     print(folder / "table.md", folder / SHOWN, sep="\n")
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from record import HERE, fill
 from report import own_minus_mismatched
 
+from pmg.cache import atomic_write_json
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.statistics import interval
 from pmg.evaluation.table_rendering import MINUS
@@ -27,10 +28,11 @@ def read_sizes(folder: Path) -> dict[int, tuple[dict[str, Any], pd.DataFrame]]:
     """Returns, by number of pictures, facts of the training and judged rows; 0: the shipped generator.
 
     Raises:
-        SystemExit: the folder holds no results.
+        SystemExit: the folder holds no results, or two parts have the same number of pictures.
     """
-    found = {}
-    for path in folder.glob("*/results/results.json"):
+    found: dict[int, tuple[dict[str, Any], pd.DataFrame]] = {}
+    parts: dict[int, Path] = {}
+    for path in sorted(folder.glob("*/results/results.json")):
         part, results = path.parents[1], json.loads(path.read_text())
         trained = part / "denoiser" / "metrics.json"
         facts = {"pictures": 0, "steps": 0, "revision": results["revision"], "metrics": results["metrics"]}
@@ -38,6 +40,11 @@ def read_sizes(folder: Path) -> dict[int, tuple[dict[str, Any], pd.DataFrame]]:
             config = json.loads(trained.read_text())["identity"]
             manifest = json.loads((part / "data" / "manifest.json").read_text())
             facts |= {"pictures": manifest["pictures"], "steps": config["trainer.max_steps"]}
+        if parts.setdefault(facts["pictures"], part) != part:
+            raise SystemExit(
+                f"{parts[facts['pictures']]} and {part} both have a generator of {facts['pictures']} pictures, "
+                f"a line of the table: move one of them out of {folder}"
+            )
         found[facts["pictures"]] = facts, pd.read_parquet(path.parent / "rows.parquet")
     if not found:
         raise SystemExit(f"{folder} has no folder with results/results.json; docs/shop.md has the commands")
@@ -70,7 +77,7 @@ def main(source: Path, into: Path, document: Path) -> None:
     for facts, rows in sizes.values():
         metrics = [metric for metric in read_infos(facts["metrics"]) if metric.name == METRIC]
         found.append(summarize(facts, rows[rows["example"].isin(common)], metrics))
-    into.write_text(json.dumps(found, indent=2) + "\n")
+    atomic_write_json(into, found)
     lines = [f"| {' | '.join(HEAD)} |", "|---:|---:|---:|---:|---:|", *map(to_row, found)]
     fill(document, "sizes", "\n".join(lines))
     print(into, document, sep="\n")

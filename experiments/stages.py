@@ -176,6 +176,11 @@ def last_line(stderr: str) -> str:
     return next((line for line in reversed(stderr.splitlines()) if line.strip()), "")
 
 
+def exit_code(end: SystemExit) -> int:
+    """Returns the code that a process ends with: 0 without one, 1 for a message."""
+    return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
 def open_shop(place: Path) -> None:
     """Writes a data set of one's own: things with pictures, and people who chose some of them in time."""
     folder, dice, rng = place / "shop", random.Random(0), np.random.default_rng(0)

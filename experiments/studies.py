@@ -14,7 +14,7 @@ class Study:
 
     Attributes:
         factors: what it varies: dotted key of the config by the name that it has in tables; none: seeds alone.
-        methods: rows of the table for each variant; none: all.
+        methods: rows of the table for each variant, which a study with factors names; without factors: all.
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
         by: column of the rows whose values have tables of their own, after that of all users; empty: none;
@@ -122,11 +122,5 @@ STUDIES = {
                 ("sdedit_trained_40", "mean_style"),
             )
         ),
-    ),
-    "channels": Study(
-        {"channel": "data.channel"},
-        ("none", "mean_style", "stored", "pooled", "read", "soft", "pmg", "oracle"),
-        base="channel = pictures",
-        by="mixed",
     ),
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
 from pmg.runs.provenance import git_state
 from pmg.studio.survey.clustered import Estimates, bradley_terry
@@ -101,8 +102,7 @@ def main() -> None:
         "seconds": round(time.perf_counter() - start, 1),
         "revision": (git_state() or {}).get("revision"),
     }
-    options.into.mkdir(parents=True, exist_ok=True)
-    (options.into / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    atomic_write_json(options.into / "results.json", results)
     print(json.dumps(results, indent=2))
 
 

@@ -1,7 +1,7 @@
 """Draws and judges the targets of the embedded world, told nothing or the true look: experiments/world.
 
 python experiments/world.py --models assets --into experiments/world
-python experiments/world.py --split validation --count 100 --groups met --into outputs/world
+python experiments/world.py --split validation --count 100 --groups met
 python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into NAME
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from record import QUALITY
+from record import QUALITY, markdown, show
 from targets import draw_targets, reference_pictures, true_pictures
 from torch import Tensor
 
 import pmg
+from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
@@ -150,10 +151,15 @@ def contact_sheet(columns: list[Tensor]) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def summarise(values: Tensor) -> dict[str, float]:
-    """Returns the mean over targets and its 95 % bootstrap interval."""
-    found = interval(values.double().numpy(), np.arange(len(values)))
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
+def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float]:
+    """Returns the mean over drawings and its 95 % bootstrap interval.
+
+    Args:
+        values: of each target.
+        drawings: that each target is of; those of several targets count once, by the mean of these.
+    """
+    found = interval(values.double().numpy(), drawings)
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values), "drawings": found.n}
 
 
 def judge_group(
@@ -173,7 +179,10 @@ def judge_group(
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.webp", quality=QUALITY)
-    table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
+    drawings = np.array([target.row for target in targets])
+    table = {
+        name: {metric: summarise(values[metric], drawings) for metric in METRICS} for name, values in measured.items()
+    }
     return {"arms": table, "shares": shares(measured), "seconds_a_picture": seconds}
 
 
@@ -198,13 +207,14 @@ def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
 
 def write_table(results: dict[str, Any], into: Path) -> str:
     """Writes table.md: a row a group and arm."""
-    lines = ["| group | arm | style | concept | LPIPS to truth | finish error |", "|---|---|---:|---:|---:|---:|"]
-    for group, result in results["groups"].items():
-        for arm, row in result["arms"].items():
-            cells = [f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in METRICS]
-            lines.append(f"| {group} | {arm} | {' | '.join(cells)} |")
-    text = "\n".join(lines) + "\n"
-    (into / "table.md").write_text(text)
+    head = ("group", "arm", "style", "concept", "LPIPS to truth", "finish error")
+    rows = [
+        [group, arm, *(show(row[metric]) for metric in METRICS)]
+        for group, result in results["groups"].items()
+        for arm, row in result["arms"].items()
+    ]
+    text = markdown(head, rows, names=2)
+    atomic_write_text(into / "table.md", text)
     return text
 
 
@@ -218,6 +228,8 @@ def main(options: Any) -> None:
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.scenario.scene_words[0]
+    record = HERE if options.split == "test" else HERE.parent / "outputs"
+    options.into = options.into or record / "world"
     options.into.mkdir(parents=True, exist_ok=True)
     draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
     results = {
@@ -225,7 +237,7 @@ def main(options: Any) -> None:
         "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},
         "groups": {group: judge_group(group, parts, options) for group in options.groups},
     }
-    (options.into / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    atomic_write_json(options.into / "results.json", results)
     print(write_table(results, options.into))
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
@@ -241,5 +253,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)
     parser.add_argument("--style-scale", type=float, default=3.5)
-    parser.add_argument("--into", type=Path, default=HERE / "world")
+    parser.add_argument("--into", type=Path, help="experiments/world; of validation targets: outputs/world")
     main(parser.parse_args())

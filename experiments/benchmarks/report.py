@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.figures import draw_growth, draw_shares
 from benchmarks.startup import LIMITS
 from benchmarks.timing import summary
-from pmg.cache import atomic_write_json
+from pmg.cache import atomic_write_json, atomic_write_text
 
 FASTER = {"training": 10.0, "generation": 10.0, "diffusers": 1.5, "keywords": 5.0}  # at least so many times
 OUTSIDE = {"training": 0.15, "sampling": 0.10}  # at most this share outside of kernels
@@ -76,7 +76,7 @@ def write_report(parts: Mapping[str, Mapping], folder: Path) -> str:
     atomic_write_json(folder / "results.json", results)
     titled = {"Ratios": _ratio_table(found), **dict(_details(parts))}
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in titled.items()) + "\n"
-    (folder / "table.md").write_text(text)
+    atomic_write_text(folder / "table.md", text)
     if "growth" in parts:
         draw_growth({name: parts["growth"][name] for name in UNITS}, UNITS, folder / "growth.png")
     if "kernels" in parts:

@@ -76,7 +76,9 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path):
+def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path, monkeypatch):
+    study = studies.Study({"channel": "data.channel"}, ("none", "pmg"), base="channel = pictures", by="mixed")
+    monkeypatch.setitem(studies.STUDIES, "channels", study)
     for channel, lpips in (("split", 0.4), ("pictures", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
         write_run(tmp_path / "runs" / channel, {"data": {"channel": channel}}, tastes)
@@ -152,3 +154,13 @@ def test_a_study_has_folders_of_its_own_and_single_commands_find_each_other(name
     assert (study.train_run, study.generate_run, study.results_dir) == ("sweep/0/train", "sweep/0/generate", "sweep/0")
     train, generate, evaluate = (compose(verb, [f"experiment={name}"]) for verb in ("train", "generate", "evaluate"))
     assert (generate.train_run, evaluate.generate_run) == (train.run_dir, generate.run_dir)
+
+
+def test_variants_of_other_seeds_are_one_clear_line(studies, tmp_path):
+    for items, seeds in ((1, (0, 1, 2)), (12, (0, 2))):
+        for seed in seeds:
+            config = {"history_items": {"test": items}}
+            write_run(tmp_path / f"{items},{seed}", config, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+    with pytest.raises(SystemExit, match=r"has no finished run of seed 1 of items = 12; run the study again"):
+        studies.report("history", tmp_path, tmp_path / "into")
+    assert not (tmp_path / "into").exists()

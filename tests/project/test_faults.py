@@ -58,3 +58,26 @@ def test_there_are_enough_bad_inputs_for_every_command():
     verbs = {*find_schemas(), "report"}
     assert {verb for verb, _, _ in cases} == verbs
     assert {verb for verb, _, _ in read_inputs("folders")} <= verbs
+
+
+@pytest.mark.ci
+def test_a_folder_that_the_study_did_not_make_is_kept(tmp_path):
+    from faults import empty_place
+
+    own = tmp_path / "mine.txt"
+    own.touch()
+    with pytest.raises(SystemExit, match="is not of this script, which would remove it"):
+        empty_place(tmp_path)
+    assert own.exists()
+    runs = empty_place(tmp_path / "new")
+    (runs / "train").mkdir(parents=True)
+    assert empty_place(tmp_path / "new") == runs
+    assert not runs.exists()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("code", "number"), [(None, 0), (0, 0), (2, 2), ("a message", 1)])
+def test_exit_codes_are_those_of_the_process(code, number):
+    from stages import exit_code
+
+    assert exit_code(SystemExit(code)) == number

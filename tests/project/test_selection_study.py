@@ -1,5 +1,6 @@
 """What experiments/selection.py computes."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def study(monkeypatch):
     import selection
 
     yield selection
-    for name in ("selection", "record"):
+    for name in ("selection", "reward", "record"):
         sys.modules.pop(name, None)
 
 
@@ -71,3 +72,35 @@ def test_gains_are_paired_with_one_candidate(study, rows):
     gains = [found["best possible"][str(count)]["lpips_truth"]["difference"]["mean"] for count in (2, 4, 8)]
     assert gains == sorted(gains, reverse=True)
     assert gains[0] < 0
+
+
+def write_runs(rows, runs, names, draws):
+    """A run for each draw: the draw is its seed."""
+    for draw in draws:
+        folder = runs / names.format(draw)
+        folder.mkdir(parents=True)
+        own = rows[rows["draw"] == draw].drop(columns="draw")
+        own = own.assign(method="pmg" if names.startswith("split") else "mean_style", control="own", seed=draw)
+        own.to_parquet(folder / "rows.parquet")
+        (folder / "results.json").write_text(json.dumps({"config": {"seed": draw}}))
+
+
+def test_a_draw_that_is_missing_is_named(study, rows, tmp_path):
+    write_runs(rows, tmp_path, "split=test,seed={}", (0, 1, 3))
+    with pytest.raises(SystemExit, match=r"\(split=test\) has no finished run of seed 2; run again: pmg-study"):
+        study.read_candidates(tmp_path, "test")
+    write_runs(rows, tmp_path, "split=test,seed={}", (2,))
+    assert sorted(study.read_candidates(tmp_path, "test")[0]["draw"].unique()) == [0, 1, 2, 3]
+
+
+def test_candidates_of_two_scorers_are_of_the_same_noise(study, rows, tmp_path):
+    """Draws are the seeds of the runs, of which a scorer may lack one."""
+    import reward
+
+    write_runs(rows, tmp_path, "scorer=looks,split=test,seed={}", (0, 1, 2))
+    write_runs(rows.assign(selection_preference=rows["draw"]), tmp_path, "scorer=personal,split=test,seed={}", (0, 2))
+    with pytest.raises(SystemExit, match=r"\(scorer=personal, split=test\) has no finished run of seed 1; run again"):
+        reward.read_candidates(tmp_path, "test")
+    write_runs(rows.assign(selection_preference=rows["draw"]), tmp_path, "scorer=personal,split=test,seed={}", (1,))
+    found = reward.read_candidates(tmp_path, "test")
+    assert (found["reward"] == found["draw"]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sys
 from collections import Counter
 
@@ -107,5 +108,8 @@ def test_sizes_are_compared_on_common_examples(root, monkeypatch, tmp_path):
     assert trained["lpips_truth"]["style"]["mean"] == pytest.approx(0.315)
     assert trained["own_minus_mismatched"]["mean"] == pytest.approx(-0.1)
     assert "| none: as shipped | 0 | 0.515 [" in document.read_text()
+    shutil.copytree(tmp_path / "250", tmp_path / "again")
+    with pytest.raises(SystemExit, match=r"250 and .*again both have a generator of 241 pictures"):
+        shop_sizes.main(tmp_path, tmp_path / "sizes.json", document)
     with pytest.raises(SystemExit, match="has no folder with results"):
         shop_sizes.main(tmp_path / "250" / "data", tmp_path / "sizes.json", document)

@@ -74,6 +74,14 @@ def test_plain_generation_draws_what_the_pipeline_draws(bench, plan):
     assert not torch.allclose(ours, other(requests), atol=2e-3)
 
 
+@pytest.mark.slow
+def test_the_recorded_benchmark_makes_its_requests_as_the_smoke_run_does(bench, plan):
+    study = bench.stack.build_study(plan)
+    study.plan = bench.stack.full(plan.folder)  # its models stay tiny
+    requests = bench.stack.build_requests(study, study.examples("test")[:2])
+    assert [request.soft_tokens.isfinite().all().item() for request in requests] == [True, True]
+
+
 def test_quality_is_equal_unless_ours_is_worse(bench):
     users, better = [f"u{n}" for n in range(30)], torch.ones(30).numpy()
     worse = better - 0.5
