@@ -37,12 +37,13 @@ def data(config):
     return instantiate(config.data)
 
 
-def changed(data, config, channel="split", said_by="own", mixed=0.0, shown=0.0, **values):
+def changed(data, config, channel="split", said_by="own", mixed=0.0, shown=0.0, train_shown=0.0, **values):
     """The same users, who behave in another way."""
     conversations = instantiate(config.data.conversations, **values)
     return LookChatDataset(
-        data.looks, data.captioner, conversations, channel, shown=shown, mixed=mixed, said_by=said_by
-    )
+        data.looks, data.captioner, conversations, channel, shown=shown, train_shown=train_shown, mixed=mixed,
+        said_by=said_by,
+    )  # fmt: skip
 
 
 def own_text(example):
@@ -99,6 +100,16 @@ def test_clicks_are_as_drawn_where_the_finish_is_said_but_for_a_share(data, conf
         plain = [one == AS_DRAWN for chat in split for one in finishes(data, chat)]
         assert sum(plain) + sum(same) == len(same)
         assert abs(sum(same) / len(same) - shown) < 0.2
+
+
+def test_training_users_have_their_own_share_of_clicks_that_show_the_finish(data, config):
+    def shares(split, **values):
+        found = changed(data, config, **values).examples(split, 8, 1)
+        return [sum(one != AS_DRAWN for one in finishes(data, chat)) / len(chat.history) for chat in found]
+
+    assert len(set(shares("train", train_shown=None))) > 4
+    assert set(shares("train", shown=1.0)) == {0.0} == set(shares("test", train_shown=None))
+    assert min(shares("train", train_shown=1.0)) > 0.5
 
 
 @pytest.mark.parametrize("channel", ["split", "conflict"])

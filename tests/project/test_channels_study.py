@@ -58,8 +58,16 @@ def test_pictures_are_compared_user_by_user(study):
         for control in ("own", "mismatched")
     ]  # fmt: skip
     table = study.drawn_table(pd.DataFrame(rows))
-    assert "| reader | 0.300 | 0.500 | 1.000 | 0.100 |" in table
-    assert "| reader - ridge | \N{MINUS SIGN}0.100 [\N{MINUS SIGN}0.100, \N{MINUS SIGN}0.100], p < .001 |" in table
+    assert "| reader | 40 | 0.300 | 0.500 | 1.000 | 0.100 |" in table
+    assert "| reader - ridge |  | \N{MINUS SIGN}0.100 [\N{MINUS SIGN}0.100, \N{MINUS SIGN}0.100], p < .001 |" in table
+
+
+def test_a_minimal_pair_is_understood_where_both_messages_are(study):
+    pair = study.MinimalPair("user", "pairs", ("red", "blue"), ("red, not blue", "blue, not red"))
+    options = ["red", "blue", "green"]
+    follows, always_red, never = [[2.0, 1, 3], [1.0, 2, 0]], [[2.0, 1, 0], [2.0, 1, 0]], [[1.0, 2, 0], [2.0, 1, 0]]
+    for scores, right in ((follows, 1.0), (always_red, 0.0), (never, 0.0), ([[1.0, 1, 0]] * 2, 0.0)):
+        assert study.understood([pair], options, torch.tensor(scores)) == [right]
 
 
 def test_macro_f1_counts_named_options_of_what_users_spoke_of(study):

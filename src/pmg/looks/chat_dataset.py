@@ -44,12 +44,12 @@ class LookChatDataset(Dataset):
     person's pictures are among the clicks); for evaluation alone ``said_likes`` and ``said_dislikes``, the measured
     words of the statements, separated by commas. PmgError if `train_channels` has other names, or no weight above 0.
 
-    The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of validation
-    and test users; `train_channels` weighs those of training users, None: all have `channel`. In ``split``, a share
-    `shown` of the clicks shows the finish; in ``split`` and ``conflict`` the clicks of a share `mixed` of the users
-    hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that
-    of the next user of the split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in
-    random order).
+    The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of
+    validation and test users; `train_channels` weighs those of training users, None: all have `channel`. In
+    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: each has a share
+    of their own. In ``split`` and ``conflict`` the clicks of a share `mixed` of the users hold another person's, and
+    they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the
+    split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in random order).
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")
@@ -58,7 +58,8 @@ class LookChatDataset(Dataset):
 
     def __init__(
         self, looks: LookDataset, captioner: MeasuringCaptioner, conversations: Conversations, channel: Channel, *,
-        train_channels: Mapping[str, NotNegative] | None = None, shown: Fraction = 0.0, mixed: Fraction = 0.0,
+        train_channels: Mapping[str, NotNegative] | None = None, shown: Fraction = 0.0,
+        train_shown: Fraction | None = 0.0, mixed: Fraction = 0.0,
         said_by: Literal["own", "other", "none", "shuffled"] = "own",
     ) -> None:  # fmt: skip
         weights = {channel: 1.0} if train_channels is None else dict(train_channels)
@@ -68,7 +69,7 @@ class LookChatDataset(Dataset):
             )
         self.looks, self.captioner, self.conversations = looks, captioner, conversations
         self.channel, self.train_channels = channel, weights
-        self.shown, self.mixed, self.said_by = shown, mixed, said_by
+        self.shown, self.train_shown, self.mixed, self.said_by = shown, train_shown, mixed, said_by
 
     @property
     def images(self) -> FinishedImages:
@@ -122,7 +123,10 @@ class LookChatDataset(Dataset):
         artist = self._artist(self.images.picture(example.truth[0]))
         if channel == "split":
             before = AS_DRAWN
-            finishes = [one.finish if rng.random() < self.shown else before for one in drawn]
+            share = self.train_shown if split == "train" else self.shown
+            if share is None:
+                share = random.Random(stable_number(self.conversations.seed, "shown", user)).random()
+            finishes = [one.finish if rng.random() < share else before for one in drawn]
         else:
             before = self.looks.space.sample(rng)
             finishes = [self.looks.space.vary(before, rng, self.looks.users.spread) for _ in drawn]
