@@ -259,18 +259,22 @@ def minimal_pairs(world: World, kind: str) -> list[MinimalPair]:
     return found
 
 
-def understood(pairs: Sequence[MinimalPair], options: Sequence[str], scores: Tensor) -> list[float]:
-    """Returns 1 for each pair of which both messages are understood: the wanted word scores higher than the other.
+def judge_pairs(pairs: Sequence[MinimalPair], options: Sequence[str], scores: Tensor) -> dict[str, list[float]]:
+    """Returns 1 for each pair that is understood, else 0, by measure.
+
+    ``both right``: in both messages the wanted word scores higher than the other; by chance a quarter of the pairs, of
+    what reads words without their order none. ``ordered``: the message that asks for a word gives it the larger lead;
+    by chance half, of what doesn't read order none.
 
     `scores` are of all `options` for the first message of each pair, then for the other of each, `(2 P, options)`.
     """
     place = {option: number for number, option in enumerate(options)}
-    first, other = scores.chunk(2)
-    return [
-        float(one[place[pair.wanted[0]]] > one[place[pair.wanted[1]]])
-        * float(two[place[pair.wanted[1]]] > two[place[pair.wanted[0]]])
-        for pair, one, two in zip(pairs, first, other, strict=True)
-    ]
+    rows = torch.tensor([[place[word] for word in pair.wanted] for pair in pairs])
+    first, other = (
+        part.gather(1, rows).diff(dim=1)[:, 0].neg() for part in scores.chunk(2)
+    )  # leads of the first word
+    found = {"both right": (first > 0) & (other < 0), "ordered": first > other}
+    return {name: values.float().tolist() for name, values in found.items()}
 
 
 class Words:
@@ -416,7 +420,7 @@ def fit_controls(into: Path, split: str, found: dict[str, Any]) -> None:
                 scores = {"ridge": named(_join(zero | words(asked), names)), "matched": words.latest(asked)}
                 found.setdefault("pairs", {})[kind] = {
                     "users": [pair.user for pair in pairs],
-                    "understood": {name: understood(pairs, options, one) for name, one in scores.items()},
+                    "understood": {name: judge_pairs(pairs, options, one) for name, one in scores.items()},
                 }
 
 
@@ -536,9 +540,10 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
             for number in (0, 1) for pair in pairs for text in [pair.texts[number]]
         ]  # fmt: skip
         options = [word for own in world.options() for word in own]
-        right = understood(pairs, options, read(examples, world.data.images)[1])
+        right = judge_pairs(pairs, options, read(examples, world.data.images)[1])
         found["pairs"][kind]["understood"][name] = right
-        print(f"{folder} {kind}: {np.mean(right):.3f} of minimal pairs understood", flush=True)
+        shares = ", ".join(f"{measure} {np.mean(values):.3f}" for measure, values in right.items())
+        print(f"{folder} {kind}: {shares}", flush=True)
 
 
 def main(into: Path, split: str, runs: Sequence[str]) -> None:
@@ -630,13 +635,17 @@ def variants_table(found: Mapping[str, Any], kind: str) -> str:
 
 def pairs_table(found: Mapping[str, Any]) -> str:
     """Returns the share of minimal pairs that each reader understands, and the first encoder's lead."""
-    parts = found.get("pairs", {})
-    values = {kind: _over_seeds(part["understood"]) for kind, part in parts.items()}
-    names = list(dict.fromkeys(name for one in values.values() for name in one))
+    columns = {
+        f"{kind}: {measure}": (
+            _over_seeds({run: one[measure] for run, one in part["understood"].items()}), part["users"]
+        )
+        for kind, part in found.get("pairs", {}).items() for measure in ("both right", "ordered")
+    }  # fmt: skip
+    names = list(dict.fromkeys(name for values, _ in columns.values() for name in values))
     ours = _encoder(found["runs"][0]) if found.get("runs") else None
-    lines = [["reader", *parts], ["---", *["---:"] * len(parts)]]
+    lines = [["reader", *columns], ["---", *["---:"] * len(columns)]]
     for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
-        own = [_compare(values[kind], part["users"], 1, name, other) for kind, part in parts.items()]
+        own = [_compare(values, users, 1, name, other) for values, users in columns.values()]
         lines.append([name if other is None else f"{name} - {other}", *own])
     return _table(lines)
 

@@ -65,9 +65,14 @@ def test_pictures_are_compared_user_by_user(study):
 def test_a_minimal_pair_is_understood_where_both_messages_are(study):
     pair = study.MinimalPair("user", "pairs", ("red", "blue"), ("red, not blue", "blue, not red"))
     options = ["red", "blue", "green"]
-    follows, always_red, never = [[2.0, 1, 3], [1.0, 2, 0]], [[2.0, 1, 0], [2.0, 1, 0]], [[1.0, 2, 0], [2.0, 1, 0]]
-    for scores, right in ((follows, 1.0), (always_red, 0.0), (never, 0.0), ([[1.0, 1, 0]] * 2, 0.0)):
-        assert study.understood([pair], options, torch.tensor(scores)) == [right]
+    for scores, right, ordered in (
+        ([[2.0, 1, 3], [1.0, 2, 0]], 1.0, 1.0),
+        ([[2.0, 1, 0], [2.0, 1, 0]], 0.0, 0.0),  # as without order
+        ([[3.0, 1, 0], [2.0, 1, 0]], 0.0, 1.0),
+        ([[1.0, 2, 0], [2.0, 1, 0]], 0.0, 0.0),
+    ):
+        found = study.judge_pairs([pair], options, torch.tensor(scores))
+        assert found == {"both right": [right], "ordered": [ordered]}
 
 
 def test_macro_f1_counts_named_options_of_what_users_spoke_of(study):
