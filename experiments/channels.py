@@ -158,6 +158,7 @@ class World:
             captions.update(zip((item.id for item in part), captioner(part, pixels), strict=True))
         return [[captions[item.id] for item in user[0].liked] for user in self.users]
 
+    @cached_property
     def described(self) -> Tensor:
         """Returns one-hot the option of each attribute that describes a true image, `(U, options)`: as training."""
         captioner, found = pmg.instantiate(self.config.captioner), []
@@ -211,7 +212,7 @@ class World:
         it describes a picture that the user accepts.
         """
         sizes, right, sure = [len(words) for words in self.options()], [], []
-        for row, true in zip(scores.split(sizes, 1), self.described().split(sizes, 1), strict=True):
+        for row, true in zip(scores.split(sizes, 1), self.described.split(sizes, 1), strict=True):
             some = true.sum(1) > 0
             probability, place = row[some].softmax(1).max(1)
             sure.append(probability)
@@ -370,7 +371,7 @@ def fit_controls(into: Path, split: str, found: dict[str, Any]) -> None:
     train = World("train", "all")
     words = Words(train.messages(), train.config)
     inputs, outputs = {**_pictures(train), **words(train.messages())}, train.accepted()
-    described = train.described()
+    described = train.described
     own = [user[0].labels["channel"] for user in train.users]
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
     options = [word for own in train.options() for word in own]
@@ -485,6 +486,37 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
 
 
+class SeenOnce:
+    """An image store and a tower for it that look up what `World.vectors` saw: a picture is seen once for all readers.
+
+    What the tower is given in place of pixels are numbers of rows.
+    """
+
+    are_tokens = True
+
+    def __init__(self, world: World) -> None:
+        self.world, self.items = world, dict[int, Item]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.world.data.images, name)
+
+    def rows(self, items: Sequence[Item]) -> Tensor:
+        """Returns the row numbers of items, `(B,)`."""
+        rows = self.world.data.images.rows(items)
+        self.items |= zip(rows.tolist(), items, strict=True)
+        return rows
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Returns the rows."""
+        return rows
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Returns the generator's tokens of rows, `(B, n D)`."""
+        if rows.dtype != torch.long:  # a blank picture, where nobody has one
+            return torch.zeros(len(rows), 1536)
+        return self.world.vectors([self.items[row] for row in rows.tolist()])
+
+
 def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
     """Adds by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration.
 
@@ -502,7 +534,7 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
     language_model = pmg.instantiate(replace_folders(run.config["language_model"], places))
     writer = HistoryWriter(language_model, pmg.instantiate(cfg.scenario))
 
-    def read(examples: Sequence[Example], images: Any) -> tuple[Tensor, Tensor]:
+    def read(examples: Sequence[Example], world: World) -> tuple[Tensor, Tensor]:
         """Returns soft tokens, `(U, n D)`, and scores of all options, `(U, options)`."""
         items = {one.item.id: "" for example in examples for one in example.history}
         written = WrittenHistories(
@@ -511,7 +543,9 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
-        inputs = pmg.instantiate(replace_folders(run.config["inputs"], places))(extracted, examples, images)
+        prepare = pmg.instantiate(replace_folders(run.config["inputs"], places))
+        seen: Any = SeenOnce(world)
+        inputs = replace(prepare, tower=seen)(extracted, examples, seen)
         answered = encoder.answer(language_model, inputs)
         return encoder.encode(language_model, inputs).flatten(1), torch.cat(answered, 1)
 
@@ -519,7 +553,7 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
         part = found["channels"][world.channel]
         if name in part["open"]:
             continue
-        tokens, scores = read([user[0] for user in world.users], world.data.images)
+        tokens, scores = read([user[0] for user in world.users], world)
         values = {
             "open": ((tokens - world.exact).square().sum(1) / found["variance"]).tolist(),
             "found": world.found(scores),
@@ -540,7 +574,7 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
             for number in (0, 1) for pair in pairs for text in [pair.texts[number]]
         ]  # fmt: skip
         options = [word for own in world.options() for word in own]
-        right = judge_pairs(pairs, options, read(examples, world.data.images)[1])
+        right = judge_pairs(pairs, options, read(examples, world)[1])
         found["pairs"][kind]["understood"][name] = right
         shares = ", ".join(f"{measure} {np.mean(values):.3f}" for measure, values in right.items())
         print(f"{folder} {kind}: {shares}", flush=True)
@@ -635,12 +669,11 @@ def variants_table(found: Mapping[str, Any], kind: str) -> str:
 
 def pairs_table(found: Mapping[str, Any]) -> str:
     """Returns the share of minimal pairs that each reader understands, and the first encoder's lead."""
-    columns = {
-        f"{kind}: {measure}": (
-            _over_seeds({run: one[measure] for run, one in part["understood"].items()}), part["users"]
-        )
-        for kind, part in found.get("pairs", {}).items() for measure in ("both right", "ordered")
-    }  # fmt: skip
+    columns = {}
+    for kind, part in found.get("pairs", {}).items():
+        for measure in ("both right", "ordered"):
+            runs = {run: one[measure] for run, one in part["understood"].items() if measure in one}
+            columns[f"{kind}: {measure}"] = (_over_seeds(runs), part["users"])
     names = list(dict.fromkeys(name for values, _ in columns.values() for name in values))
     ours = _encoder(found["runs"][0]) if found.get("runs") else None
     lines = [["reader", *columns], ["---", *["---:"] * len(columns)]]
