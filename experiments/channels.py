@@ -897,23 +897,24 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
     (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
     for kind, name in KINDS_OF_TABLES.items():
         fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
+    rows = pd.read_parquet(study / f"rows-{split}.parquet")
     if judged:
         parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
-        before, new = pd.read_parquet(study / f"rows-{split}.parquet"), pd.concat(parts)
+        before, new = rows, pd.concat(parts)
         drawn = pd.MultiIndex.from_frame(new[ARM])
         rows = pd.concat([before[~pd.MultiIndex.from_frame(before[ARM]).isin(drawn)], new])  # other channels' stay
         numbers = rows.select_dtypes("float64").columns
         rows = rows.astype(dict.fromkeys(numbers, "float32"))
         rows.to_parquet(study / f"rows-{split}.parquet", compression="zstd")
-        tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
-        fill(study / "README.md", "drawn", "\n\n".join(tables))
         sheets = [folder / "contact_sheet.png" for folder in judged if _channel(folder) == "messages"]
         for sheet in sheets[:1]:
             image = Image.open(sheet).convert("RGB")
             image.save(study / "messages.webp", quality=QUALITY)
             crop(image).save(study / OVERVIEW, quality=QUALITY)
-        real = (HERE / "faithfulness" / "README.md").read_text()
-        fill(study / "README.md", "endpoints", endpoints_table(find_endpoints(found, rows, real)))
+    tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
+    fill(study / "README.md", "drawn", "\n\n".join(tables))
+    real = (HERE / "faithfulness" / "README.md").read_text()
+    fill(study / "README.md", "endpoints", endpoints_table(find_endpoints(found, rows, real)))
 
 
 def _channel(folder: Path) -> str:
