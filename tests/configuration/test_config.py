@@ -160,6 +160,8 @@ def rounds(groups, command):
     ]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_every_option_composes(groups, compose):
     """Each with the first command that reads it; with all of them in a slow test."""
     left = {option: readers(groups, option) for option in OPTIONS if not option.startswith("experiment/")}

@@ -45,6 +45,8 @@ def test_images_in_memory_are_found_by_item():
         MemoryImages(ITEMS, UINT8.float())
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_every_option_of_data_is_a_dataset(root, compose):
     options = sorted((root / "conf" / "data").glob("*.yaml"))
     assert len(options) >= 5

@@ -159,6 +159,8 @@ def stage(tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_every_artist_draws_in_every_finish_and_learning_helps(stage, few_looks):
     module, batches = (built := stage(batch_size=2 * FINISHES)).build(few_looks, seed=0)
     batch = batches.train.batch(0)

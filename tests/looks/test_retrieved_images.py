@@ -27,6 +27,8 @@ def source(looks):
     return RetrievedImages(looks, ColourTower(), known=120)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks):
     examples = looks.examples("test", users=4, targets=1)
     rows = RetrievedImages(looks, ColourTower(), known=24)(SimpleNamespace(examples=examples, images=looks.images))

@@ -197,6 +197,8 @@ def test_unknown_sources_are_named(tmp_path):
             read(str(tmp_path))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     from pmg.commands.estimate import empty_models
 
