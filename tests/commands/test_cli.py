@@ -89,6 +89,8 @@ def test_completion_names_options(pmg):
     assert "logger=wandb" in done.stdout.split()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_help_says_what_the_command_does(pmg_here):
     done = pmg_here("train", "--help")
     assert done.returncode == 0
@@ -151,6 +153,8 @@ def test_mistake_gets_one_line_and_exit_code_1(answers, number):
     assert MISTAKES[number][1] in line
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_stack_trace_on_request(pmg):
     done = pmg("train", "seeed=3", HYDRA_FULL_ERROR="1")
     assert done.returncode == 1

@@ -317,6 +317,8 @@ def test_identity_sees_what_decides_results_alone(compose, tmp_path):
     assert portable(compose("train", "seed=5"))["objective"] == portable(compose("train"))["objective"]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
     def check(cfg):
         sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))

@@ -77,6 +77,8 @@ def test_examples_are_windows_with_their_pictures(prepared):
     assert (pixels[0] - expected).abs().mean() < 0.05
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_examples_are_cut_when_they_are_read(prepared):
     def count():
         """Examples that are in memory."""

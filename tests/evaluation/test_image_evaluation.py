@@ -81,6 +81,8 @@ def judge(cfg, shop, generator, made):
     return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(images))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, generator, made, tmp_path):
     place = f"metrics.fid_dino.features.source={checkpoints['dino']}"
     cfg = config("metrics.fid_dino.allow_few=true", place, group="[real,fid_dino]")

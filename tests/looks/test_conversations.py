@@ -171,6 +171,8 @@ def test_another_persons_pictures_are_named(data, config):
         assert named, said
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_statements_are_about_the_measured_words_of_the_look(data, config):
     options = {name: set(node.options) for name, node in config.scenario.attributes.items()}
     talk = changed(data, config, "words")

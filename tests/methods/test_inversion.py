@@ -35,6 +35,8 @@ def test_users_learn_alone(generator, histories, captions):
     assert not torch.allclose(together[0], together[1])
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_loss_on_the_history_falls(generator, histories, captions):
     invert = InvertedTokens(tokens=2, steps=60, draws=8, learning_rate=0.1)
     user = histories[0]

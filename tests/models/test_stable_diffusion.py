@@ -57,6 +57,8 @@ def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
     assert got.std() > 0.01
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_images_from_a_start_are_those_of_the_librarys_pipeline(tmp_path):
     """Three steps from half of the way are the last three of six there."""
     generator = StableDiffusion.load(write_sd15(tmp_path))
@@ -219,6 +221,8 @@ def test_images_of_any_size_become_latents_of_the_models(tmp_path):
         StableDiffusion.load(folder, size=100)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_losses_follow_the_checkpoints_prediction_type(tmp_path):
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     for prediction in ("epsilon", "v_prediction", "sample"):

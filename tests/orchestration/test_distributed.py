@@ -87,6 +87,8 @@ def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch)
         run_distributed(lambda run: None, Run(tmp_path, "train"), cfg.trainer, users=32, seed=0)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
     alone = identify(compose("train"), "train")
     for trainer in ("ddp", "fsdp", "multi_node"):

@@ -79,6 +79,8 @@ def test_sources_in_use_alone_are_built_and_decide(compose):
     assert runs_in_use(to_plain(compose("generate", "method=counting", "train_run=elsewhere"))) == {}
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path):
     first = write_trained(tmp_path / "a", compose("train"))
     other = write_trained(tmp_path / "b", compose("train", "preference_encoder.soft_tokens=8"))
