@@ -145,6 +145,8 @@ def answers(tmp_path_factory):
         return [run_here("train", *arguments) for arguments, _ in MISTAKES]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_mistake_gets_one_line_and_exit_code_1(answers, number):
     assert answers[number].returncode == 1

@@ -108,6 +108,8 @@ def test_leaves_are_imported_by_nothing_else():
     assert not structure.outward()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [str, structure.sub_package_of, structure.package_of])
 def test_nothing_imports_itself_through_others(group):
     assert not structure.circles(group)
