@@ -16,10 +16,10 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -271,9 +271,8 @@ def judge_pairs(pairs: Sequence[MinimalPair], options: Sequence[str], scores: Te
     """
     place = {option: number for number, option in enumerate(options)}
     rows = torch.tensor([[place[word] for word in pair.wanted] for pair in pairs])
-    first, other = (
-        part.gather(1, rows).diff(dim=1)[:, 0].neg() for part in scores.chunk(2)
-    )  # leads of the first word
+    leads = [part.gather(1, rows) for part in scores.chunk(2)]  # of the first word over the other
+    first, other = (one[:, 0] - one[:, 1] for one in leads)
     found = {"both right": (first > 0) & (other < 0), "ordered": first > other}
     return {name: values.float().tolist() for name, values in found.items()}
 
@@ -374,7 +373,6 @@ def fit_controls(into: Path, split: str, found: dict[str, Any]) -> None:
     described = train.described
     own = [user[0].labels["channel"] for user in train.users]
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
-    options = [word for own in train.options() for word in own]
     found |= {"variance": float(variance), "channels": found.get("channels", {})}
     by_all = {
         kinds: fit_ridges(_join(inputs, ("pictures", "has", *kinds)), outputs) for kinds in track(KINDS, "ridges")
@@ -421,7 +419,9 @@ def fit_controls(into: Path, split: str, found: dict[str, Any]) -> None:
                 scores = {"ridge": named(_join(zero | words(asked), names)), "matched": words.latest(asked)}
                 found.setdefault("pairs", {})[kind] = {
                     "users": [pair.user for pair in pairs],
-                    "understood": {name: judge_pairs(pairs, options, one) for name, one in scores.items()},
+                    "understood": {
+                        name: judge_pairs(pairs, list(chain(*train.options())), one) for name, one in scores.items()
+                    },
                 }
 
 
@@ -474,7 +474,8 @@ def _asked(split: str, channel: str) -> list[World]:
 @lru_cache
 def _pairs_of(split: str) -> dict[str, list[MinimalPair]]:
     """Returns the minimal pairs of a split by kind."""
-    return {kind: minimal_pairs(World(split, "words"), kind) for kind in ("pairs", "changes")}
+    (world,) = _asked(split, "words")
+    return {kind: minimal_pairs(world, kind) for kind in ("pairs", "changes")}
 
 
 def _pictures(world: World) -> dict[str, Tensor]:
@@ -564,17 +565,16 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
             part.setdefault(kind, {})[name] = value
         explained, said = 1 - float(np.mean(values["open"])), float(np.nanmean(values["found"]))
         print(f"{folder} {world.channel}: explained {explained:.3f}, words found {said:.3f}", flush=True)
+    (world,) = _asked(split, "words")
     for kind, pairs in _pairs_of(split).items():
         if name in found["pairs"][kind]["understood"]:
             continue
-        world = World(split, "words")
         firsts = {user[0].user: user[0] for user in world.users}
         examples = [
             replace(firsts[pair.user], user=f"{pair.user} {kind} {number}", conversation=(Turn(USER, text),))
             for number in (0, 1) for pair in pairs for text in [pair.texts[number]]
         ]  # fmt: skip
-        options = [word for own in world.options() for word in own]
-        right = judge_pairs(pairs, options, read(examples, world)[1])
+        right = judge_pairs(pairs, list(chain(*world.options())), read(examples, world)[1])
         found["pairs"][kind]["understood"][name] = right
         shares = ", ".join(f"{measure} {np.mean(values):.3f}" for measure, values in right.items())
         print(f"{folder} {kind}: {shares}", flush=True)
@@ -654,17 +654,10 @@ def variants_table(found: Mapping[str, Any], kind: str) -> str:
     shown = kind == "shown"
     worlds = ["split", *(SHOWN if shown else SEEN)]
     parts = {name: found["channels"][name] for name in worlds if name in found["channels"]}
-    values = {name: _over_seeds(part["open" if shown else "found"]) for name, part in parts.items()}
-    names = list(values["split"])
-    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    kind, sign = ("open", -1) if shown else ("found", 1)
+    columns = [(_over_seeds(part[kind]), part["users"], sign) for part in parts.values()]
     lines = [["reader", *parts], ["---", *["---:"] * len(parts)]]
-    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
-        own = [
-            _compare(values[world], part["users"], -1 if shown else 1, name, other) for world, part in parts.items()
-        ]
-        if any(own):
-            lines.append([name if other is None else f"{name} - {other}", *own])
-    return _table(lines)
+    return _table(lines + [[_title(*pair), *cells] for pair, cells in _compare_readers(found, columns)])
 
 
 def pairs_table(found: Mapping[str, Any]) -> str:
@@ -673,14 +666,10 @@ def pairs_table(found: Mapping[str, Any]) -> str:
     for kind, part in found.get("pairs", {}).items():
         for measure in ("both right", "ordered"):
             runs = {run: one[measure] for run, one in part["understood"].items() if measure in one}
-            columns[f"{kind}: {measure}"] = (_over_seeds(runs), part["users"])
-    names = list(dict.fromkeys(name for values, _ in columns.values() for name in values))
-    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+            columns[f"{kind}: {measure}"] = (_over_seeds(runs), part["users"], 1)
     lines = [["reader", *columns], ["---", *["---:"] * len(columns)]]
-    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
-        own = [_compare(values, users, 1, name, other) for values, users in columns.values()]
-        lines.append([name if other is None else f"{name} - {other}", *own])
-    return _table(lines)
+    rows = _compare_readers(found, list(columns.values()))
+    return _table(lines + [[_title(*pair), *cells] for pair, cells in rows])
 
 
 def words_table(found: Mapping[str, Any]) -> str:
@@ -706,23 +695,39 @@ def reader_table(found: Mapping[str, Any], kind: str) -> str:
     first encoder and every other reader. With words found, the macro F1 and the calibration error, means over seeds.
     """
     channels = {name: part for name, part in found["channels"].items() if name not in OF_SPLIT}
-    values = {channel: _over_seeds(part[kind]) for channel, part in channels.items()}
-    names = list(dict.fromkeys(name for part in values.values() for name in part))
-    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    sign = -1 if kind == "open" else 1
+    columns = [(_over_seeds(part[kind]), part["users"], sign) for part in channels.values()]
     numbers = {"macro F1": "macro F1", "calibration": "calibration error"} if kind == "found" else {}
     head = ["reader", *channels]
     head += [f"{channel}: {word}" for word in numbers.values() for channel in channels if channel != "pictures"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
-        cells = [name if other is None else f"{name} - {other}"]
-        for channel, part in channels.items():
-            cells.append(_compare(values[channel], part["users"], -1 if kind == "open" else 1, name, other))
+    for (name, other), cells in _compare_readers(found, columns):
         for number in numbers:
             for channel in (one for one in channels if one != "pictures"):
                 each = [one for run, one in channels[channel].get(number, {}).items() if _encoder(run) == name]
                 cells.append(f"{np.mean(each):.2f}" if each and other is None else "")
-        lines.append(cells)
+        lines.append([_title(name, other), *cells])
     return _table(lines)
+
+
+Column = tuple[Mapping[str, np.ndarray], Sequence[str], int]
+"""Values of each reader, their users, and the sign, see `_compare`."""
+
+
+def _compare_readers(
+    found: Mapping[str, Any], columns: Sequence[Column]
+) -> Iterator[tuple[tuple[str, str | None], list[str]]]:
+    """Yields a row of cells for each reader, then for the first encoder and each other reader; with their names."""
+    names = list(dict.fromkeys(name for values, _, _ in columns for name in values))
+    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    leads = [(ours, name) for name in names if name != ours] if ours else []
+    for name, other in [*((name, None) for name in names), *leads]:
+        yield (name, other), [_compare(values, users, sign, name, other) for values, users, sign in columns]
+
+
+def _title(name: str, other: str | None) -> str:
+    """Returns the title of a row."""
+    return name if other is None else f"{name} - {other}"
 
 
 def _encoder(run: str) -> str:
@@ -736,9 +741,7 @@ def _over_seeds(runs: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
     return {name: np.mean([runs[run] for run in runs if _encoder(run) == name], 0) for name in names}
 
 
-def _compare(
-    values: Mapping[str, np.ndarray], users: Sequence[str], sign: int, name: str | None, other: str | None
-) -> str:
+def _compare(values: Mapping[str, np.ndarray], users: Sequence[str], sign: int, name: str, other: str | None) -> str:
     """Returns a mean with its interval, or that of the paired difference; '' where there is none.
 
     What is left open (`sign` -1) is shown as what is explained.

@@ -16,10 +16,9 @@ from typing import Any
 import pandas as pd
 from figures import SHOWN, draw_front
 from matplotlib.figure import Figure
-from record import fill
+from record import fill, write_study
 from studies import LINE_ART, STUDIES, Study
 
-from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.model_card import OPERATIONS, read_facts, read_steps
@@ -142,7 +141,8 @@ def report(name: str, runs: Path, folder: Path) -> None:
         speed = speeds(results) if study.trains else {}
         costs = generator_costs(results, runs.parents[1]) if study.generators else {}
         table = _variant_tables(groups, builder) + _speed_table(speed) + _cost_table(costs)
-        _write(folder, rows, {"users": groups, "speed": speed, "generators": costs, **_origin(results)}, table)
+        write_rows(folder, rows)
+        write_study(folder, name, {"users": groups, "speed": speed, "generators": costs, **_origin(results)}, table)
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
         save(draw_front(arms) if study.front else draw_variants(arms, study), folder / "figure.png")
     else:
@@ -153,8 +153,8 @@ def report(name: str, runs: Path, folder: Path) -> None:
         if name == IN_README and folder == HERE / name:  # a record, no trial
             fill(HERE.parent / "README.md", name, to_markdown([shorten(built[0])], LEGEND))
         save(draw_arms(whole["arms"], SHOWN, builder.comparison.proposed), folder / "figure.png")
-    if (folder / "README.md").exists():
-        fill(folder / "README.md", name, table)
+        if (folder / "README.md").exists():
+            fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
 
 
@@ -300,12 +300,6 @@ def _cost_table(found: Mapping[str, Mapping[str, float | None]]) -> str:
 
 def _peta(operations: float | None) -> str:
     return "not recorded" if operations is None else f"{operations / 1e15:.2f}"
-
-
-def _write(folder: Path, rows: pd.DataFrame, results: Mapping[str, Any], table: str) -> None:
-    write_rows(folder, rows)
-    atomic_write_text(folder / "table.md", table)
-    atomic_write_json(folder / "results.json", results)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,11 @@ def encode_pairs(
 def item_features(
     own: Vectors, crowd: Vectors | None, seed: int, components: int, deviation: float
 ) -> dict[str, Vectors]:
-    """Returns few whitened features of all items, by kind and id, since a recommender overfits hundreds of them.
+    """Returns whitened principal components of items' vectors, at most `components` numbers each, by kind and item id.
 
-    ``own``: from vectors of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same
-    moments. ``crowd``: from pictures made for everybody, where there are any. So many principal `components` of the
-    own pictures are kept; `deviation` is that of each feature over the items.
+    ``own``: of the items' own vectors. ``shuffled``: the same, permuted over items. ``noise``: drawn from a normal
+    distribution of the same mean and deviation. ``crowd``: of the vectors `crowd`, if given, on the components of
+    `own`. Each feature has the standard deviation `deviation` over items.
     """
     rows = np.stack(list(own.values()))
     spread, rng = np.maximum(rows.std(0), 1e-6), np.random.default_rng(seed)
