@@ -163,6 +163,17 @@ def root():
     return ROOT
 
 
+@pytest.fixture
+def scripts(monkeypatch):
+    """The folder of the studies' scripts, which tests import by name; afterwards no module has these names."""
+    folder = ROOT / "experiments"
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def shipped():
     """The config of `pmg-train` as shipped."""

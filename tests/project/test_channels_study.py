@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,13 +11,10 @@ import torch
 
 
 @pytest.fixture
-def study(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "experiments"))
+def study(scripts):
     import channels
 
-    yield channels
-    for name in ("channels", "record"):
-        sys.modules.pop(name, None)
+    return channels
 
 
 def test_ridge_regressions_recover_a_linear_map_and_shrink_with_the_penalty(study):

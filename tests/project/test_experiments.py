@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -20,14 +19,11 @@ SHOWN = [*LookAccuracy.outputs[:2], *LpipsToTruth.outputs]
 
 
 @pytest.fixture
-def studies(monkeypatch):
+def studies(scripts):
     """The module experiments/report.py."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     import report
 
-    yield report
-    for name in ("report", "record", "figures"):
-        sys.modules.pop(name, None)
+    return report
 
 
 def write_run(folder, config, lpips, seed=0):

@@ -10,12 +10,7 @@ from commands import restored_hydra
 from pmg.configuration.schemas import find_schemas
 from pmg.runs.process_state import restored_state
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch, root):
-    monkeypatch.syspath_prepend(str(root / "experiments"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("scripts")]
 
 
 def test_killed_commands_go_on_to_the_same_result(tmp_path):

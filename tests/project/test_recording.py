@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,14 @@ PAGE = "# study\n\n<!-- study-table -->\nold\n<!-- end of study-table -->\n"
 
 
 @pytest.fixture
-def recording(monkeypatch, tmp_path):
+def recording(scripts, monkeypatch, tmp_path):
     """The module experiments/record.py, whose studies are in a folder of the test."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     import record
 
     monkeypatch.setattr(record, "HERE", tmp_path / "experiments")
     (tmp_path / "experiments" / "study").mkdir(parents=True)
     (tmp_path / "experiments" / "study" / "README.md").write_text(PAGE)
-    yield record
-    sys.modules.pop("record", None)
+    return record
 
 
 def write_run(folder):

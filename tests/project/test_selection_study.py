@@ -1,7 +1,6 @@
 """What experiments/selection.py computes."""
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def study(monkeypatch):
+def study(scripts):
     """The module experiments/selection.py."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     import selection
 
-    yield selection
-    for name in ("selection", "reward", "record"):
-        sys.modules.pop(name, None)
+    return selection
 
 
 @pytest.fixture

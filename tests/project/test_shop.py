@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sys
 from collections import Counter
 
 import numpy as np
@@ -16,13 +15,11 @@ from pmg.evaluation.metric_interface import MetricInfo, describe
 
 
 @pytest.fixture
-def shop(root, monkeypatch):
+def shop(scripts):
     """The module experiments/shop.py."""
-    monkeypatch.syspath_prepend(str(root / "experiments"))
     import shop
 
-    yield shop
-    sys.modules.pop("shop", None)
+    return shop
 
 
 def test_every_product_is_drawn_in_the_makers_colours(shop):
@@ -51,8 +48,7 @@ def test_customers_buy_items_of_makers_they_like(shop):
     assert sum(share) / len(share) > 1 - shop.NOISE - 0.05
 
 
-def test_the_difference_between_own_and_mismatched_is_paired(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "experiments"))
+def test_the_difference_between_own_and_mismatched_is_paired(scripts):
     import shop_results
 
     rng = np.random.default_rng(0)
@@ -78,8 +74,7 @@ def test_a_part_of_the_shop_is_the_same_shop_with_fewer_items(shop, tmp_path):
     assert set(sales["item"]) <= set(items["id"])
 
 
-def test_sizes_are_compared_on_common_examples(root, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(root / "experiments"))
+def test_sizes_are_compared_on_common_examples(scripts, tmp_path):
     import shop_sizes
 
     metrics = describe([MetricInfo("lpips_truth", "LPIPS", False)])

@@ -13,9 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(scripts):
     """The package experiments/benchmarks."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     import benchmarks.diffusers_loop
     import benchmarks.generation
     import benchmarks.kernels
@@ -23,9 +22,7 @@ def bench(monkeypatch):
     import benchmarks.report
     import benchmarks.training
 
-    yield benchmarks
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        sys.modules.pop(name)
+    return benchmarks
 
 
 @pytest.fixture

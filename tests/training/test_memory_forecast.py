@@ -121,9 +121,8 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
 
 
 @pytest.fixture
-def count_operations(root, monkeypatch):
+def count_operations(scripts):
     """The function of experiments/operations.py."""
-    monkeypatch.syspath_prepend(str(root / "experiments"))
     from operations import count_operations
 
     return count_operations
