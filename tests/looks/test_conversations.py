@@ -124,6 +124,20 @@ def test_users_whose_history_lacks_the_artist_click_all_the_same(data, config, c
 
 
 @pytest.mark.slow
+def test_training_users_who_say_little_state_a_part_of_it_and_nothing_else(data, config):
+    full, brief = (
+        changed(data, config, "words", brief=share, replies=0.0).examples("train", 24, 1) for share in (0.0, 1.0)
+    )
+    counts = [len(one.conversation) for one in brief]
+    assert min(counts) == 1 < max(counts)
+    for one, other in zip(brief, full, strict=True):
+        assert {*own_text(one)} < {*own_text(other)}
+        stated = sum(len(one.labels[name].split(", ")) for name in ("said_likes", "said_dislikes") if one.labels[name])
+        assert len(one.conversation) <= stated
+    same = [changed(data, config, "words", brief=share).examples("test", 3, 1) for share in (0.0, 1.0)]
+    assert same[0] == same[1]
+
+
 def test_an_earlier_wish_comes_before_the_one_that_counts(data, config):
     """In messages of their own or in one; words of the pictures are said only as what was liked before."""
     talk, found = changed(data, config, "conflict", likes=6, dislikes=0, distractors=0), 0

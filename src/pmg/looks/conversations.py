@@ -66,6 +66,8 @@ class Conversations:
     replies: Fraction  # share of messages that the assistant answers
     agreement: Fraction  # share of the pictures of a look that a word must describe to be one of the look
     seed: Seed  # of it all
+    # share of training users who say little: a random number of the statements, without opening and distractors
+    brief: Fraction = 0.0
     # split whose words for looks are used; None: the user's
     words_from: Literal["train", "validation", "test"] | None = None
     # split whose sentences are used; None: the user's
@@ -106,11 +108,15 @@ class Conversations:
             name = rng.choice(sorted(words))
             other = phrases.other_word(name, words[name], rng)
             stated.append(Statement([_fill(phrases.dislikes, phrases, rng, name, {SUBJECT: other})], dislike=other))
-        groups = [one.messages for one in stated]
-        groups += [[self._distract(phrases, words, rng)] for _ in range(self.distractors)]
+        distractors = [[self._distract(phrases, words, rng)] for _ in range(self.distractors)]
+        few = random.Random(stable_number(self.seed, "brief", user))
+        if brief := bool(stated) and split == "train" and few.random() < self.brief:
+            stated, distractors = few.sample(stated, few.randint(1, len(stated))), []
+        groups = [one.messages for one in stated] + distractors
         if wishes.others:
             groups.append([_say_whose(phrases, wishes, rng)])
-        messages = [rng.choice(phrases.openings), *_interleave(groups, rng)]
+        opening = rng.choice(phrases.openings)
+        messages = [opening] * (not brief) + _interleave(groups, rng)
         turns = []
         for text in messages:
             turns.append(Turn(USER, text))
