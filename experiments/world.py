@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from record import QUALITY, markdown, show
-from targets import draw_targets, reference_pictures, true_pictures
+from targets import MORE_GROUPS, by_another_artist, draw_targets, reference_pictures, true_pictures
 from torch import Tensor
 
 import pmg
@@ -27,9 +27,11 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.looks.drawings import GROUPS, REFERENCES, LookData, LookTarget
+from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookData, LookTarget
+from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
-from pmg.looks.models.judge import LookJudge
+from pmg.looks.models.alexnet_judge import AlexNetJudge
+from pmg.looks.models.judge import LookJudge, pick_looks
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -42,7 +44,16 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
-METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")
+CAPTIONER = MeasuringCaptioner("{colour}")
+SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
+METRICS = {  # and their titles
+    "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
+    "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",
+    "main_colour": "main colour",
+    "concept_accuracy": "concept", "concept_accuracy_second": "concept (second judge)",
+    "lpips_truth": "LPIPS to truth",
+    "finish_error": "finish error", "finish_error_second": "finish error (second judge)",
+}  # fmt: skip
 GRID_LOOKS = 12
 GRID = (
     "red apple", "dog face", "cat", "volcano", "rocket", "crown", "cactus", "ghost", "pizza", "automobile", "guitar",
@@ -101,30 +112,58 @@ class LookGenerator:
         return self.generator.decode(latents.float())
 
 
+def draw_all(
+    generator: LookGenerator, names: Sequence[str], targets: Sequence[LookTarget], style: Tensor | None, steps: int,
+    options: Any,
+) -> Tensor:  # fmt: skip
+    """Returns a picture of each target under its name, `(B, 3, H, W)`; its noise is the same whatever the name."""
+    scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
+    parts = []
+    for start in range(0, len(targets), BATCH):
+        rows = slice(start, start + BATCH)
+        texts, seeds = [f"{name}, {options.scene}" for name in names[rows]], [one.seed for one in targets[rows]]
+        parts.append(generator(texts, None, None if style is None else style[rows], scales, steps, seeds))
+    return torch.cat(parts)
+
+
 def draw_arms(
     generator: LookGenerator, data: LookData, targets: list[LookTarget], options: Any
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Returns the pictures of each arm, `(B, 3, H, W)`, and the seconds that it took for a picture."""
-    titles = [f"{data.drawings.items[one.row].title}, {options.scene}" for one in targets]
+    titles = [data.drawings.items[one.row].title for one in targets]
     style = generator.read_style(reference_pictures(data, targets))
-    seeds = [target.seed for target in targets]
-    scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
-
-    def draw(style: Tensor | None, steps: int) -> Tensor:
-        parts = []
-        for start in range(0, len(targets), BATCH):
-            rows = slice(start, start + BATCH)
-            tokens = None if style is None else style[rows]
-            parts.append(generator(titles[rows], None, tokens, scales, steps, seeds[rows]))
-        return torch.cat(parts)
-
+    other = generator.read_style(reference_pictures(data, [by_another_artist(data, one) for one in targets]))
     pictures, seconds = {}, {}
-    settings = {"none": (None, options.steps), "oracle": (style, options.steps), "oracle_4_steps": (style, 4)}
+    settings = {
+        "none": (None, options.steps), "oracle": (style, options.steps), "oracle_4_steps": (style, 4),
+        "another_artist_4_steps": (other, 4),
+    }  # fmt: skip
     for arm, (tokens, steps) in settings.items():
         start = time.perf_counter()
-        pictures[arm] = draw(tokens, steps)
+        pictures[arm] = draw_all(generator, titles, targets, tokens, steps, options)
         seconds[arm] = (time.perf_counter() - start) / len(targets)
     return pictures, seconds
+
+
+def judge_synonyms(
+    parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
+) -> dict[str, Any]:
+    """Returns how often the judge names targets that are asked for by their title, and by a synonym."""
+    data, generator, (judge, _), _ = parts
+    many = draw_targets(data, options.split, "met", 10 * options.count)
+    targets = [one for one in many if data.drawings.items[one.row].title in SYNONYMS][: options.count]
+    judging, style = (
+        LookJudging(data, StyleReader(judge), targets),
+        generator.read_style(reference_pictures(data, targets)),
+    )
+    titles = [data.drawings.items[one.row].title for one in targets]
+    rows = np.array([one.row for one in targets])
+    named = {
+        by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
+        for by, names in {"title": titles, "synonym": [SYNONYMS[title] for title in titles]}.items()
+    }
+    share = float(named["synonym"].mean() / named["title"].mean())
+    return {by: summarise(values, rows) for by, values in named.items()} | {"share": share}
 
 
 def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:
@@ -155,25 +194,38 @@ def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float]:
     """Returns the mean over drawings and its 95 % bootstrap interval.
 
     Args:
-        values: of each target.
+        values: of each target; NaN: none.
         drawings: that each target is of; those of several targets count once, by the mean of these.
     """
-    found = interval(values.double().numpy(), drawings)
-    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values), "drawings": found.n}
+    there = ~values.isnan().numpy()
+    found = interval(values.double().numpy()[there], drawings[there])
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": int(there.sum()), "drawings": found.n}
 
 
 def judge_group(
-    group: str, parts: tuple[LookData, LookGenerator, LookJudge, PerceptualDistance], options: Any
+    group: str, parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
 ) -> dict:
     """Returns the results of one group of targets and writes its contact sheet."""
-    data, generator, judge, perceptual = parts
+    data, generator, judges, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
-    judging, truth = LookJudging(data, StyleReader(judge), targets), true_pictures(data, targets)
+    first, second = (LookJudging(data, StyleReader(judge), targets) for judge in judges)
+    truth = true_pictures(data, targets)
     arms, seconds = draw_arms(generator, data, targets, options)
     arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
     arms["truth"] = truth
+    colours = [words["colour"] for words in CAPTIONER.describe(truth)]
     measured = {
-        name: judging.measure(pictures) | {"lpips_truth": distances(perceptual, pictures, truth)}
+        name: measure(first, pictures)
+        | {f"{metric}_second": values for metric, values in measure(second, pictures).items()}
+        | {
+            "lpips_truth": distances(perceptual, pictures, truth),
+            "main_colour": torch.tensor(
+                [
+                    float(words["colour"] == colour)
+                    for words, colour in zip(CAPTIONER.describe(pictures), colours, strict=True)
+                ]
+            ),
+        }
         for name, pictures in arms.items()
     }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
@@ -183,7 +235,23 @@ def judge_group(
     table = {
         name: {metric: summarise(values[metric], drawings) for metric in METRICS} for name, values in measured.items()
     }
-    return {"arms": table, "shares": shares(measured), "seconds_a_picture": seconds}
+    own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
+    carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
+    return {
+        "arms": table, "shares": shares(measured), "own_minus_another_artist": carried, "seconds_a_picture": seconds
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def measure(judging: LookJudging, pictures: Tensor) -> dict[str, Tensor]:
+    """Returns each metric's value a picture, `(B,)`; ``artist``: NaN where the finish was mistaken, too.
+
+    Of the ten candidate looks those of the true finish count for it: the own, and three by other artists.
+    """
+    style = torch.cat([judging.judge(part).style for part in pictures.split(BATCH)])
+    picked = pick_looks(style, judging.references)
+    finish = (picked == 0) | ((picked > SAME_ARTIST) & (picked <= SAME_ARTIST + SAME_FINISH))
+    return judging.measure(pictures) | {"artist": torch.where(finish, (picked == 0).float(), torch.nan)}
 
 
 @torch.no_grad()
@@ -194,11 +262,12 @@ def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -
 
 
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """Returns what the issue's bounds are about: the oracle as a share of truth and of `none`."""
+    """Returns values of the oracle as shares of those of the truth and of `none`."""
     means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
     none, oracle, best, truth = (means[name] for name in ("none", "oracle", "vae_reconstruction", "truth"))
     return {
         "style_of_truth": oracle["style_accuracy"] / truth["style_accuracy"],
+        "style_of_truth_second": oracle["style_accuracy_second"] / truth["style_accuracy_second"],
         "lpips_gap_closed": (none["lpips_truth"] - oracle["lpips_truth"])
         / (none["lpips_truth"] - best["lpips_truth"]),
         "finish_error_of_none": oracle["finish_error"] / none["finish_error"],
@@ -207,7 +276,7 @@ def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
 
 def write_table(results: dict[str, Any], into: Path) -> str:
     """Writes table.md: a row a group and arm."""
-    head = ("group", "arm", "style", "concept", "LPIPS to truth", "finish error")
+    head = ("group", "arm", *METRICS.values())
     rows = [
         [group, arm, *(show(row[metric]) for metric in METRICS)]
         for group, result in results["groups"].items()
@@ -225,17 +294,23 @@ def main(options: Any) -> None:
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
-    judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
-    parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
+    folder = Path(options.judge or options.models)
+    judges = (
+        LookJudge.from_folder(str(folder / "look_judge")),
+        AlexNetJudge.from_folder(str(folder / "look_judge_alexnet")),
+    )
+    perceptual = PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips")
+    parts = (data, generator, [judge.float() for judge in judges], perceptual)
     options.scene = cfg.scenario.scene_words[0]
-    record = HERE if options.split == "test" else HERE.parent / "outputs"
-    options.into = options.into or record / "world"
+    shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
+    options.into = options.into or (HERE if shipped else HERE.parent / "outputs") / "world"
     options.into.mkdir(parents=True, exist_ok=True)
     draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
     results = {
         "revision": (git_state() or {}).get("revision"),
         "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},
         "groups": {group: judge_group(group, parts, options) for group in options.groups},
+        "synonyms": judge_synonyms(parts, options),
     }
     atomic_write_json(options.into / "results.json", results)
     print(write_table(results, options.into))
@@ -244,14 +319,16 @@ def main(options: Any) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="assets", help="folder of look_judge and the generator")
+    parser.add_argument("--models", default="assets", help="folder of the two judges and the generator")
     parser.add_argument("--generator", default="looks", choices=("looks", "looks_transformer"))
-    parser.add_argument("--judge", help="folder of look_judge, where it is another one")
+    parser.add_argument("--judge", help="folder of the two judges, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
-    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
+    parser.add_argument("--groups", nargs="+", default=list(MORE_GROUPS), choices=MORE_GROUPS)
     parser.add_argument("--count", type=int, default=300, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)
     parser.add_argument("--style-scale", type=float, default=3.5)
-    parser.add_argument("--into", type=Path, help="experiments/world; of validation targets: outputs/world")
+    parser.add_argument(
+        "--into", type=Path, help="experiments/world; of validation targets or other models: outputs/world"
+    )
     main(parser.parse_args())

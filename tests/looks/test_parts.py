@@ -111,6 +111,18 @@ def test_the_best_of_several_truths_counts(data):
         assert values["style_accuracy"][number] == max(float(one["style_accuracy"]) for one in alone)
 
 
+def test_a_second_judge_has_columns_of_its_own(data):
+    torch.manual_seed(0)
+    judge = LookJudge(LookJudgeConfig(size=48, values=SIZE, concepts=tuple(data.drawings.concepts))).eval()
+    examples = data.examples("test", 2)
+    images = torch.cat([data.images.pixels(data.images.rows([example.truth[0]])) for example in examples])
+    first, second = LookAccuracy(judge, data), LookAccuracy(judge, data, judge_name="second")
+    values, others = first(images, References(examples)), second(images, References(examples))
+    assert [info.name for info in second.outputs] == [f"{name}_second" for name in values] == list(others)
+    assert all(torch.equal(values[name], others[f"{name}_second"]) for name in values)
+    assert [info.title for info in second.outputs][:2] == ["style accuracy (second)", "concept accuracy (second)"]
+
+
 def test_a_judge_of_other_parameters_than_finishes_have_is_refused(data):
     judge = LookJudge(LookJudgeConfig(size=48, values=SIZE - 1, concepts=("cat",)))
     with pytest.raises(PmgError, match=f"reads {SIZE - 1} values of a finish, and a finish has {SIZE}. Train one"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -81,10 +82,11 @@ class LookAccuracy:
 
     Users of several looks have several truths: the best value counts. The judge is never the model that selects;
     `spread` is that of the finishes of pictures that show a candidate look. What the judge read of these, which are
-    the same for each method, is in `cache_dir`; None: they are read anew.
+    the same for each method, is in `cache_dir`; None: they are read anew. `judge_name` ends the names of a further
+    judge's columns.
     """
 
-    outputs = (
+    outputs: Sequence[MetricInfo] = (
         MetricInfo("style_accuracy", "style accuracy", range=(0.0, 1.0), aspect="preference"),
         MetricInfo("concept_accuracy", "concept accuracy", range=(0.0, 1.0), aspect="accuracy"),
         MetricInfo("finish_error", "finish error", higher_is_better=False, range=(0.0, None)),
@@ -92,11 +94,17 @@ class LookAccuracy:
     inputs: Collection[Input] = ()
 
     def __init__(
-        self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02, cache_dir: str | None = None
-    ) -> None:
+        self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02, cache_dir: str | None = None,
+        judge_name: str = "",
+    ) -> None:  # fmt: skip
         self.read_style = StyleReader(judge, None if cache_dir is None else open_cache(cache_dir))
         self.data, self.spread = data, spread
-        self.images = FinishedImages(data.drawings)
+        self.images, self.suffix = FinishedImages(data.drawings), f"_{judge_name}" if judge_name else ""
+        if judge_name:
+            self.outputs = tuple(
+                replace(info, name=info.name + self.suffix, title=f"{info.title} ({judge_name})")
+                for info in LookAccuracy.outputs
+            )
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""
@@ -105,7 +113,7 @@ class LookAccuracy:
         kept = torch.full((len(images),), float("nan"))
         reductions = {"style_accuracy": "amax", "concept_accuracy": "amax", "finish_error": "amin"}
         return {
-            name: kept.scatter_reduce(0, owners, values[name], reduce, include_self=False)
+            name + self.suffix: kept.scatter_reduce(0, owners, values[name], reduce, include_self=False)
             for name, reduce in reductions.items()
         }
 

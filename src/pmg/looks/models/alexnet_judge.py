@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import PreTrainedConfig
 
-from pmg.looks.models.judge import LookJudge, LookJudgeConfig
+from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.trunk import Trunk
 from pmg.models.vision.perceptual import load_backbone
 
@@ -62,16 +62,8 @@ class AlexNet(Trunk):
         return outputs, adaptive_avg_pool2d(states, GRID).flatten(1)[:, :, None, None]
 
 
-class AlexNetJudgeConfig(LookJudgeConfig):
-    """As of the first judge."""
-
-    model_type = "pmg_alexnet_judge"
-
-
 class AlexNetJudge(LookJudge):
     """AlexNet with the three heads of `LookJudge`, and its interface."""
-
-    config_class = AlexNetJudgeConfig
 
     @staticmethod
     def build_trunk() -> Trunk:
