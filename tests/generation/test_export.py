@@ -62,10 +62,8 @@ def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     assert not [*tmp_path.glob("*.json")]
 
 
-def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(targets, "_allowed", {})
-    write_plugin(tmp_path, "pmg_exported_plugin")
+def test_a_plug_ins_component_is_exported_where_the_command_names_it(compose, importable):
+    write_plugin(importable, "pmg_exported_plugin")
     cfg = compose("study")
     OmegaConf.set_struct(cfg, False)
     cfg.decoding = {"_target_": "pmg_exported_plugin.LastOptions", "count": 2}
@@ -78,13 +76,13 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     assert encoder == {"preference_encoder": {"_class_name": "pmg_exported_plugin.Encoder"}}
     assert name_encoder(PreferenceEncoder) == {"preference_encoder": {"_class_name": "PreferenceEncoder"}}
     nodes |= encoder
-    write_index(tmp_path, nodes)
+    write_index(importable, nodes)
     ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
     metrics = {"ledger": ledger, "hardware": {"processor": "x"}, "seed": 0, "metrics": {}}
-    write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, metrics, None)
+    write_pipeline_card(importable, "Title", "apache-2.0", nodes, metrics, None)
     assert (
-        f"""from_pretrained("{tmp_path.name}", trust=['pmg_exported_plugin'])"""
-        in (tmp_path / "README.md").read_text()
+        f"""from_pretrained("{importable.name}", trust=['pmg_exported_plugin'])"""
+        in (importable / "README.md").read_text()
     )
 
 
@@ -97,24 +95,22 @@ class Own:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch, allowed):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(targets, "_allowed", {})
-    name = f"pmg_own_inputs_{allowed}"
-    (tmp_path / f"{name}.py").write_text(INPUTS)
+def test_inputs_of_a_plug_in_are_exported_where_the_command_names_it(compose, importable, monkeypatch, allowed):
+    name = "pmg_own_inputs"
+    (importable / f"{name}.py").write_text(INPUTS)
     cfg = compose("train", "language_model=tiny", "text_encoder=tiny", "generator=tiny")
     cfg.inputs._target_ = f"{name}.Own"
-    folder = write_earlier(tmp_path, cfg)
-    write_encoder(tmp_path)
-    export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
+    folder = write_earlier(importable, cfg)
+    write_encoder(importable)
+    export = compose("export", f"train_run={importable}/train", f"folder={folder}")
     monkeypatch.setattr("pmg.evaluation.model_card.write_pipeline_card", lambda *facts: None)
     if allowed:
         targets.allow_plugin(name)
-        body(export, Run(tmp_path / "run", "export"))
+        body(export, Run(importable / "run", "export"))
         assert read_index(folder, "cache", trust=[name])["inputs"]
     else:
         with pytest.raises(PmgError, match=rf"inputs is of a plug-in: {name}\.Own. If its code may run"):
-            body(export, Run(tmp_path / "run", "export"))
+            body(export, Run(importable / "run", "export"))
 
 
 def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):
