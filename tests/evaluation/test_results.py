@@ -1,3 +1,5 @@
+"""Results from rows: their form, numbers, files and tables."""
+
 from __future__ import annotations
 
 import io
@@ -56,7 +58,7 @@ def results(rows):
     return BUILDER.build(rows) | {"revision": "abc", "config": {"seed": 0}, "cost": {"seconds": 1.0}}
 
 
-def test_results_have_their_one_form(results):
+def test_results_have_all_sections(results):
     assert set(results) == {
         "metrics", "comparison", "arms", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
     }  # fmt: skip

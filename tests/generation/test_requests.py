@@ -1,4 +1,4 @@
-"""From what is known of a user to a request."""
+"""Requests: which blocks a method asks for, their noise, alpha and keywords."""
 
 from __future__ import annotations
 
