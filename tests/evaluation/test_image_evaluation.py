@@ -185,6 +185,8 @@ def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_pat
     monkeypatch.setattr("pmg.evaluation.image_evaluation.JOINED", 2)
     metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
     whole = build(metrics, shop, generator).rows(examples, records, images)
+    shards = [whole[whole["chunk"] == start] for start in (2, 0)]
+    assert in_order(shards).equals(whole.drop(columns="chunk"))
     evaluation = build(metrics, shop, generator, RowCache(tmp_path))
     assert evaluation.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
     judged, judge = [], ImageEvaluation._evaluate
@@ -200,7 +202,7 @@ def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_pat
     other = {key: image.flip(-1) for key, image in images.items()}
     assert not evaluation.rows(examples, records, other).equals(whole)
     rated = {key: replace(each, candidates=(Candidate(1.0, 1.0, None, 0.9, 0.2),)) for key, each in records.items()}
-    assert set(evaluation.rows(examples, rated, images)["selection_accuracy"].dropna()) == {0.9}
+    assert set(evaluation.rows(examples[:1], rated, images)["selection_accuracy"].dropna()) == {0.9}
 
 
 def read(shop, example, *inputs):
