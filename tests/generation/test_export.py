@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from exports import nodes_of
@@ -14,7 +15,7 @@ from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, instantiate
 from pmg.domain import PmgError
 from pmg.evaluation.model_card import write_pipeline_card
-from pmg.generation.export import copy_weights, name_encoder, name_weights, write_index
+from pmg.generation.export import copy_weights, load_encoder, name_encoder, name_weights, write_index
 from pmg.generation.serialization import INDEX, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
@@ -50,6 +51,22 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
     read = read_index(folder, str(tmp_path / "cache"))
     assert read["generator"].arguments["source"] == str(folder / "frozen" / "0-my_weights")
     assert read["language_model"].arguments["cache_dir"] == str(tmp_path / "cache" / "models")
+
+
+def test_embedded_weights_are_named_or_copied_where_all_are(tmp_path):
+    nodes, places = {"scorer": {"folder": f"{tmp_path}/scorer"}}, {"<assets_dir>": str(tmp_path)}
+    (tmp_path / "scorer").mkdir()
+    assert name_weights(nodes, places, copy_all=False) == ({"scorer": {"folder": "<assets_dir>/scorer"}}, {})
+    copied = {"scorer": {"folder": "<here>/frozen/0-scorer"}}, {"0-scorer": tmp_path / "scorer"}
+    assert name_weights(nodes, places, copy_all=True) == copied
+
+
+def test_an_encoder_is_exported_in_half_precision_where_that_is_asked_for(tmp_path):
+    write_earlier(tmp_path, OmegaConf.create())
+    write_encoder(tmp_path)
+    for half, dtype in ((False, torch.float32), (True, torch.float16)):
+        encoder = load_encoder(tmp_path / "train" / "encoder", PreferenceEncoder, half)
+        assert {weight.dtype for weight in encoder.parameters()} == {dtype}
 
 
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):

@@ -17,8 +17,8 @@ from pmg import PersonalizedPipeline
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.plugins import component_targets
 from pmg.domain import PmgError
-from pmg.generation.components import LOCATIONS
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.generation.weight_locations import LOCATIONS, Locations
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
 TARGETS = [
@@ -258,6 +258,15 @@ def test_a_folder_here_is_not_taken_for_an_id_of_the_hub(other_index, tmp_path, 
     (tmp_path / "openai" / "clip").mkdir(parents=True)
     with pytest.raises(PmgError, match="leads elsewhere: 'openai/clip'"):
         read_index(tmp_path, "")
+
+
+@pytest.mark.parametrize("kind", LOCATIONS.values())
+def test_locations_out_of_the_folders_of_a_pipeline_are_refused(kind, tmp_path):
+    places = Locations(tmp_path / "here", tmp_path / "assets", tmp_path / "cache")
+    assert places.resolve(kind, "key", "<cache_dir>/a/b") == str(tmp_path / "cache" / "a" / "b")
+    for text in ESCAPES:
+        with pytest.raises(PmgError, match="key leads elsewhere"):
+            places.resolve(kind, "key", text)
 
 
 def test_adapters_and_shards_from_elsewhere_are_refused(tiny_index, tmp_path):

@@ -151,6 +151,7 @@ def test_records_are_json_whatever_number_was_given(pipe):
         ({"image": truncated()}, "image can't be read"),
         ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": "0.5"}, r"strength must be .*, got '0.5'"),
         ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": 0}, r"strength must be in \[0.05, 1\], got 0"),
+        ({"image": to_picture(torch.zeros(3, 8, 8)), "strength": 1.5}, r"strength must be in \[0.05, 1\], got 1.5"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, a whole number: 0"),
@@ -204,8 +205,8 @@ def test_likes_dislikes_and_pictures_reach_an_encoder_that_reads_pictures(tmp_pa
     one, same, other = (pipe.read(pictured(*levels), "rocket") for levels in ((9, 9), (9, 9), (9, 250)))
     assert torch.equal(one.soft_tokens, same.soft_tokens)
     assert not torch.allclose(one.soft_tokens, other.soft_tokens, atol=1e-3)
-    disliked = pipe.read(pictured(9), "rocket", pictured(9))
-    assert not torch.allclose(one.soft_tokens, disliked.soft_tokens, atol=1e-3)
+    alone, disliked = (pipe.read(pictured(9), "rocket", dislikes) for dislikes in ((), pictured(9)))
+    assert not torch.allclose(alone.soft_tokens, disliked.soft_tokens, atol=1e-3)
     many = pipe.read(
         pictured(9, 250), "rocket", pictured(*range(20, 33))
     )  # of twelve pictures both liked ones are read
