@@ -23,6 +23,12 @@ from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
 from runs import write_run
 
+METRICS = {
+    "ledger": {"trainable_parameters": 1, "seconds": {"train": 1}}, "hardware": {"processor": "x"}, "seed": 0,
+    "metrics": {},
+}  # fmt: skip
+"""What a card tells of a training."""
+
 
 def test_a_scenario_that_lets_models_write_is_exported(compose, tmp_path):
     cfg = compose("study", "scenario=chat_sticker", "captioner=metadata")
@@ -94,13 +100,18 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_it(compose, im
     assert name_encoder(PreferenceEncoder) == {"preference_encoder": {"_class_name": "PreferenceEncoder"}}
     nodes |= encoder
     write_index(importable, nodes)
-    ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
-    metrics = {"ledger": ledger, "hardware": {"processor": "x"}, "seed": 0, "metrics": {}}
-    write_pipeline_card(importable, "Title", "apache-2.0", nodes, metrics, None)
+    write_pipeline_card(importable, "Title", "apache-2.0", nodes, METRICS, None)
     assert (
         f"""from_pretrained("{importable.name}", trust=['pmg_exported_plugin'])"""
         in (importable / "README.md").read_text()
     )
+
+
+def test_a_card_names_weights_of_the_hub_alone_as_base_models(tmp_path):
+    sources = ("openai/clip", "<here>/frozen/0-llama", "package:weights/x", "/somewhere/weights")
+    nodes = {str(place): {"source": source} for place, source in enumerate(sources)}
+    write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, METRICS, None)
+    assert "base_model:\n- openai/clip\n---" in (tmp_path / "README.md").read_text()
 
 
 SCORER_TOWER = "{_target_:pmg.training.visual_inputs.ScorerTower,scorer:'${scorer}'}"
