@@ -28,6 +28,7 @@ from omegaconf import OmegaConf, grammar_parser
 from browsers import BROWSER, launched
 from commands import run_here
 from pmg.commands.pmg import find_commands
+from pmg.configuration import targets
 from pmg.configuration.instantiate import register_configs
 from shops import write_shop
 
@@ -163,15 +164,30 @@ def root():
     return ROOT
 
 
-@pytest.fixture
-def scripts(monkeypatch):
-    """The folder of the studies' scripts, which tests import by name; afterwards no module has these names."""
-    folder = ROOT / "experiments"
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
+@contextlib.contextmanager
+def imports_from(folder):
+    """Puts a folder on Python's path; afterwards no module of it is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
     for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+        if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def scripts():
+    """The folder of the studies' scripts, which tests import by name."""
+    with imports_from(ROOT / "experiments") as folder:
+        yield folder
+
+
+@pytest.fixture
+def importable(tmp_path, monkeypatch):
+    """`tmp_path`, from which tests import, and allow as plug-ins, modules that they write."""
+    monkeypatch.setattr(targets, "_allowed", {})
+    with imports_from(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+"""Contact sheets: every image, its column and its texts."""
+
 from __future__ import annotations
 
 import numpy as np

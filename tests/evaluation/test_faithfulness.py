@@ -32,6 +32,11 @@ def test_wrong_missing_and_foreign_words_cost():
     assert measure() == (0, 0)
 
 
+def test_words_that_no_later_item_has_are_wrong_where_few_words_are_right():
+    found = agreement(Keywords(("horror", "war", "drama")), [Item("x", "x", "x", ("war",))], WORDS)
+    assert tuple(found.values()) == pytest.approx((1 / 3, 1 / log2(3)))
+
+
 def test_only_the_first_three_count():
     assert measure("horror", "western", "space opera", "war") == (0, 0)
 

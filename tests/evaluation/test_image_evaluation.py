@@ -1,4 +1,4 @@
-"""From images to results with every judge, over a shop with tiny models."""
+"""Evaluation of images by all metrics, on a shop with tiny models."""
 
 from __future__ import annotations
 
@@ -185,6 +185,8 @@ def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_pat
     monkeypatch.setattr("pmg.evaluation.image_evaluation.JOINED", 2)
     metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
     whole = build(metrics, shop, generator).rows(examples, records, images)
+    shards = [whole[whole["chunk"] == start] for start in (2, 0)]
+    assert in_order(shards).equals(whole.drop(columns="chunk"))
     evaluation = build(metrics, shop, generator, RowCache(tmp_path))
     assert evaluation.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
     judged, judge = [], ImageEvaluation._evaluate
@@ -199,6 +201,8 @@ def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_pat
     assert "is damaged" in caplog.text
     other = {key: image.flip(-1) for key, image in images.items()}
     assert not evaluation.rows(examples, records, other).equals(whole)
+    rated = {key: replace(each, candidates=(Candidate(1.0, 1.0, None, 0.9, 0.2),)) for key, each in records.items()}
+    assert set(evaluation.rows(examples[:1], rated, images)["selection_accuracy"].dropna()) == {0.9}
 
 
 def read(shop, example, *inputs):
@@ -217,8 +221,18 @@ def test_disliked_images_are_no_history(shop, generator):
     nearest = ReferenceArms(shop.images, generator).nearest([example, disliked])
     assert nearest[0].isfinite().all()
     assert nearest[1].isnan().all()
+    same = replace(example, target=replace(example.target, title=liked[2].title))
+    assert torch.equal(ReferenceArms(shop.images, generator).nearest([same])[0], history[2])
     long = replace(example, target=replace(example.target, title="a mug " * 100))
     assert ReferenceArms(shop.images, generator).nearest([long]).isfinite().all()  # titles are cut
+
+
+def test_a_reconstruction_is_what_the_generator_draws_of_its_latents(shop, generator):
+    examples, arms = shop.examples("test", 2, 1), ReferenceArms(shop.images, generator)
+    truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
+    assert torch.equal(arms.truth(examples), truths)
+    torch.testing.assert_close(arms.reconstruction(examples), generator.decode(generator.encode_images(truths)))
+    assert (arms.reconstruction(examples) - truths).abs().max() > 0.01
 
 
 class Brightness:

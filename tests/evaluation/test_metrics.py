@@ -1,3 +1,5 @@
+"""LPIPS and SSIM of single images, and what every metric has to give."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Results from rows: their form, numbers, files and tables."""
+
 from __future__ import annotations
 
 import io
@@ -56,7 +58,7 @@ def results(rows):
     return BUILDER.build(rows) | {"revision": "abc", "config": {"seed": 0}, "cost": {"seconds": 1.0}}
 
 
-def test_results_have_their_one_form(results):
+def test_results_have_all_sections(results):
     assert set(results) == {
         "metrics", "comparison", "arms", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
     }  # fmt: skip
@@ -205,6 +207,8 @@ def test_results_need_no_groups_and_split_by_any_label(rows):
     whole = ResultBuilder(METRICS).build(few.drop(columns="kind"))
     assert whole["groups"] == {}
     assert not [table for table in ResultTables.of(whole).build(whole) if "with" in table.title]
+    alike = ResultBuilder(METRICS, groups=["kind"]).build(few[few["user"] < "u2"].assign(kind="only"))
+    assert not [table for table in ResultTables.of(alike).build(alike) if "only" in table.title]
     by_half = ResultBuilder(METRICS, groups=["half"]).build(few.assign(half=few["seed"].where(few["user"] < "u2", 1)))
     assert set(by_half["groups"]["half"]) == {"0", "1"}
     titles = [table.title for table in ResultTables.of(by_half).build(by_half)]

@@ -1,12 +1,17 @@
+"""Intervals and tests over users, against theory and closed forms."""
+
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pmg.evaluation import statistics
 from pmg.evaluation.statistics import (
     bootstrap_users,
     interval,
+    intervals,
+    mean_of_runs,
     paired_difference,
     share_of_gap,
     swap_test,
@@ -34,6 +39,22 @@ def test_interval_has_the_width_of_theory():
     assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
 
 
+def test_means_of_several_columns_have_the_intervals_of_each():
+    means = pd.DataFrame({"a": np.arange(6.0), "b": [0.0, np.nan, 4.0, 1.0, np.nan, 2.0], "c": [np.nan] * 6})
+    found = intervals(means)
+    assert list(found) == ["a", "b"]
+    for name, own in found.items():
+        values = means[name].dropna().to_numpy()
+        assert own == interval(values, np.arange(len(values)))
+
+
+def test_a_mean_of_runs_has_students_interval():
+    found = mean_of_runs(np.array([1.0, 2.0, 3.0]))
+    half = 4.3027 / 3**0.5  # the quantile of two degrees of freedom
+    assert [found.mean, found.low, found.high, found.n] == pytest.approx([2, 2 - half, 2 + half, 3], abs=1e-3)
+    assert np.isnan(mean_of_runs(np.array([1.0])).low)
+
+
 def test_interval_covers_the_true_mean_with_repeated_users():
     rng, hits = np.random.default_rng(1), 0
     for trial in range(100):
@@ -46,8 +67,10 @@ def test_interval_covers_the_true_mean_with_repeated_users():
 
 def test_seed_decides_the_samples():
     columns = np.random.default_rng(0).normal(size=(20, 2))
-    assert np.array_equal(bootstrap_users(columns, 3), bootstrap_users(columns, 3))
-    assert not np.array_equal(bootstrap_users(columns, 3), bootstrap_users(columns, 4))
+    first = bootstrap_users(columns, 3)
+    statistics._kept_draws.cache_clear()
+    assert np.array_equal(bootstrap_users(columns, 3), first)
+    assert not np.array_equal(bootstrap_users(columns, 4), first)
 
 
 def test_swap_test_of_a_few_pairs_is_exact():
@@ -57,6 +80,7 @@ def test_swap_test_of_a_few_pairs_is_exact():
 def test_swap_test_tells_a_gap_from_none():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(2, 200))
+    assert swap_test(noise[0] + 100, noise[1]) == pytest.approx(2 / (statistics.RESAMPLES + 1))  # what is seen counts
     assert swap_test(noise[0] + 1, noise[1]) < 0.001
     assert swap_test(noise[0], noise[1]) > 0.05
 
@@ -105,9 +129,10 @@ def test_resamples_are_the_same_however_many_are_held_at_once(monkeypatch):
     columns = np.random.default_rng(0).normal(size=(50, 2))
     whole = bootstrap_users(columns, 1)
     monkeypatch.setattr(statistics, "DRAWN", 350)
+    monkeypatch.setattr(statistics, "MANY", 10)  # else the kept ones are taken
     np.testing.assert_allclose(bootstrap_users(columns, 1), whole, rtol=1e-12)
 
 
-def test_one_user_proves_nothing():
+def test_one_user_has_an_interval_without_width_and_no_evidence():
     result = paired_difference(np.array([1.0, 2.0]), np.array([0.0, 0.5]), np.array(["a", "a"]))
     assert (result.mean, result.low, result.high, result.p) == (1.25, 1.25, 1.25, 1.0)

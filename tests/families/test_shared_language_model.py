@@ -1,4 +1,4 @@
-"""One language model for two jobs: the generator's text encoder reads histories with its own weights."""
+"""The generator's text encoder as the language model: it reads histories with the same weights."""
 
 from __future__ import annotations
 

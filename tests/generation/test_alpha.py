@@ -1,3 +1,5 @@
+"""Rules of alpha: fixed, by the confidence of keywords, by the length of a history."""
+
 from __future__ import annotations
 
 import math
@@ -10,7 +12,7 @@ from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 SURE = Keywords(("flat", "no outline"), (math.log(0.9), math.log(0.5)))
 
 
-def test_fixed_alpha_knows_nobody():
+def test_fixed_alpha_is_the_same_for_all_users():
     assert FixedAlpha(0.3)(SURE, 9) == FixedAlpha(0.3)(Keywords(()), 0) == 0.3
 
 

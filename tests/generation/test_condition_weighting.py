@@ -1,3 +1,5 @@
+"""Weights of a block: on its tokens, or on their attention."""
+
 from __future__ import annotations
 
 import pytest

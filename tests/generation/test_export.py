@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from exports import nodes_of
@@ -14,13 +15,19 @@ from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, instantiate
 from pmg.domain import PmgError
 from pmg.evaluation.model_card import write_pipeline_card
-from pmg.generation.export import copy_weights, name_encoder, name_weights, write_index
+from pmg.generation.export import copy_weights, load_encoder, name_encoder, name_weights, write_index
 from pmg.generation.serialization import INDEX, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
 from runs import write_run
+
+METRICS = {
+    "ledger": {"trainable_parameters": 1, "seconds": {"train": 1}}, "hardware": {"processor": "x"}, "seed": 0,
+    "metrics": {},
+}  # fmt: skip
+"""What a card tells of a training."""
 
 
 def test_a_scenario_that_lets_models_write_is_exported(compose, tmp_path):
@@ -52,6 +59,22 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
     assert read["language_model"].arguments["cache_dir"] == str(tmp_path / "cache" / "models")
 
 
+def test_embedded_weights_are_named_or_copied_where_all_are(tmp_path):
+    nodes, places = {"scorer": {"folder": f"{tmp_path}/scorer"}}, {"<assets_dir>": str(tmp_path)}
+    (tmp_path / "scorer").mkdir()
+    assert name_weights(nodes, places, copy_all=False) == ({"scorer": {"folder": "<assets_dir>/scorer"}}, {})
+    copied = {"scorer": {"folder": "<here>/frozen/0-scorer"}}, {"0-scorer": tmp_path / "scorer"}
+    assert name_weights(nodes, places, copy_all=True) == copied
+
+
+def test_an_encoder_is_exported_in_half_precision_where_that_is_asked_for(tmp_path):
+    write_earlier(tmp_path, OmegaConf.create())
+    write_encoder(tmp_path)
+    for half, dtype in ((False, torch.float32), (True, torch.float16)):
+        encoder = load_encoder(tmp_path / "train" / "encoder", PreferenceEncoder, half)
+        assert {weight.dtype for weight in encoder.parameters()} == {dtype}
+
+
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     cfg = compose("study", "language_model=hub", "language_model.source=/gone/llama")
     nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
@@ -62,10 +85,8 @@ def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     assert not [*tmp_path.glob("*.json")]
 
 
-def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(targets, "_allowed", {})
-    write_plugin(tmp_path, "pmg_exported_plugin")
+def test_a_plug_ins_component_is_exported_where_the_command_names_it(compose, importable):
+    write_plugin(importable, "pmg_exported_plugin")
     cfg = compose("study")
     OmegaConf.set_struct(cfg, False)
     cfg.decoding = {"_target_": "pmg_exported_plugin.LastOptions", "count": 2}
@@ -78,14 +99,19 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     assert encoder == {"preference_encoder": {"_class_name": "pmg_exported_plugin.Encoder"}}
     assert name_encoder(PreferenceEncoder) == {"preference_encoder": {"_class_name": "PreferenceEncoder"}}
     nodes |= encoder
-    write_index(tmp_path, nodes)
-    ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
-    metrics = {"ledger": ledger, "hardware": {"processor": "x"}, "seed": 0, "metrics": {}}
-    write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, metrics, None)
+    write_index(importable, nodes)
+    write_pipeline_card(importable, "Title", "apache-2.0", nodes, METRICS, None)
     assert (
-        f"""from_pretrained("{tmp_path.name}", trust=['pmg_exported_plugin'])"""
-        in (tmp_path / "README.md").read_text()
+        f"""from_pretrained("{importable.name}", trust=['pmg_exported_plugin'])"""
+        in (importable / "README.md").read_text()
     )
+
+
+def test_a_card_names_weights_of_the_hub_alone_as_base_models(tmp_path):
+    sources = ("openai/clip", "<here>/frozen/0-llama", "package:weights/x", "/somewhere/weights")
+    nodes = {str(place): {"source": source} for place, source in enumerate(sources)}
+    write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, METRICS, None)
+    assert "base_model:\n- openai/clip\n---" in (tmp_path / "README.md").read_text()
 
 
 SCORER_TOWER = "{_target_:pmg.training.visual_inputs.ScorerTower,scorer:'${scorer}'}"
@@ -97,24 +123,22 @@ class Own:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch, allowed):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(targets, "_allowed", {})
-    name = f"pmg_own_inputs_{allowed}"
-    (tmp_path / f"{name}.py").write_text(INPUTS)
+def test_inputs_of_a_plug_in_are_exported_where_the_command_names_it(compose, importable, monkeypatch, allowed):
+    name = "pmg_own_inputs"
+    (importable / f"{name}.py").write_text(INPUTS)
     cfg = compose("train", "language_model=tiny", "text_encoder=tiny", "generator=tiny")
     cfg.inputs._target_ = f"{name}.Own"
-    folder = write_earlier(tmp_path, cfg)
-    write_encoder(tmp_path)
-    export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
+    folder = write_earlier(importable, cfg)
+    write_encoder(importable)
+    export = compose("export", f"train_run={importable}/train", f"folder={folder}")
     monkeypatch.setattr("pmg.evaluation.model_card.write_pipeline_card", lambda *facts: None)
     if allowed:
         targets.allow_plugin(name)
-        body(export, Run(tmp_path / "run", "export"))
+        body(export, Run(importable / "run", "export"))
         assert read_index(folder, "cache", trust=[name])["inputs"]
     else:
         with pytest.raises(PmgError, match=rf"inputs is of a plug-in: {name}\.Own. If its code may run"):
-            body(export, Run(tmp_path / "run", "export"))
+            body(export, Run(importable / "run", "export"))
 
 
 def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):

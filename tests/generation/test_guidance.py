@@ -1,3 +1,5 @@
+"""Guidance scales: the coefficients of each prediction, in closed form."""
+
 from __future__ import annotations
 
 import math

@@ -12,13 +12,13 @@ import sys
 import pytest
 
 from pipelines import TINY
-from plugins import write_plugin
+from plugins import WritesWhenUnpickled, write_plugin
 from pmg import PersonalizedPipeline
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.plugins import component_targets
 from pmg.domain import PmgError
-from pmg.generation.components import LOCATIONS
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.generation.weight_locations import LOCATIONS, Locations
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
 TARGETS = [
@@ -177,24 +177,13 @@ def watch():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(importable):
     """A folder with code that would leave a file `canary` behind, on the path of imports."""
-    code = f"open({str(tmp_path / 'canary')!r}, 'w')\ndef run(*a, **k): open({str(tmp_path / 'canary')!r}, 'w')\n"
+    canary = str(importable / "canary")
     for name in (CANARY, "hubconf"):
-        (tmp_path / f"{name}.py").write_text(code)
-    (tmp_path / "x.pkl").write_bytes(pickle.dumps(Bomb(str(tmp_path / "canary"))))
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
+        (importable / f"{name}.py").write_text(f"open({canary!r}, 'w')\ndef run(*a, **k): open({canary!r}, 'w')\n")
+    (importable / "x.pkl").write_bytes(pickle.dumps(WritesWhenUnpickled(canary)))
+    return importable
 
 
 @pytest.mark.slow
@@ -271,6 +260,15 @@ def test_a_folder_here_is_not_taken_for_an_id_of_the_hub(other_index, tmp_path, 
         read_index(tmp_path, "")
 
 
+@pytest.mark.parametrize("kind", LOCATIONS.values())
+def test_locations_out_of_the_folders_of_a_pipeline_are_refused(kind, tmp_path):
+    places = Locations(tmp_path / "here", tmp_path / "assets", tmp_path / "cache")
+    assert places.resolve(kind, "key", "<cache_dir>/a/b") == str(tmp_path / "cache" / "a" / "b")
+    for text in ESCAPES:
+        with pytest.raises(PmgError, match="key leads elsewhere"):
+            places.resolve(kind, "key", text)
+
+
 def test_adapters_and_shards_from_elsewhere_are_refused(tiny_index, tmp_path):
     (tmp_path / INDEX).write_text(json.dumps(tiny_index))
     for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
@@ -307,11 +305,9 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """The canary of an installed plug-in; its modules are forgotten afterwards."""
-    monkeypatch.syspath_prepend(tmp_path)
-    yield write_plugin(tmp_path, "pmg_test_plugin")
-    sys.modules.pop("pmg_test_plugin", None)
+def plugin(importable):
+    """The canary of an installed plug-in."""
+    return write_plugin(importable, "pmg_test_plugin")
 
 
 def with_decoder(index, folder, name, **arguments):
@@ -383,7 +379,7 @@ def test_only_plug_ins_are_trusted(tmp_path, name):
         PersonalizedPipeline.from_pretrained(tmp_path, "cpu", trust=[name])
 
 
-def test_trust_opens_no_other_door(tiny_index, folder, watch, plugin):
+def test_trust_in_a_plug_in_lets_no_hostile_index_in(tiny_index, folder, watch, plugin):
     for number, index in enumerate(hostile_indices(tiny_index, str(folder))):
         if number % 40:
             continue

@@ -1,3 +1,5 @@
+"""Pareto front and hypervolume, against brute force."""
+
 from __future__ import annotations
 
 import itertools

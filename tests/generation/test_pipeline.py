@@ -11,6 +11,7 @@ import torch
 
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
+from pmg.generation.calibration import NormalCalibration
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
@@ -100,6 +101,23 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     assert pipeline.evaluations == 0
     accuracy, _ = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
+
+
+def test_scores_are_calibrated_cosines(pipeline):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    d_t, d_p = pipeline.score([request()], images)
+    pipeline.calibration = NormalCalibration(-0.1, 0.05, 0.6, 0.2)
+    got = pipeline.score([request()], images)
+    torch.testing.assert_close(got[::-1], pipeline.calibration(d_p, d_t))
+
+
+def test_a_scorer_that_reads_less_than_the_generator_is_given_fewer_words(pipeline):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    words = Keywords(("red apple", "fruit", "flat", "no outline"))
+    pipeline.texts = copy.deepcopy(pipeline.texts)
+    pipeline.texts.max_length = pipeline.texts.count_tokens("red apple, fruit")
+    long, short = (replace(request(), target=one, keywords=one) for one in (words, Keywords(words.words[:2])))
+    torch.testing.assert_close(pipeline.score([long], images), pipeline.score([short], images))
 
 
 def starting(strength, *images):
@@ -290,20 +308,18 @@ def study(shop, build, tmp_path):
         example.profile: Preference(
             example.profile,
             {
-                "keywords": Keywords(("flat",)),
+                "keywords": Keywords(("flat",), (), ("too long",)),
                 "truth": Keywords((example.liked[0].title,)),
-                "dislikes": Keywords(("gradients",)),
+                "dislikes": Keywords(("gradients",), (), ("too many",)),
                 "soft": torch.randn(2, 32),
             },
         )
         for example in examples
     }
 
-    def again(hashes=None, scales=Scales(2, 2, 2)):  # noqa: B008
-        writer, sources = (
-            RecordWriter(tmp_path / "study"),
-            dict.fromkeys(("keywords", "truth", "dislikes", "soft"), "a"),
-        )
+    def again(hashes=None, scales=Scales(2, 2, 2), soft="a"):  # noqa: B008
+        writer = RecordWriter(tmp_path / "study")
+        sources = {**dict.fromkeys(("keywords", "truth", "dislikes"), "a"), "soft": soft}
         options = {"batch_size": 3, "hashes": hashes or {"config": "a"}, "sources": sources}
         return DatasetGenerator(build(scales), builder, preferences, writer, **options), examples
 
@@ -358,6 +374,16 @@ def test_folder_of_another_config_is_refused(study):
         other.run(examples, {"none": METHODS["none"]})
 
 
+def test_preferences_of_another_source_are_refused_where_a_method_uses_it(study):
+    build, _ = study
+    generator, examples = build()
+    generator.run(examples[:1], {name: METHODS[name] for name in ("keywords", "pmg")})
+    other, _ = build(soft="b")
+    other.run(examples[:1], {"keywords": METHODS["keywords"]})
+    with pytest.raises(PmgError, match="'pmg' made with another preference"):
+        other.run(examples[:1], {"pmg": METHODS["pmg"]})
+
+
 def test_oracle_has_no_mismatched_control():
     assert [(name, control) for name, _, control in list_arms(ORACLE)] == [("oracle", "own")]
 
@@ -372,15 +398,17 @@ def test_records_say_how_an_image_was_chosen(study):
     assert pmg.front == pareto_front(points)
     assert pmg.hypervolume == pytest.approx(hypervolume(points))
     assert pmg.alpha == 0.4
-    assert (pmg.negative_keywords, pmg.dropped_keywords) == (("gradients",), ("left out",))
+    assert (pmg.negative_keywords, pmg.dropped_keywords) == (("gradients",), ("left out", "too long", "too many"))
     assert (none.front, none.hypervolume, none.alpha, none.negative_keywords) == ((), None, 0.0, ())
+    assert none.dropped_keywords == ("left out",)
 
 
 def test_what_had_no_effect_is_not_in_the_record(study):
     build, folder = study
     generator, examples = build()
     generator.run(examples[:1], {"pmg": PMG})
-    assert read_records(folder)[0].negative_keywords == ()
+    (record,) = read_records(folder)[:1]
+    assert (record.negative_keywords, record.dropped_keywords) == ((), ("left out", "too long"))
 
 
 def test_method_of_the_same_name_but_other_blocks_is_refused(study):

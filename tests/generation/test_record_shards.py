@@ -42,7 +42,13 @@ def test_a_part_that_does_not_exist_is_refused(index, count):
         Shard(index, count)
 
 
-def test_merged_records_are_those_of_one_process(tmp_path):
+@pytest.mark.parametrize("links", [True, False])
+def test_merged_records_are_those_of_one_process(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise OSError("a file system without hard links")
+
+    if not links:
+        monkeypatch.setattr("pmg.generation.record_shards.os.link", refuse)
     whole = write(tmp_path / "whole", KEYS)
     parts = [write(tmp_path / str(index), KEYS[index::2]) for index in range(2)]
     for _ in range(2):  # a second merge changes nothing

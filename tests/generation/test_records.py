@@ -1,3 +1,5 @@
+"""Records and images of a generation: round trips, resumed writing, damage."""
+
 from __future__ import annotations
 
 import re

@@ -1,8 +1,9 @@
-"""From what is known of a user to a request."""
+"""Requests: which blocks a method asks for, their noise, alpha and keywords."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,11 @@ def test_methods_ask_for_their_blocks(build, example, preference):
     assert {name for name, made in requests.items() if made.share == 0} == {"none"}
 
 
-def test_noise_is_the_same_for_every_method_and_differs_between_seeds(build, example, preference):
+def test_noise_is_the_same_for_every_method_and_differs_between_seeds_and_examples(build, example, preference):
     seeds = {build()(example, METHODS[name], preference).seed for name in ("none", "keywords", "soft", "pmg")}
     assert len(seeds) == 1
     assert build(seed=1)(example, Method(), preference).seed not in seeds
+    assert build()(replace(example, id="another"), Method(), preference).seed not in seeds
 
 
 def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, preference):

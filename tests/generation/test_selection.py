@@ -1,3 +1,5 @@
+"""The balance z, the pick of a candidate, and the weights that are tried."""
+
 from __future__ import annotations
 
 import math

@@ -17,7 +17,7 @@ from pmg.methods.after_instant_alignment import SeenKeywords, compare
 from pmg.methods.after_navigen import WrittenPrompt, split_parts
 from pmg.methods.after_pigeon import MaskedHistory, keep_count, quantise
 from pmg.methods.after_premier import SharedTokens, mix
-from pmg.methods.after_viper import LikedMinusDisliked, subtract, swap_likes
+from pmg.methods.after_viper import LikedMinusDisliked, embed_words, subtract
 from pmg.methods.picture_tokens import PictureTokens, read_picture_tokens
 from pmg.models.tiny_models import tiny_language_model, tiny_scorer
 from pmg.preferences.keywords import Budget
@@ -66,6 +66,7 @@ def test_picture_tokens_are_read_once_and_belong_to_their_users(context):
     assert read_picture_tokens(context, tower, 3) is read
     assert read_picture_tokens(context, PixelTower(), 3) is not read
     assert torch.bincount(read.owners).max() == 3
+    assert (read_picture_tokens(context, tower, 99).owners == 9).sum() == len(context.examples[9].liked)
     own = context.images.pixels(context.images.rows(context.examples[2].liked[-3:]))
     torch.testing.assert_close(read.vectors[read.owners == 2], PixelTower()(own))
     assert read.as_tokens(read.vectors).shape == (len(read.vectors), 2, WIDTH)
@@ -98,26 +99,26 @@ def test_what_is_disliked_is_subtracted_and_lengths_stay():
     assert (cosine_similarity(moved, disliked[None]) < 0).all()
 
 
-def test_likes_and_dislikes_act_in_opposite_directions(context):
-    source = LikedMinusDisliked(words=2)
-    found = source(context)
+def test_disliked_words_are_subtracted_and_those_of_the_crowd_where_nothing_is_disliked(context):
+    found, plain = (LikedMinusDisliked(degree=degree, words=2)(context) for degree in (0.49, 0.0))
     assert found.shape == (12, 2, WIDTH)
-    plain = LikedMinusDisliked(degree=0.0, words=2)(context)
-    assert not torch.allclose(found[9], plain[9])
-    swapped = swap_likes(swap_likes(context.examples[9]))
-    assert swapped == context.examples[9]
+    disliked = ["wood", context.examples[9].history[0].item.title.split()[0]]
+    against = embed_words(context.generator.text_encoder, disliked).mean(0)
+    torch.testing.assert_close(found[9], subtract(plain[9], against, 0.49))
+    torch.testing.assert_close(found[0], subtract(plain[0], plain.flatten(0, 1).mean(0), 0.49))
 
 
 # after Pigeon
 
 
 def test_the_mask_keeps_what_fits_the_target(context):
-    every, best = (MaskedHistory(PixelTower(), mask=mask, codes=4096, levels=3)(context) for mask in (0.0, 1.0))
-    assert not torch.allclose(every[0](TARGET), best[0](TARGET))
-    other = best[0](Item("x", "x", "a rug"))
-    titles = {item.title.split()[0] for item in context.examples[0].liked}
-    assert len(titles) > 1
-    assert not torch.allclose(best[0](TARGET), other) or "rug" not in titles
+    tower = PixelTower()
+    every, best = (MaskedHistory(tower, mask=mask, codes=4096, levels=3)(context) for mask in (0.0, 1.0))
+    read = read_picture_tokens(context, tower, 12)
+    discrete = read.as_tokens(quantise(read.vectors, 4096, 3, 0)[read.owners == 0])
+    torch.testing.assert_close(every[0](TARGET), discrete.mean(0))
+    for item, own in zip(context.examples[0].liked, discrete, strict=True):
+        torch.testing.assert_close(best[0](item), own)
     assert [keep_count(8, mask) for mask in (0.0, 0.25, 0.5, 1.0)] == [8, 6, 4, 1]
 
 
@@ -172,6 +173,8 @@ def test_semantics_follow_the_target_and_style_the_user(context):
     assert not torch.allclose(lamp, rug)
     other = rows[1](TARGET) - rows[1](Item("x", "x", "a rug"))
     torch.testing.assert_close(lamp - rug, other, atol=1e-4, rtol=1e-3)  # the same for all users
+    stiff = StyleAndSemantics(PixelTower(), directions=4, ridge=1e9)(context)[0]
+    torch.testing.assert_close(stiff(TARGET), stiff(Item("x", "x", "a rug")))  # titles explain nothing
 
 
 # after DrUM
@@ -189,7 +192,7 @@ def test_small_temperatures_keep_the_most_typical_prompt(text_encoder):
 def test_prompts_are_captions_and_own_messages(context, text_encoder):
     example = replace(context.examples[0], conversation=(Turn("me", "I like blue."), Turn("bot", "Sure.")))
     prompts = list_prompts(example, context.captions, 2, text_encoder)
-    assert "I like blue." in prompts
+    assert {"I like blue.", context.captions[example.liked[-1].id]} <= {*prompts}
     assert "Sure." not in prompts
     assert WeightedHistory(tokens=5)(context).shape == (12, 5, WIDTH)
     nobody = replace(example, history=(), conversation=())
@@ -251,7 +254,8 @@ def test_the_option_that_pictures_show_more_than_everybodys_is_named():
 
 def test_each_attribute_with_options_gets_a_word(context):
     scorer = tiny_scorer()
-    found = SeenKeywords(scorer)(context)
+    found, alike = (SeenKeywords(scorer, prior=prior)(context) for prior in (1.0, 0.0))
     assert {len(each.words) for each in found} == {2}
+    assert len({each.words for each in found}) > len({each.words for each in alike})
     context.examples[3] = replace(context.examples[3], history=())
     assert SeenKeywords(scorer)(context)[3].words == ()

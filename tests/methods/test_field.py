@@ -19,9 +19,9 @@ from pmg.domain import PmgError
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.generation.records import Candidate, Record, RecordWriter
-from pmg.methods.field.benchmark import MEASURES, Result, read_all, read_benchmark
+from pmg.methods.field.benchmark import MEASURES, Benchmark, Result, read_all, read_benchmark
 from pmg.methods.field.command import run
-from pmg.methods.field.page import rank_methods, rank_rows
+from pmg.methods.field.page import build_channel, rank_methods, rank_rows
 from pmg.methods.field.submission import CHANNEL
 from pmg.runs.content import digest_file
 from pmg.seeding import stable_number
@@ -38,7 +38,10 @@ OF_METHOD = {
 }  # fmt: skip
 
 
-def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS, candidates=1, settings=SETTINGS):
+def write_study(
+    folder, channel, seed, *, users=USERS, candidates=1, settings=SETTINGS, groups=("met", "unseen_artist"),
+    missing=False,
+):  # fmt: skip
     """Writes what pmg-study leaves of one channel and seed, by the writers that it uses."""
     rng = np.random.default_rng(stable_number(channel, seed))
     metrics = {key: value for key, value in settings.items() if key.startswith("metrics.")}
@@ -47,7 +50,7 @@ def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS,
     hashes = {"config": hash_images(identity)}
     candidate = Candidate(1.0, 1.0, None, 0.5, 0.0)
     writer, rows = RecordWriter(folder / "generate"), []
-    for method in methods:
+    for method in ("none", "mine"):
         writer.add(
             torch.from_numpy(rng.uniform(-1, 1, (len(users), 3, 8, 8))).float(),
             [
@@ -57,13 +60,15 @@ def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS,
         )
         rows += [
             {
-                "example": f"{user}-0", "user": user, "group": ("met", "unseen_artist")[place % 2], "method": method,
+                "example": f"{user}-0", "user": user, "group": groups[place % 2], "method": method,
                 "control": "own", "seed": seed, **{name: rng.uniform() for name in MEASURES},
             }
             for place, user in enumerate(users)
         ]  # fmt: skip
     records = digest_file(folder / "generate" / "records.jsonl")
     frame, infos = pd.DataFrame(rows), [MetricInfo(name, name) for name in MEASURES]
+    if missing:
+        frame.loc[frame.index[-1], "finish_error"] = np.nan
     write_results(folder, {**ResultBuilder(infos).build(frame), "records": records}, frame)
     facts = {"status": "completed", "git": {"revision": "r" * 40}, "hardware": {"cores": 2}}
     evaluated = {**metrics, **{f"generate_run.{key}": value for key, value in identity.items()}}
@@ -121,15 +126,40 @@ def test_ranks_by_hand():
     assert rank_methods({"far": near + 1, "a": near}, lower_is_better=False)["far"].rank == 1
 
 
-def test_methods_that_nobody_can_tell_apart_share_the_places():
+def result(method, **cells):
+    """A result with one value for all measures and users of a cell."""
+    cells = {f"{channel}/0": dict.fromkeys(MEASURES, [value] * 4) for channel, value in cells.items()}
+    about = {"benchmark": "", "version": 1, "settings": {}, "trained": False, "revision": None, "machine": {}}
+    return Result(method=method, cells=cells, sources={}, **about)
+
+
+def test_the_way_to_the_oracle_begins_at_the_baseline():
+    world = {"channels": ("split",), "seeds": (0,), "candidates": 1, "settings": {}}
+    benchmark = Benchmark(version=1, groups=dict.fromkeys("abcd", "met"), **world)
+    values = {"none": 0.4, "mine": 0.25, "oracle": 0.2}
+    table = build_channel("split", benchmark, {name: result(name, split=value) for name, value in values.items()})
+    column = table.header.index("way to the oracle ↑")
+    assert {row[0].text: row[column].text for row in table.rows} == {"none": "0.00", "mine": "0.75", "oracle": "1.00"}
+
+
+def test_new_cells_take_the_place_of_earlier_ones():
+    joined = result("mine", split=0.1).beside(result("mine", split=0.2, pictures=0.3))
+    assert {cell: values["lpips_truth"][0] for cell, values in joined.cells.items()} == {
+        "split/0": 0.1, "pictures/0": 0.3,
+    }  # fmt: skip
+    assert joined.digest == joined.seal()
+
+
+def test_methods_that_resamples_rank_either_way_share_the_ranks():
     apart = rank_methods({"a": np.array([0.0, 1.0] * 20), "b": np.array([1.0, 0.0] * 20)}, lower_is_better=True)
     assert {(each.best, each.worst) for each in apart.values()} == {(1, 2)}
     assert sum(each.firsts for each in apart.values()) >= 1
     assert apart["b"].behind.low < 0 < apart["b"].behind.high
     noisy = np.random.default_rng(0).normal(0.5, 0.3, 150)
-    ranked = rank_methods({"a": noisy, "b": noisy + 0.01, "c": noisy[::-1]}, lower_is_better=True)
-    behind = ranked["b"].behind
-    assert behind.low > 0 or ranked["c"].rank == 1  # a constant lead shows, although intervals of ranks overlap
+    ranked = rank_methods({"a": noisy, "b": noisy + 0.01, "c": 0.02 + noisy[::-1]}, lower_is_better=True)
+    assert (ranked["a"].rank, ranked["b"].rank) == (1, 2)
+    assert ranked["b"].behind.low == pytest.approx(0.01)  # a constant lead shows beside a method that varies
+    assert ranked["c"].behind.low < 0
 
 
 def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field):
@@ -203,11 +233,12 @@ def test_all_methods_of_runs_are_added_by_default(field):
     assert sorted(path.stem for path in (field.field / "results").glob("*.json")) == ["mine", "none"]
 
 
-def rewrite(field, **changes):
-    """Makes one of the runs anew, as somebody would who ran another config."""
-    folder = field.runs / "channel=split,seed=1"
-    shutil.rmtree(folder)
-    write_study(folder, "split", 1, **changes)
+def rewrite(field, *cells, **changes):
+    """Makes the runs of cells anew, as somebody would who ran another config; without any, all of them."""
+    for channel, seed in cells or CELLS:
+        folder = field.runs / f"channel={channel},seed={seed}"
+        shutil.rmtree(folder)
+        write_study(folder, channel, seed, **changes)
 
 
 def with_settings(**changes):
@@ -217,7 +248,9 @@ def with_settings(**changes):
 OTHER_CONFIGS = {
     "other users": ({"users": [*USERS[:5], "test-99"]}, r"its rows are not of the benchmark's users, e\.g\. test-5-0"),
     "fewer users": ({"users": USERS[:4]}, "its rows are not of the benchmark's users"),
+    "other groups": ({"groups": ("unseen_artist", "met")}, "of group unseen_artist, in the benchmark of met"),
     "more candidates": ({"candidates": 4}, "4 candidates of test-0-0; at most 1"),
+    "a measure without a value": ({"missing": True}, "no finish_error of some example"),
     "another judge": (
         with_settings(metrics__look_accuracy__judge__folder__content="c" * 64), "judge.folder.content is 'ccc",
     ),
@@ -237,7 +270,7 @@ OTHER_CONFIGS = {
 
 @pytest.mark.parametrize(("changes", "message"), OTHER_CONFIGS.values(), ids=OTHER_CONFIGS)
 def test_runs_of_another_config_are_refused(field, changes, message):
-    rewrite(field, **changes)
+    rewrite(field, ("split", 1), **changes)
     with pytest.raises(PmgError, match=message) as refusal:
         add(field, "--method", "mine")
     assert "\n" not in str(refusal.value)
@@ -331,10 +364,7 @@ def test_edited_results_and_other_versions_are_never_mixed(field):
 
 def test_a_name_is_not_taken_twice(field):
     add(field)
-    for channel, seed in CELLS:
-        folder = field.runs / f"channel={channel},seed={seed}"
-        shutil.rmtree(folder)
-        write_study(folder, channel, seed, **with_settings(preference__mine__words=9))
+    rewrite(field, **with_settings(preference__mine__words=9))
     with pytest.raises(PmgError, match="has a 'mine' of other settings: rename, or --replace it"):
         add(field)
     add(field, "--replace")
@@ -342,10 +372,7 @@ def test_a_name_is_not_taken_twice(field):
 
 
 def test_a_new_definition_never_meets_old_results(field):
-    for channel, seed in CELLS:
-        folder = field.runs / f"channel={channel},seed={seed}"
-        shutil.rmtree(folder)
-        write_study(folder, channel, seed, **with_settings(sampling__steps=9))
+    rewrite(field, **with_settings(sampling__steps=9))
     before = (field.field / "benchmark.json").read_text()
     for version, message in ((3, "has version 3 of the benchmark, which differs"), (4, "has results of version 3")):
         with pytest.raises(PmgError, match=message):
@@ -357,11 +384,8 @@ def test_a_new_definition_never_meets_old_results(field):
 
 
 def test_upper_bounds_have_no_rank_whatever_their_name(field):
-    for channel, seed in CELLS:
-        folder = field.runs / f"channel={channel},seed={seed}"
-        shutil.rmtree(folder)
-        exact = {"preference.mine._target_": "pmg.looks.style_tokens.TrueStyleTokens"}
-        write_study(folder, channel, seed, settings={**SETTINGS, **exact})
+    exact = {"preference.mine._target_": "pmg.looks.style_tokens.TrueStyleTokens"}
+    rewrite(field, settings={**SETTINGS, **exact})
     page = Path(add(field)).read_text()
     assert "| mine | – | – | – |" in page
     assert "| none | 1 [1–1] | 100% | – |" in page

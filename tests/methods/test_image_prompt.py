@@ -46,6 +46,12 @@ def test_features_follow_the_encoder_to_its_device(found):
     assert encoder.states(None, found).device == encoder(None, found).device == torch.device("meta")
 
 
+def test_features_are_standardised_over_users(found):
+    standardised = build_image_prompt(None, torch.randn(50, 16), found).standardize(found.vectors)
+    torch.testing.assert_close(standardised.mean(0), torch.zeros(384), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standardised.std(0), torch.ones(384), atol=1e-2, rtol=0)
+
+
 def test_tokens_start_on_the_scale_of_words(found):
     words = torch.randn(500, 16) * 3 + 5
     encoder = build_image_prompt(None, words, found, soft_tokens=64)

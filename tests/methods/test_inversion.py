@@ -1,4 +1,4 @@
-"""Textual inversion: it learns, users don't touch each other, nothing else moves."""
+"""Textual inversion: it learns, each user alone, and changes no weight of a model."""
 
 from __future__ import annotations
 
@@ -65,16 +65,19 @@ def test_a_word_without_tokens_is_refused(text_encoder):
         start_of(text_encoder, "")
 
 
-def test_kept_tokens_are_those_of_the_same_captions(shop, generator, tmp_path):
+def test_kept_tokens_are_those_of_the_same_captions_and_models(shop, generator, tmp_path):
     inversion, cache = InvertedTokens(tokens=1, steps=1, draws=1), Cache(tmp_path)
     examples = shop.examples("test", users=2, targets=1)
 
-    def learn(scene):
-        return invert_histories(inversion, generator, examples, shop.images, [scene], cache, identity="tiny", seed=0)
+    def learn(scene, identity="tiny", seed=0):
+        return invert_histories(
+            inversion, generator, examples, shop.images, [scene], cache, identity=identity, seed=seed
+        )
 
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))
     assert not torch.equal(first, learn("film poster"))
+    assert not torch.equal(first, learn("sticker", "another", seed=1))
 
 
 def test_a_user_without_a_liked_picture_is_named(shop, generator, tmp_path):

@@ -42,6 +42,12 @@ def test_an_answer_has_the_space_that_the_template_puts_before_it(between, space
         assert template.wrap("a") + template.format_answer("yes") == "user: a\nassistant: yes"
 
 
+def test_texts_that_a_template_puts_before_an_answer_are_no_space():
+    turns = "{% for m in messages %}{{ m.role }}:{% if loop.index0 % 2 %}<x>{% endif %}{{ m.content }}\n{% endfor %}"
+    template = split_chat_template(tokenizer_with(turns + "{% if add_generation_prompt %}assistant:{% endif %}"))
+    assert template.format_answer(" yes") == "yes"
+
+
 def test_a_template_writes_the_same_day_on_all_days():
     template = split_chat_template(tokenizer_with("Today: {{ strftime_now('%d %b %Y') }}\n" + TURNS))
     assert template.user_prefix.startswith("Today: 26 Jul 2024\n")

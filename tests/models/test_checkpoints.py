@@ -16,6 +16,7 @@ from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
+from plugins import WritesWhenUnpickled
 from pmg.domain import PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
@@ -222,9 +223,9 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(home, name):
     tokenizer = tf.AutoTokenizer.from_pretrained(folder / name) if "/" not in name else None
     tokenizer = tokenizer or tf.CLIPTokenizer.from_pretrained(folder / name)
     size = len(tokenizer)
-    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.add_tokens(["<one>"])
     tokenizer.save_pretrained(folder / name)
-    assert f"has tokens up to number {size + 1}, and the model has {size} embeddings" in one_line(name, folder)
+    assert f"has tokens up to number {size}, and the model has {size} embeddings" in one_line(name, folder)
 
 
 @pytest.mark.parametrize("name", ["llama", "sd"])
@@ -266,16 +267,6 @@ def test_the_checkpoints_own_corrections_are_kept(tmp_path):
     assert StableDiffusion.load(str(tmp_path), sampler="checkpoint").process.sampler.config.steps_offset == 1
 
 
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
 def spoil(folder, canary):
     """Puts code into a checkpoint wherever a library would look for some."""
     code = f"open({str(canary)!r}, 'w')\n"
@@ -303,12 +294,11 @@ def test_pickled_weights_run_nothing(home, tmp_path, name):
     folder, (file, _) = home(name), FILES[name]
     (folder / name / file).unlink()
     pickled = "diffusion_pytorch_model.bin" if file == UNET else "pytorch_model.bin"
-    for content in (pickle.dumps(Bomb(str(tmp_path / "canary"))), None):
-        if content is None:
-            torch.save({"a": Bomb(str(tmp_path / "canary"))}, folder / name / pickled)
-        else:
-            (folder / name / pickled).write_bytes(content)
-        one_line(name, folder)
+    code = WritesWhenUnpickled(str(tmp_path / "canary"))
+    (folder / name / pickled).write_bytes(pickle.dumps(code))
+    one_line(name, folder)
+    torch.save({"a": code}, folder / name / pickled)
+    one_line(name, folder)
     assert not (tmp_path / "canary").exists()
 
 
@@ -325,12 +315,10 @@ def test_shapes_of_text_towers_follow_their_config(tmp_path):
     assert type(load_checkpoint(tf.CLIPTextModel, Path(tmp_path))) is tf.CLIPTextModel
 
 
-def test_a_package_is_found_without_importing_anything(tmp_path, monkeypatch):
-    (tmp_path / "hostile").mkdir()
-    (tmp_path / "hostile" / "__init__.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
-    (tmp_path / "hostile" / "weights").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_package_is_found_without_importing_anything(importable):
+    (importable / "hostile" / "weights").mkdir(parents=True)
+    (importable / "hostile" / "__init__.py").write_text(f"open({str(importable / 'canary')!r}, 'w')\n")
     with pytest.raises(PmgError, match=r"package 'hostile.weights' with the embedded weights is not installed"):
         resolve_source("package:hostile.weights/model")
-    assert resolve_source("package:hostile/weights") == str(tmp_path / "hostile" / "weights")
-    assert not (tmp_path / "canary").exists()
+    assert resolve_source("package:hostile/weights") == str(importable / "hostile" / "weights")
+    assert not (importable / "canary").exists()

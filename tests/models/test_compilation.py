@@ -1,4 +1,4 @@
-"""Compiled models against themselves uncompiled."""
+"""Compiled models give what they give uncompiled."""
 
 from __future__ import annotations
 

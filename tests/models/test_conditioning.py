@@ -1,4 +1,4 @@
-"""Blocks and how they join."""
+"""Blocks of a condition: joined, stacked, repeated, weighed and dropped."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def test_stack_pads_the_shorter_condition():
     both = stack([join(block(1, 2)), join(block(1, 5, 1))])
     assert both.tokens.shape == (2, 5, 8)
     assert both.mask.sum(1).tolist() == [2, 5]
+    assert stack([join(block(1, 2), block(1, 3)), join(block(1, 4))]).target_length.tolist() == [2, 4]
 
 
 def test_repeat_keeps_a_rows_copies_together():

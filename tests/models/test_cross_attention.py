@@ -1,4 +1,4 @@
-"""The weight of a token in cross-attention, against what it must equal."""
+"""The weight of a token in cross-attention: that many copies of it, in any batch and precision."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_weights_differ_between_rows(predict, blocks):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
-def test_block_that_stands_alone_has_all_attention(predict, blocks, weight):
+def test_a_block_without_others_has_all_attention_at_any_weight(predict, blocks, weight):
     target, _ = blocks
     assert torch.allclose(predict(target.with_attention_bias(torch.full((2,), weight))), predict(target), atol=1e-5)
 

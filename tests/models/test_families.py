@@ -1,4 +1,4 @@
-"""Language models of many families, as checkpoints in the true layout, behind one face."""
+"""Language models of many families, as checkpoints in the true layout, by one interface."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_models_that_keep_no_keys_are_refused(family, tmp_path):
         load(write_language_model(tmp_path, REFUSED[family]))
 
 
-def test_soft_caps_need_the_plain_attention(tmp_path):
+def test_models_with_soft_caps_use_the_plain_attention(tmp_path):
     assert load(write_language_model(tmp_path / "gemma", FAMILIES["gemma2"])).attention == "eager"
     assert load(write_language_model(tmp_path / "llama", FAMILIES["llama"])).attention == "pmg_packed"
 

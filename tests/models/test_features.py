@@ -1,4 +1,4 @@
-"""Encoders of judges, from checkpoints in the true layout, against transformers' own numbers."""
+"""Encoders of metrics, from checkpoints in the true layout, against transformers' own numbers."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_many_images_go_in_batches(tmp_path):
         (tf.ViTImageProcessor(size={"height": 384, "width": 384}), 384),
     ],
 )
-def test_size_is_what_the_processor_hands_on(processor, side):
+def test_size_is_that_of_the_processors_output(processor, side):
     assert input_size(processor) == side
 
 
-def test_clip_puts_images_and_texts_on_one_sphere(tmp_path):
+def test_clips_vectors_of_images_and_texts_have_length_one(tmp_path):
     features = ClipFeatures.from_source(write_clip(tmp_path))
     images, texts = features(levels(3, 40).div(127.5).sub(1)), features.encode_texts(["a dog", "red apple"])
     assert (images.shape, texts.shape) == ((3, 16), (2, 16))

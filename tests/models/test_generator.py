@@ -1,4 +1,4 @@
-"""The generator's invariances, at toy size."""
+"""The generator: padding, batches, guidance, loss and latents, on a tiny one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_padding_changes_nothing(generator):
     assert torch.allclose(*outputs, atol=1e-5)
 
 
-def test_text_encoder_does_not_mix_texts(generator):
+def test_a_text_is_encoded_as_if_alone_and_pooled_to_its_mean_of_unit_variance(generator):
     together = generator.text_encoder.encode(TEXTS)
     for row, text in enumerate(TEXTS):
         alone = generator.text_encoder.encode([text])
@@ -35,6 +35,8 @@ def test_text_encoder_does_not_mix_texts(generator):
         assert torch.allclose(together.tokens[row, :length], alone.tokens[0], atol=1e-5)
         assert torch.allclose(together.pooled[row], alone.pooled[0], atol=1e-5)
         assert not together.mask[row, length:].any()
+        mean = alone.tokens[0].mean(0)
+        assert torch.allclose(alone.pooled[0], mean / mean.norm() * len(mean) ** 0.5, atol=1e-5)
 
 
 def test_batch_equals_loop(generator):
@@ -64,7 +66,7 @@ def test_mix_of_predictions_is_the_weighted_sum():
     assert torch.allclose(mixed, -outputs[0] + 0.5 * outputs[1] + 1.5 * outputs[2], atol=1e-6)
 
 
-def test_loss_is_per_sample_and_zero_weighting_is_plain(generator, monkeypatch):
+def test_each_sample_has_a_loss_with_its_min_snr_weight(generator, monkeypatch):
     latents, random = noise(generator, 2), noise(generator, 2).flip(0)
     condition = join(generator.text_encoder.encode(TEXTS[:2]))
     inputs = {"noise": random, "times": torch.tensor([100, 800])}
@@ -72,7 +74,9 @@ def test_loss_is_per_sample_and_zero_weighting_is_plain(generator, monkeypatch):
     monkeypatch.setattr(generator.process, "snr_gamma", None)
     plain = generator.loss(latents, condition, inputs)
     assert plain.shape == (2,)
-    assert (weighted <= plain).all()
+    alphas = generator.process.scheduler.alphas_cumprod[inputs["times"]]
+    snr = alphas / (1 - alphas)
+    torch.testing.assert_close(weighted, plain * snr.clamp(max=5) / (snr + 1))  # of predictions of velocities
 
 
 def test_latent_statistics_are_undone(generator):

@@ -71,14 +71,10 @@ def test_a_transformer_of_ones_own_is_a_generator(root, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def plugged(root, tmp_path, monkeypatch):
+def plugged(root, importable):
     """The same as a plug-in on Python's path."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(targets, "_allowed", {})
-    write_examples((root / "docs" / "extending_generators.md").read_text(), tmp_path)
+    write_examples((root / "docs" / "extending_generators.md").read_text(), importable)
     targets.allow_plugin("grey_levels")
-    yield
-    sys.modules.pop("grey_levels", None)
 
 
 def test_a_training_with_it_is_forecast(plugged, compose):

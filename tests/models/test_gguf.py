@@ -1,4 +1,4 @@
-"""A converted GGUF file is used as long as it is what was written."""
+"""A GGUF file is converted once, and again where the conversion was damaged or the file is another one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from pmg.models.loading import gguf
 
 
-def test_a_damaged_conversion_is_made_again(tmp_path, monkeypatch, caplog):
+def test_a_damaged_conversion_and_another_file_are_converted_again(tmp_path, monkeypatch, caplog):
     converted = []
 
     def save(folder):
@@ -25,3 +25,5 @@ def test_a_damaged_conversion_is_made_again(tmp_path, monkeypatch, caplog):
     assert len(converted) == 2
     assert "is damaged: removed, to be converted again" in caplog.text
     assert (folder / "model.safetensors").read_bytes() == b"weights"
+    (tmp_path / "model.gguf").write_bytes(b"others")  # of the same name and size
+    assert gguf.unpack_gguf(tmp_path / "model.gguf", "float32", tmp_path / "cache") != folder

@@ -1,55 +1,28 @@
+"""Language models: cached histories, scored options and written texts, against the library's own passes."""
+
 from __future__ import annotations
 
 import pytest
 import torch
-from transformers import DynamicCache
 
+from passes import full_pass
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel, load_language_model
 from pmg.models.language.option_scoring import Question
-from pmg.models.preference.prefix_placement import Prefix
 from pmg.models.tiny_models import tiny_language_model
 from scores import score_shared_options
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 
 
-def full_states(lm: LanguageModel, text: str, embeds: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
-    """Text and soft tokens in one forward pass, with the library's own attention; only a prefix is cached."""
-    lm.model.set_attn_implementation("eager")
-    ids = torch.tensor([lm.tokenizer(text).input_ids])
-    tokens, soft = ids.shape[1], len(embeds)
-    inputs = torch.cat([lm.model.get_input_embeddings()(ids), embeds[None]], dim=1)
-    cache, m = DynamicCache(), 0
-    if prefix is not None:
-        m = prefix.shape[3]
-        for layer in range(lm.layers):
-            cache.update(prefix[layer, 0][None], prefix[layer, 1][None], layer)
-    seen = torch.ones(tokens + soft, tokens + soft, dtype=torch.bool).tril()
-    late = torch.zeros(tokens + soft, m, dtype=torch.bool)
-    late[tokens:] = True  # the text does not see the prefix
-    mask = torch.zeros(1, 1, tokens + soft, m + tokens + soft)
-    mask.masked_fill_(~torch.cat([late, seen], dim=1), torch.finfo(torch.float32).min)
-    states = lm.model.model(
-        inputs_embeds=inputs, attention_mask=mask, position_ids=torch.arange(tokens + soft)[None],
-        **{lm.cache_argument: cache},
-    ).last_hidden_state  # fmt: skip
-    return states[0, tokens:]
-
-
-@pytest.mark.parametrize("with_prefix", [False, True])
-def test_cached_soft_states_equal_a_full_forward_pass(language_model, with_prefix):
+def test_cached_soft_states_equal_a_full_forward_pass(language_model):
     embeds = torch.randn(len(TEXTS), 4, language_model.width)
-    prefix = None
-    if with_prefix:
-        prefix = Prefix(language_model.layers, language_model.kv_heads, language_model.head_dim, 5, std=1.0)()
-    got = language_model.multimodal_states(language_model.prefill(TEXTS), embeds, prefix)
+    got = language_model.multimodal_states(language_model.prefill(TEXTS), embeds)
     for row, text in enumerate(TEXTS):
-        torch.testing.assert_close(
-            got[row], full_states(language_model, text, embeds[row], prefix), rtol=1e-5, atol=1e-5
-        )
+        states, _ = full_pass(language_model, text, embeds[row], None)
+        torch.testing.assert_close(got[row], states, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass(build):
@@ -59,7 +32,7 @@ def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass
     direction = torch.randn(3, lm.width)
     cached = (lm.multimodal_states(lm.prefill(TEXTS[:1]), embeds, prefix)[0] * direction).sum()
     got = torch.autograd.grad(cached, (embeds, prefix))
-    full = (full_states(lm, TEXTS[0], embeds[0], prefix) * direction).sum()
+    full = (full_pass(lm, TEXTS[0], embeds[0], prefix)[0] * direction).sum()
     for one, other in zip(got, torch.autograd.grad(full, (embeds, prefix)), strict=True):
         assert one.abs().max() > 0
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -173,6 +146,12 @@ def test_selection_repeats_and_reorders_rows():
     states = lm.multimodal_states(context, embeds)
     picked = lm.multimodal_states(context.select([2, 0, 0]), embeds)
     torch.testing.assert_close(picked, states[[2, 0, 0]], rtol=1e-5, atol=1e-5)
+
+
+def test_layers_are_gathered_ahead_in_their_order(build, monkeypatch):
+    monkeypatch.setattr("pmg.models.language.context.LAYERS_AT_ONCE", 2)
+    context = build("llama").prefill(TEXTS)
+    torch.testing.assert_close(list(context.prefetched().gathered), context.gather(slice(None)))
 
 
 def test_stored_and_joined_contexts_are_the_same_context():

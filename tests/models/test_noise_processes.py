@@ -1,4 +1,4 @@
-"""Both noise processes: what goes in comes out again."""
+"""Both noise processes: targets, weights, times, and samplers that lead back to the clean latents."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ def test_the_flows_sampler_follows_a_straight_path_exactly(flow, steps):
     for time in sampler.timesteps:
         latents = sampler.step(NOISE - LATENTS, time, latents).prev_sample
     assert torch.allclose(latents, LATENTS, atol=5e-3)  # it starts at 0.999, not at 1
+
+
+def test_times_of_training_are_shifted_towards_noise():
+    plain, moved = (FlowMatching(mean=0.5, shift=shift).sample_times(100, rng()) for shift in (1.0, 3.0))
+    torch.testing.assert_close(moved, 3 * plain / (1 + 2 * plain))
+    assert float(plain.logit().mean()) == pytest.approx(0.5, abs=0.3)
+
+
+def test_the_sampler_of_diffusion_begins_at_the_last_time():
+    sampler = VariancePreserving(scheduler("epsilon")).new_sampler()
+    sampler.set_timesteps(4)
+    assert sampler.timesteps.tolist() == [999, 749, 499, 249]
 
 
 def test_the_samplers_times_are_those_of_training():

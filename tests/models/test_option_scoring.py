@@ -1,4 +1,4 @@
-"""Questions as trees: who sees whom, what predicts what, and padding."""
+"""Questions packed into one sequence: which token sees which, what predicts an option, and padding."""
 
 from __future__ import annotations
 

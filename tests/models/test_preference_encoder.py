@@ -1,3 +1,5 @@
+"""The preference encoder: saved and loaded, its scale, its statistics, and that it learns."""
+
 from __future__ import annotations
 
 import copy
@@ -98,7 +100,7 @@ def test_batch_equals_each_user_alone(language_model, encoder):
         )
 
 
-def test_tokens_start_from_words(language_model, encoder):
+def test_multimodal_tokens_start_from_words(language_model, encoder):
     ids = language_model.token_ids("favourite style")
     expected = language_model.embeddings[torch.tensor([ids[i % len(ids)] for i in range(4)])]
     torch.testing.assert_close(encoder.multimodal_tokens.detach(), expected)

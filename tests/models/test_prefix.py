@@ -1,3 +1,5 @@
+"""The trained prefix: shape, size, and what its parts depend on."""
+
 from __future__ import annotations
 
 import pytest

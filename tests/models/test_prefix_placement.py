@@ -1,4 +1,4 @@
-"""Where the prefix stands: against a full forward pass that caches nothing of a history, and against peft."""
+"""Both placements of a prefix, against a full forward pass that caches nothing of a history, and against peft."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache
 
+from passes import full_pass
 from pmg.models.language.context import Context
 from pmg.models.preference.prefix_placement import PLACEMENTS, Prefix
 
@@ -22,29 +22,9 @@ def parts(lm, hidden=None):
     return torch.randn(N, lm.width, requires_grad=True), prefix
 
 
-def full_pass(lm, text, embeds, prefix, first, history_sees_prefix):
-    """One text and soft tokens with the library's own attention and mask; only the prefix stands in a cache."""
-    model = copy.deepcopy(lm.model)
-    model.set_attn_implementation("eager")
-    ids = torch.tensor([lm.tokenizer(text).input_ids])
-    tokens = ids.shape[1]
-    inputs = torch.cat([model.get_input_embeddings()(ids), embeds[None]], dim=1)
-    cache, m = DynamicCache(), 0 if prefix is None else prefix.shape[3]
-    for layer in range(lm.layers if m else 0):
-        cache.update(prefix[layer, 0][None], prefix[layer, 1][None], layer)
-    seen = torch.cat([torch.ones(tokens + N, m), torch.ones(tokens + N, tokens + N).tril()], dim=1).bool()
-    seen[:tokens, :m] = history_sees_prefix
-    mask = torch.zeros(1, 1, *seen.shape).masked_fill_(~seen, torch.finfo(torch.float32).min)
-    states = model.model(
-        inputs_embeds=inputs, attention_mask=mask, position_ids=first + torch.arange(tokens + N)[None],
-        **{lm.cache_argument: cache},
-    ).last_hidden_state  # fmt: skip
-    return states[0, tokens:], cache
-
-
 @pytest.mark.parametrize("hidden", [None, 16])
 @pytest.mark.parametrize(("placement", "first"), [("late", 0), ("front", M)])
-def test_equals_a_full_forward_pass_in_its_position_convention(language_model, placement, first, hidden):
+def test_a_placement_equals_a_full_forward_pass(language_model, placement, first, hidden):
     embeds, prefix = parts(language_model, hidden)
     got = PLACEMENTS[placement](language_model, language_model.prefill(TEXTS), embeds, prefix())
     for row, text in enumerate(TEXTS):
@@ -52,7 +32,7 @@ def test_equals_a_full_forward_pass_in_its_position_convention(language_model, p
         torch.testing.assert_close(got[row], states, **CLOSE)
 
 
-def test_positions_of_front_matter(build):
+def test_front_takes_the_first_positions(build):
     lm = build("llama")
     embeds, prefix = parts(lm)
     got = PLACEMENTS["front"](lm, lm.prefill(TEXTS[:1]), embeds, prefix())

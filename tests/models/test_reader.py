@@ -115,7 +115,7 @@ def test_words_their_order_pictures_titles_and_likes_reach_the_tokens(users, rea
     torch.testing.assert_close(reader(None, hidden), reader(None, same))
 
 
-def test_positions_count_from_the_end_and_end_somewhere(users, monkeypatch):
+def test_positions_count_from_the_end_and_are_limited(users, monkeypatch):
     monkeypatch.setattr("pmg.models.preference.reader.LONGEST", 2)
     small = PreferenceReader(
         llm_width=users.titles.shape[1],
@@ -144,7 +144,7 @@ def test_it_starts_on_the_scale_of_the_pictures_tokens_and_is_loaded_as_it_was(u
     torch.testing.assert_close(plain.output_mean, REAL.mean(0).expand(3, -1))
 
 
-def test_users_without_pictures_and_batches_of_them(users, reader):
+def test_a_batch_without_a_picture_has_finite_tokens(users, reader):
     found: Readings = users.select([2])
     assert found.present.sum() == 0
     assert reader(None, found).isfinite().all()
@@ -156,6 +156,11 @@ def test_without_training_a_user_s_pictures_are_half_copied(users, reader):
     liked = own.present & own.liked
     mean = torch.stack([vectors[one].mean(0) for vectors, one in zip(own.vectors, liked, strict=True)]).view(2, 4, 12)
     torch.testing.assert_close(reader(None, own), (reader.output_mean + mean) / 2, rtol=0.1, atol=0.1)
+
+
+def test_scales_of_too_few_users_leave_numbers_finite(users):
+    reader = build_reader(tiny_language_model(), REAL, users.select([2]), width=32, layers=1)
+    assert reader(None, users.select([0, 1])).isfinite().all()
 
 
 def test_users_without_pictures_have_finite_gradients(users, reader):

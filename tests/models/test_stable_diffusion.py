@@ -193,8 +193,9 @@ def test_turbo_refuses_guidance_and_names_its_base(name, write, tmp_path):
     generator = instantiate(config.generator)
     parts = generator, tiny_scorer(), WeightGrid((1.0,)), AttentionWeighting()
     Pipeline(*parts, Scales(1.0, 1.0, 1.0), steps=1)
-    with pytest.raises(PmgError, match=r"distilled from \S+ into few steps"):
-        Pipeline(*parts, Scales(3.0, 3.0, 3.0), steps=1)
+    for scales in (Scales(3.0, 3.0, 3.0), Scales(1.0, 1.0, 1.0, negative=0.5)):
+        with pytest.raises(PmgError, match=r"distilled from \S+ into few steps"):
+            Pipeline(*parts, scales, steps=1)
 
 
 def test_every_text_has_the_towers_full_length(tmp_path):

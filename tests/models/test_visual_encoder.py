@@ -84,6 +84,14 @@ def test_a_missing_picture_and_other_users_have_no_influence(language_model, his
     assert torch.allclose(encoder(language_model, alone), together[1:2], atol=1e-4)
 
 
+def test_visual_tokens_have_the_scale_of_the_language_models_embeddings(language_model, histories, build):
+    encoder = build()
+    torch.testing.assert_close(encoder.embedding_std, language_model.embeddings.std())
+    before = encoder.visual_tokens(histories)
+    encoder.embedding_std.mul_(2)
+    torch.testing.assert_close(encoder.visual_tokens(histories), 2 * before)
+
+
 @pytest.fixture
 def copying(language_model, histories):
     """Returns an encoder whose soft tokens start from pictures of four tokens of 12 numbers."""

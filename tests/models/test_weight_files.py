@@ -1,4 +1,4 @@
-"""A model folder from anybody: refused before a model of its sizes is built, and in one line."""
+"""Hostile folders of models: refused before a model of their sizes is built, in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(folder, kind):
         ({"hidden_size": 10**6, "intermediate_size": 10**6}, "describes [0-9]+ numbers; its weights allow [0-9]+"),
     ],
 )
-def test_a_config_of_a_giant_is_refused(folder, change, said):
+def test_a_config_of_a_model_that_is_too_large_is_refused(folder, change, said):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(PmgError, match=said):
@@ -69,14 +69,14 @@ def test_a_config_of_a_giant_is_refused(folder, change, said):
         ),
     ],
 )
-def test_a_normalizer_that_makes_giants_of_texts_is_refused(folder, change, said):
+def test_a_normalizer_that_lengthens_texts_too_much_is_refused(folder, change, said):
     path = folder / "tokenizer.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": change}))
     with pytest.raises(PmgError, match=said):
         load(folder)
 
 
-def test_a_giant_config_is_refused(folder):
+def test_a_config_of_too_many_bytes_is_refused(folder):
     with (folder / "config.json").open("r+b") as file:
         file.truncate(2**22 + 1)
     with pytest.raises(PmgError, match=r"config\.json has 4194305 bytes; at most 4194304 are read"):
@@ -92,7 +92,7 @@ def test_a_tokenizer_that_backtracks_is_refused(folder):
         load(folder)
 
 
-def test_a_giant_tokenizer_is_refused(folder):
+def test_a_tokenizer_of_too_many_bytes_is_refused(folder):
     with (folder / "tokenizer.json").open("r+b") as file:
         file.truncate(2**26 + 1)
     with pytest.raises(PmgError, match=r"tokenizer.json has 67108865 bytes; at most 67108864"):

@@ -1,4 +1,4 @@
-"""What tests of plug-ins share: a small one, installed or not."""
+"""What tests of foreign code share: a small plug-in, installed or not, and an object that runs code."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ class Encoder(ModelMixin, ConfigMixin):
 def run(*args, **kwargs):
     Path({canary!r}).write_text("called")
 """
+
+
+class WritesWhenUnpickled:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
 OPTION = "# The last options of each attribute.\n_target_: {name}.LastOptions\ncount: 2\n"
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint from which an interrupted training is resumed."""
+"""Callbacks of a training: checkpoints to resume from, signals, seeds, logs, and counts of operations."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Counts(Line):
 
     def training_step(self, batch, index):
         normed = self.norm(batch.repeat(2, 1) + torch.tensor([[0.0], [1.0]]))
-        if self.number is not None and index == 3:
+        if self.number is not None and index == 2:
             os.kill(os.getpid(), self.number)
         return self.line(normed).square().mean()
 
@@ -114,8 +114,15 @@ def test_a_signal_waits_for_the_whole_step(tmp_path, number, accumulate):
     with pytest.raises(SystemExit):
         train(Counts(number))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert saved["global_step"] == 4 // accumulate
+    assert saved["global_step"] == {1: 3, 2: 2}[accumulate]
     assert saved["state_dict"]["norm.num_batches_tracked"] == saved["global_step"] * accumulate
+
+
+def test_a_second_signal_ends_a_training_at_once():
+    stop = StopBetweenSteps()
+    stop._note()
+    with pytest.raises(KeyboardInterrupt):
+        stop._note()
 
 
 class Explodes(Line):
@@ -126,13 +133,27 @@ class Explodes(Line):
         return loss * float("nan") if self.global_step == 3 else loss
 
 
-def test_a_loss_that_is_no_number_spoils_no_weights(tmp_path):
+def test_a_loss_that_is_no_number_changes_no_weights(tmp_path):
     module = Explodes()
     with pytest.raises(PmgError, match="not finite at step 3: lower the learning rate"):
         fit(tmp_path, module)
     assert all(weights.isfinite().all() for weights in module.parameters())
     assert step(tmp_path) == 3
     assert resume_point(tmp_path / "last.ckpt", "train", {"seed": 0}) == tmp_path / "last.ckpt"
+
+
+def test_a_checkpoint_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    """While the new one is written, under another name, the old one is there."""
+    replaced, replace = [], os.replace
+
+    def note(part, path):
+        if Path(path).name == "last.ckpt":
+            replaced.append((Path(part).name, Path(path).exists() and step(tmp_path)))
+        replace(part, path)
+
+    monkeypatch.setattr("pmg.training.checkpoints.os.replace", note)
+    fit(tmp_path, Line(), every_s=0)
+    assert replaced == [("last.ckpt.part", before) for before in (False, 1, 2, 3, 4)]
 
 
 class Rises(Line):
@@ -215,7 +236,7 @@ def accumulated(folder, module, last=None, **options):
     return module.line.weight
 
 
-def test_what_an_error_stops_within_a_step_is_resumed_from_its_begin(tmp_path):
+def test_a_step_that_an_error_broke_off_is_done_again(tmp_path):
     whole = accumulated(tmp_path / "whole", Curve())
     for batch in (6, 7, 8):
         folder = tmp_path / str(batch)
@@ -230,7 +251,7 @@ def test_a_limit_of_time_is_one_of_each_session():
     assert state["callbacks"] == {"other": {}}
 
 
-def test_what_is_saved_by_time_is_of_whole_steps(tmp_path):
+def test_checkpoints_saved_by_time_are_of_whole_steps(tmp_path):
     class Notes(Curve):
         def on_train_batch_start(self, batch, index):
             if (tmp_path / "last.ckpt").exists():
@@ -253,6 +274,13 @@ def test_a_validation_that_was_done_before_a_kill_counts(tmp_path):
     again = Rises()
     trainer = validated(tmp_path, again, BestCheckpoint(str(tmp_path)), last=tmp_path / "kept")
     assert (float(again.line.bias), float(trainer.callback_metrics["val/total"])) == (2, 0)
+
+
+def test_a_resumed_training_knows_the_metrics_of_its_last_validation(tmp_path):
+    validated(tmp_path, Rises(), Signature({}), steps=2)
+    signature = Signature({})
+    validated(tmp_path, Rises(), signature, steps=2, last=tmp_path / "last.ckpt")
+    assert signature.metrics == {"val/total": 0.0}
 
 
 def test_half_precision_may_leave_out_steps():
@@ -294,6 +322,15 @@ def test_each_batch_has_a_seed_of_its_own(tmp_path, accumulate):
     train(2)
     train(4, tmp_path / "last.ckpt")
     assert drawn == whole
+
+
+def test_each_process_has_seeds_of_its_own():
+    drawn = []
+    for rank in (0, 1):
+        trainer = SimpleNamespace(accumulate_grad_batches=1, global_step=0, global_rank=rank)
+        StepSeed(0).on_train_batch_start(trainer, None, None, 0)
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] != drawn[1]
 
 
 class Seen(StepBar):
@@ -407,8 +444,16 @@ def test_a_checkpoint_without_some_of_its_tensors_is_refused(tmp_path, change, s
         resume_point(path, "train", {"seed": 0})
 
 
+def test_checkpoints_of_other_values_are_refused_and_without_one_a_training_begins(tmp_path):
+    path = tmp_path / "last.ckpt"
+    assert resume_point(path, "train", {"seed": 0}) is None
+    fit(tmp_path, Line())
+    with pytest.raises(PmgError, match=r"last\.ckpt belongs to a training of other values: seed: 0 -> 1"):
+        resume_point(path, "train", {"seed": 1})
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit"])
-def test_damaged_checkpoint_is_refused(tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     fit(tmp_path, Line())
     path = tmp_path / "last.ckpt"
     content = bytearray(path.read_bytes())

@@ -47,6 +47,15 @@ def test_shares_are_the_batch_and_keep_users_with_their_questions(training, rank
     assert all(len(part["target"]) == draws * len(part["users"]) for part in parts)
 
 
+def test_validation_drops_nothing_and_has_noise_of_its_own_in_each_batch(training):
+    _, batches = training()
+    some = batches.train.collate.fixed(batches.train.rows, 4, seed=0)
+    assert all(values.all() for batch in some for name, values in batch.items() if name.startswith("keep_"))
+    assert not torch.equal(some[0]["noise"], some[1]["noise"])
+    again = batches.train.collate.fixed(batches.train.rows, 4, seed=0)
+    assert all(torch.equal(a["noise"], b["noise"]) for a, b in zip(some, again, strict=True))
+
+
 def test_each_process_draws_its_own_share():
     whole = batches()
     whole.collate = lambda rows, generator: {"rows": rows}

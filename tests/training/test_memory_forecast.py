@@ -21,7 +21,7 @@ from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.reader import PreferenceReader
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.training.memory_forecast import READ_AT_ONCE, empty_encoder, estimate_training, trained_bytes
+from pmg.training.memory_forecast import READ_AT_ONCE, Estimate, empty_encoder, estimate_training, trained_bytes
 from pmg.training.visual_inputs import VisualHistories
 from published import write_configs
 
@@ -169,6 +169,10 @@ def test_published_sizes_are_the_known_ones(tmp_path):
     drawn = read_generator(StableDiffusion.load, write_configs(tmp_path / "sd", SD15))
     sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.codec, drawn.text_encoder)]
     assert sizes == [pytest.approx(size, abs=0.1) for size in (859.5, 83.7, 123.1)]
+
+
+def test_the_device_holds_all_weights_and_the_largest_phase():
+    assert Estimate({"a": 1, "b": 2}, 10, {"x": 100, "y": 300, "z": 200}, 10_000).device == 313
 
 
 def test_few_bits_shrink_linear_layers_alone(checkpoints):

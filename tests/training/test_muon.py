@@ -38,8 +38,11 @@ def test_matrices_of_blocks_are_muons_and_the_rest_is_adamws():
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def test_a_schedule_reaches_both():
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_schedule_reaches_both(resumed):
     optimizer = MuonAdamW(build().named_parameters(), lr=0.01, matrices="blocks")
+    if resumed:
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     one_cycle(optimizer, total_steps=100)
     rates = {group["lr"] for part in optimizer.parts for group in part.param_groups}
     assert len(rates) == 1

@@ -29,11 +29,10 @@ GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 @pytest.fixture
-def my_terms(tmp_path, monkeypatch):
+def my_terms(importable):
     """The module of the guide's section."""
     section = GUIDE.read_text().split("## An objective term")[1]
-    (tmp_path / "my_terms.py").write_text(re.search(r"```python\n(.*?)```", section, re.S)[1])
-    monkeypatch.syspath_prepend(tmp_path)
+    (importable / "my_terms.py").write_text(re.search(r"```python\n(.*?)```", section, re.S)[1])
     return importlib.import_module("my_terms")
 
 

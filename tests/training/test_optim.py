@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, as conf/ gives them."""
+"""Learning-rate schedules, and the optimizers and schedules of conf/ in a training."""
 
 from __future__ import annotations
 
@@ -46,8 +46,19 @@ def test_a_schedule_rises_to_the_peak_and_ends_as_it_says(schedule, last):
     assert found[-1] == pytest.approx(last, abs=0.03)
 
 
-def test_a_cycle_without_a_rise_begins_at_the_peak():
-    assert rates(partial(one_cycle, warmup=0))[0] == pytest.approx(0.5, rel=0.01)
+@pytest.mark.parametrize("warmup", [0, 0.01])
+def test_a_cycle_without_a_rise_or_with_one_of_a_single_step_begins_at_the_peak(warmup):
+    assert max(rates(partial(one_cycle, warmup=warmup))[:2]) == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_cycle_lowers_adamws_first_beta_while_the_rate_rises():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    one_cycle(optimizer, total_steps=100)
+    assert optimizer.param_groups[0]["betas"][0] == pytest.approx(0.95)
+
+
+def test_a_short_stable_schedule_rises_in_one_step():
+    assert rates(warmup_stable_decay, 10)[:2] == [0.0, 0.5]
 
 
 def test_a_stable_schedule_stays_until_its_decay():

@@ -1,4 +1,4 @@
-"""Training of the preference encoder: what moves, what stays, what is saved, and going on."""
+"""Training of the preference encoder: what is trained, logged, averaged and saved, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import start_from
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
-from pmg.training.checkpoints import BestCheckpoint, LastCheckpoint, Signature, resume_point
+from pmg.training.checkpoints import BestCheckpoint, LastCheckpoint, Signature
 from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
 from pmg.training.optim import constant
 from pmg.training.preference import PARTS, PreferenceBatches, find_other_users
@@ -41,7 +41,7 @@ def weights(*models):
 
 
 @pytest.mark.parametrize("placement", ["late", "front"])
-def test_only_the_encoder_moves(training, tmp_path, placement):
+def test_only_the_encoder_is_trained(training, tmp_path, placement):
     module, batches = training(placement=placement)
     language_model, generator = module.frozen.language_model, module.frozen.generator
     frozen = weights(language_model, generator)
@@ -63,7 +63,7 @@ def test_a_single_training_profile_is_refused_before_the_first_step(training, tm
     assert one.global_step == 0
 
 
-def test_loss_falls_when_one_batch_is_learned_by_heart(training):
+def test_the_loss_on_one_batch_falls(training):
     module, batches = training()
     batch = batches.train.batch(0)
     optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
@@ -146,7 +146,7 @@ EXECUTION = {
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path):
+def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path, monkeypatch):
     classed = {
         key.removeprefix("trainer.")
         for key, role in schema_roles(find_schemas()["train"]).items()
@@ -160,28 +160,13 @@ def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path
     other, batches = training(keep=False)  # keep_contexts
     options = {"max_steps": 3, "max_epochs": -1, "gradient_clip_val": 1.0, "enable_progress_bar": False}
     callbacks = [LastCheckpoint(str(tmp_path / "other"), every_s=1e-6)]
-    pl.Trainer(**options, **EXECUTION, logger=False, callbacks=callbacks).fit(other, batches)
-    torch.use_deterministic_algorithms(False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which Lightning sets, too
+    try:
+        pl.Trainer(**options, **EXECUTION, logger=False, callbacks=callbacks).fit(other, batches)
+    finally:
+        torch.use_deterministic_algorithms(False)
     for (name, a), b in zip(plain.encoder.state_dict().items(), other.encoder.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def test_checkpoint_of_another_config_is_refused(training, tmp_path):
-    module, batches = training()
-    trainer(tmp_path, 1).fit(module, batches)
-    assert resume_point(tmp_path / "last.ckpt", "train", {"name": "a"}) == tmp_path / "last.ckpt"
-    with pytest.raises(PmgError, match=r"last\.ckpt belongs to a training of other values: name: \"a\" -> \"b\""):
-        resume_point(tmp_path / "last.ckpt", "train", {"name": "b"})
-
-
-def test_damaged_checkpoint_is_refused(tmp_path):
-    (tmp_path / "last.ckpt").write_bytes(b"half a checkp")
-    with pytest.raises(PmgError, match=r"last\.ckpt is damaged"):
-        resume_point(tmp_path / "last.ckpt", "train", {"name": "a"})
-
-
-def test_no_checkpoint_is_a_fresh_start(tmp_path):
-    assert resume_point(tmp_path / "last.ckpt", "train", {"name": "a"}) is None
 
 
 @pytest.mark.ci
@@ -329,7 +314,7 @@ class Watch(pl.Callback):
         self.validated.append([parameter.detach().clone() for parameter in module.encoder.parameters()])
 
 
-def test_average_is_what_it_says_and_is_validated_saved_and_kept(training, tmp_path):
+def test_the_moving_average_is_validated_saved_and_kept(training, tmp_path):
     module, batches = training(ema_decay=0.3)
     fitted, watch = trainer(tmp_path, 4), Watch()
     fitted.callbacks.append(watch)

@@ -63,7 +63,7 @@ def test_blank_readings_have_the_width_of_a_sentence_vector():
     options = {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2, "llm_width": 8, "layers": [0, 1]}
     alone = ReadHistories.blank(context, 48, 32, {**options, "layers": [], "text_encoder": {"_target_": "x"}})
     assert (alone.select([0, 1]).states.shape, alone.select([0, 1]).sentences.shape) == ((2, 0, 32), (2, 5, 32))
-    assert alone.titles.shape == (1, 32)
+    assert (alone.titles.shape, alone.seen.vectors.shape) == ((1, 32), (1, 2 * 32))
     both = ReadHistories.blank(context, 48, 32, {**options, "text_encoder": {"_target_": "x"}}).select([0, 1])
     assert (both.states.shape, both.sentences.shape) == ((2, 5, 16), (2, 5, 32))
     assert ReadHistories.blank(context, 48, 32, options).select([0, 1]).sentences is None

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pmg.domain import Example, Interaction, Item
+from pmg.preferences.scenarios import Attribute
 from pmg.training.preference_setup import list_samples
-from pmg.training.token_sources import name_options
+from pmg.training.token_sources import name_options, scores_options
 
 
 def test_a_profile_of_both_splits_trains_on_its_own_targets_alone():
@@ -37,3 +38,14 @@ def test_options_are_named_from_a_probability_on_the_likeliest_first():
     assert bob.words == ("white",)
     assert name_options(scores, options, 0.95)[0].words == ()
     assert name_options(scores, options, 0.0)[1].words == ("white", "blue")
+
+
+def test_an_encoder_answers_for_a_scenario_of_its_own_options_alone():
+    def answers(answered, **options):
+        attributes = {name: Attribute(name, words) for name, words in options.items()}
+        return scores_options(SimpleNamespace(config={"answered": answered}), SimpleNamespace(attributes=attributes))
+
+    assert answers([("ground", ["white", "black"])], ground=("white", "black"), free=())
+    assert not answers([("ground", ["white", "black"])], ground=("black", "white"))
+    assert not answers([("ground", ["white"])], ground=("white",), colour=("red",))
+    assert not answers([], free=())
