@@ -9,7 +9,8 @@ import signal
 import pandas as pd
 import pytest
 
-from interrupts import SIGNS, finish, interrupt, made, metrics, options, start
+from interrupts import SIGNS, finish, interrupt, made, options, start
+from runs import metrics
 
 pytestmark = pytest.mark.slow
 
