@@ -1,4 +1,4 @@
-"""Two config groups leave the laptop: checkpoints in the publishers' layout through the public commands."""
+"""Checkpoints in the publishers' layout, chosen by two config groups, through the public commands."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ SHORT = [
     "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out", "metrics=distances",
     *FEW,
 ]  # fmt: skip
+MODELS = ("language_model", "generator", "scorer")
+WITHOUT_MODELS = [option for option in SHORT if option.partition("=")[0] not in MODELS]
 
 
 @pytest.fixture
-def road(pmg_here, tmp_path):
+def run_all(pmg_here, tmp_path):
     """Trains, generates and evaluates with given checkpoints."""
 
     def run(language_model, generator, *extra):
@@ -66,8 +68,8 @@ def road(pmg_here, tmp_path):
 
 
 @pytest.mark.slow
-def test_llama_and_stable_diffusion(road, pmg_here, few_looks, tmp_path):
-    results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
+def test_llama_and_stable_diffusion(run_all, pmg_here, few_looks, tmp_path):
+    results = run_all(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
     assert {"none", "keywords", "soft", "pmg", "truth"} <= set(results["arms"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
@@ -112,9 +114,9 @@ def check_export(pmg_here, few_looks, tmp_path):
 
 
 @pytest.mark.slow
-def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
+def test_qwen_in_its_chat_template_and_sdxl(run_all, tmp_path):
     """Two text encoders, 48 wide together; images of 96 pixels against drawings of 64."""
-    results = road(
+    results = run_all(
         write_language_model(tmp_path / "qwen", QWEN, CHAT), write_sdxl(tmp_path / "xl"), "generator.size=96"
     )
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 6
@@ -127,23 +129,14 @@ READER = ["tower=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "encoder",
-    [["preference_encoder=text"], ["preference_encoder=reader", *READER]],
-    ids=["text", "reader"],
+    "encoder", [["preference_encoder=text"], ["preference_encoder=reader", *READER]], ids=["text", "reader"]
 )
 def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
-    models = [
-        "language_model=tiny",
-        *encoder,
-        "text_encoder=tiny",
-        "scorer=tiny",
-        "generator=tiny_sd3",
-    ]
-    short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
+    models = ["language_model=tiny", *encoder, "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c"), ("estimate", "d")):
-        done = pmg_here(verb, *short, *models, *sizes, f"run_dir={folder}")
+        done = pmg_here(verb, *WITHOUT_MODELS, *models, *sizes, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
@@ -181,9 +174,8 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
         *generator,
         f"generator.max_length={length}",
     ]
-    short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
-    shared = [*short, *models, *sizes]
+    shared = [*WITHOUT_MODELS, *models, *sizes]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     methods = "method=[none,pmg,references]" if family == "qwen_image_edit" else "method=[none,pmg]"
     execute(compose("generate", *shared, *extra, methods, "run_dir=b"), "generate", generate)
@@ -215,8 +207,7 @@ def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
         "sampling=janus",
     ]
     models += [f"generator.source={write_janus(tmp_path / 'janus')}", "sampling.bfloat16=false"]
-    changed = ("encoder", "generator", "scorer", "sampling.steps", "method")
-    short = [override for override in SHORT if override.partition("=")[0] not in changed]
+    short = [option for option in WITHOUT_MODELS if not option.startswith(("sampling.steps=", "method="))]
     sizes = ["method=[none,keywords,pmg,inversion]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     shared = [*short, *models, *sizes, "preference.inversion.steps=2"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)

@@ -10,7 +10,7 @@ import pytest
 
 from commands import run_here
 from pmg import __version__
-from pmg.commands import pmg as umbrella
+from pmg.commands.pmg import main
 from pmg.configuration.schemas import find_schemas
 
 PROBE = """
@@ -34,7 +34,7 @@ for command in sys.argv[1:]:
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_help_config_and_completion_are_light(shell):
+def test_help_config_and_completion_import_no_heavy_library(shell):
     """Of all commands in one process, to import once: what one loads is seen with the next ones, too."""
     commands = [*sorted(find_schemas()), "report"]
     done = shell(sys.executable, "-c", PROBE, *commands)
@@ -51,7 +51,7 @@ assert not {"hydra", "omegaconf", "torch", "rich"} & set(sys.modules)
 """
 
 
-def test_umbrella_lists_all_commands_in_80_columns_without_an_import_of_them(shell, root):
+def test_pmg_lists_all_commands_in_80_columns_without_an_import_of_them(shell, root):
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
     done = shell(sys.executable, "-c", LIST)
     assert done.returncode == 0, done.stderr
@@ -62,25 +62,25 @@ def test_umbrella_lists_all_commands_in_80_columns_without_an_import_of_them(she
     assert max(map(len, lines)) <= 80
 
 
-def run_umbrella(monkeypatch, *arguments):
+def run_pmg(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["/bin/pmg", *arguments])
     with contextlib.suppress(SystemExit):  # of argparse
-        umbrella.main()
+        main()
 
 
-def test_umbrella_runs_a_command(monkeypatch, capsys):
-    run_umbrella(monkeypatch, "report", "--help")
+def test_pmg_runs_a_command(monkeypatch, capsys):
+    run_pmg(monkeypatch, "report", "--help")
     assert capsys.readouterr().out.startswith("usage: pmg-report")
 
 
-def test_umbrella_names_the_nearest_command(monkeypatch, capsys):
-    run_umbrella(monkeypatch, "trian")
+def test_pmg_names_the_nearest_command(monkeypatch, capsys):
+    run_pmg(monkeypatch, "trian")
     assert capsys.readouterr().err == "error: unknown command 'trian'; did you mean 'train'?\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["report", "--version"]], ids=" ".join)
 def test_version_is_that_of_pmg(monkeypatch, capsys, arguments):
-    run_umbrella(monkeypatch, *arguments)
+    run_pmg(monkeypatch, *arguments)
     assert capsys.readouterr().out == f"pmg {__version__}\n"
 
 
@@ -99,7 +99,7 @@ def test_help_says_what_the_command_does(pmg_here):
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
+def test_help_whose_pipe_is_closed_ends_without_a_message(shell):
     program = f"{sys.executable} -m pmg.commands.train --help"
     done = shell("bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (141, "")
@@ -119,10 +119,7 @@ MISTAKES = [
     (["paths.output_dir=${oops}"], "Interpolation key 'oops' not found"),
     (["run_dir=/proc/nope"], "can't use the run folder /proc/nope"),
     (["-m", "trainer=cpu,gpuu"], "unknown option trainer=gpuu"),
-    (
-        ["-cd", "mine", "experiment=typo"],
-        "unknown key 'seeed' in experiment/typo.yaml; did you mean 'seed'?",
-    ),
+    (["-cd", "mine", "experiment=typo"], "unknown key 'seeed' in experiment/typo.yaml; did you mean 'seed'?"),
     (["-cd", "mine", "experiment=option"], "unknown option trainer=gpuu"),
     (["-cd", "mine", "experiment=broken"], "broken.yaml"),
     (["-cd", "mine", "experiment=typoo"], "did you mean 'typo'?"),

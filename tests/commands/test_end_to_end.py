@@ -1,4 +1,4 @@
-"""The whole road through the public commands, with the real catalogue and tiny models."""
+"""Training, generation and evaluation through the public commands, with the real catalogue and tiny models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pmg.configuration.keys import Role, schema_roles
 from pmg.configuration.schemas import find_schemas
 from pmg.generation.records import read_images, read_records
 from pmg.orchestration.run import execute
+from runs import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -33,10 +34,6 @@ TINY_IMAGE_PROMPT = [
 
 PLACES = {"train": "a", "generate": "b", "evaluate": "c"}
 SHARED = [*TINY, "train_run=a", "generate_run=b", "paths.cache_dir=cache"]
-
-
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -26,9 +25,9 @@ METHODS = ("none", "counting", "keywords", "soft", "pmg")
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory):
+def tracked(tmp_path_factory):
     """A folder in which the three commands ran with every logger at once."""
-    place = tmp_path_factory.mktemp("road")
+    place = tmp_path_factory.mktemp("tracked")
     for verb in ("train", "generate", "evaluate"):
         command = [sys.executable, "-m", f"pmg.commands.{verb}", *TINY, f"run_dir={verb}"]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
@@ -37,8 +36,8 @@ def road(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_same_numbers_stand_in_every_tracker(road):
-    trained = curves(road, "train")
+def test_the_same_numbers_stand_in_every_tracker(tracked):
+    trained = curves(tracked, "train")
     assert {("train/total", 0), ("train/total", 2), ("val/denoise", 2)} <= trained["csv"].keys()
     stepped = {
         name: {key: v for key, v in part.items() if key[0].startswith(("train/", "val/"))}
@@ -47,27 +46,27 @@ def test_the_same_numbers_stand_in_every_tracker(road):
     for name in ("wandb", "tensorboard", "mlflow"):
         assert stepped[name] == pytest.approx(stepped["csv"], rel=1e-6), name  # event files hold float32
     for verb in ("train", "generate", "evaluate"):
-        whole = curves(road, verb)
+        whole = curves(tracked, verb)
         named = {name: {key[0]: v for key, v in part.items()} for name, part in whole.items()}
         assert len(named["csv"]) > 5
         for name in ("wandb", "tensorboard", "mlflow"):
             assert named[name] == pytest.approx(named["csv"], rel=1e-6), (verb, name)
-    recorded = json.loads((road / "train" / "metrics.json").read_text())
+    recorded = json.loads((tracked / "train" / "metrics.json").read_text())
     assert {v for key, v in trained["wandb"].items() if key[0] == "objective"} == {recorded["result"]}
-    results = json.loads((road / "evaluate" / "results.json").read_text())
-    judged = {key[0]: v for key, v in curves(road, "evaluate")["wandb"].items()}
+    results = json.loads((tracked / "evaluate" / "results.json").read_text())
+    judged = {key[0]: v for key, v in curves(tracked, "evaluate")["wandb"].items()}
     assert judged["results/pmg/lpips_truth"] == pytest.approx(results["arms"]["pmg"]["lpips_truth"]["mean"])
     assert judged["paired/pmg-none/lpips_truth"] == pytest.approx(results["paired"]["pmg-none"]["lpips_truth"]["mean"])
 
 
 @pytest.mark.slow
-def test_wandb_run_is_labelled(road):
+def test_wandb_run_is_labelled(tracked):
     ids = set()
     for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
+        (records,) = wandb_records(tracked / verb)
         run = of_type(records, "run")[0]
         ids.add(run["run_id"])
-        assert run["run_id"] == json.loads((road / verb / "metrics.json").read_text())["id"]
+        assert run["run_id"] == json.loads((tracked / verb / "metrics.json").read_text())["id"]
         assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == ("pmg", "toy", verb, verb)
         assert {
             "data=looks",
@@ -79,26 +78,26 @@ def test_wandb_run_is_labelled(road):
         assert of_type(records, "exit")[0].get("exit_code", 0) == 0
         assert last(records, "config")["split_sizes"]["test"] == 6
         assert "logger" not in last(records, "config")
-        store = Mlflow(road)
+        store = Mlflow(tracked)
         known = store.run(verb)
         assert known.info.status == "FINISHED"
         assert known.data.params["split_sizes.test"] == "6"
         assert known.data.tags["pmg.id"] == run["run_id"]
         assert known.data.tags["method"] == ",".join(METHODS)
-        assert yaml.safe_load((road / verb / "csv/version_0/hparams.yaml").read_text())["split_sizes"]["test"] == 6
-        assert "split_sizes:" in text_of(tensorboard(road / verb), "config")
+        assert yaml.safe_load((tracked / verb / "csv/version_0/hparams.yaml").read_text())["split_sizes"]["test"] == 6
+        assert "split_sizes:" in text_of(tensorboard(tracked / verb), "config")
     assert len(ids) == 3
-    (records,) = wandb_records(road / "train")
-    result = json.loads((road / "train" / "metrics.json").read_text())["result"]
+    (records,) = wandb_records(tracked / "train")
+    result = json.loads((tracked / "train" / "metrics.json").read_text())["result"]
     assert last(records, "summary")["objective"] == pytest.approx(result)
 
 
 @pytest.mark.slow
-def test_images_tables_and_artifacts_stand_in_every_tracker(road):
+def test_images_tables_and_artifacts_stand_in_every_tracker(tracked):
     shown = 4 * len(METHODS)
     artifacts = {}
     for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
+        (records,) = wandb_records(tracked / verb)
         artifacts |= {found["type"]: found for found in of_type(records, "artifact")}
         for row in of_type(records, "history"):
             artifacts |= {k.removesuffix("._type"): row["item"] for k in row["item"] if k.endswith("._type")}
@@ -109,42 +108,42 @@ def test_images_tables_and_artifacts_stand_in_every_tracker(road):
     files = {kind: {f["path"] for f in artifacts[kind]["manifest"]["contents"]} for kind in ("model",)}
     assert "diffusion_pytorch_model.safetensors" in files["model"]
     assert pictures
-    store = Mlflow(road)
+    store = Mlflow(tracked)
     kept = {verb: store.files(store.run(verb)) for verb in ("train", "generate", "evaluate")}
     assert "model/encoder/diffusion_pytorch_model.safetensors" in kept["train"]
     assert len([path for path in kept["generate"] if path.startswith("tables/samples/")]) == shown
     assert {"samples_grid/samples.png", "tables/samples.csv", "config.yaml"} <= set(kept["generate"])
     assert {"tables/results.csv", "tables/paired.csv", "results/results/results.json"} <= set(kept["evaluate"])
     assert "contact_sheet/contact_sheet.png" in kept["evaluate"]
-    events = tensorboard(road / "generate")
+    events = tensorboard(tracked / "generate")
     assert len(events.Images("samples")) == shown
     assert len(events.Images("samples_grid")) == 1
     assert "| none |" in text_of(events, "samples")
-    assert "diffusion_pytorch_model.safetensors" in text_of(tensorboard(road / "train"), "artifact/encoder")
-    folder = road / "generate" / "csv/version_0"
+    assert "diffusion_pytorch_model.safetensors" in text_of(tensorboard(tracked / "train"), "artifact/encoder")
+    folder = tracked / "generate" / "csv/version_0"
     table = pd.read_csv(folder / "samples.csv")
     assert len(table) == shown
     assert all((folder / path).is_file() for path in table["image"])
-    listed = pd.read_csv(road / "train" / "csv/version_0/artifacts.csv")
+    listed = pd.read_csv(tracked / "train" / "csv/version_0/artifacts.csv")
     assert "../../encoder/diffusion_pytorch_model.safetensors" in set(listed["file"])
 
 
+@pytest.fixture
+def dashboard(scripts):
+    """The module experiments/dashboard.py."""
+    import dashboard
+
+    return dashboard
+
+
 @pytest.mark.slow
-def test_dashboard_asks_for_what_is_logged(road, root):
+def test_dashboard_asks_for_what_is_logged(tracked, dashboard):
     logged = {"trainer/global_step"}
     for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
+        (records,) = wandb_records(tracked / verb)
         logged |= {key.partition("._")[0] for key in last(records, "summary")}
         logged |= {key.partition("._")[0] for row in of_type(records, "history") for key in row["item"]}
-    assert set(asked(dashboard(root))) - logged == set()
-
-
-def dashboard(root):
-    """The module of experiments/dashboard.py."""
-    spec = importlib.util.spec_from_file_location("dashboard", root / "experiments" / "dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert set(asked(dashboard)) - logged == set()
 
 
 def asked(module):
@@ -159,11 +158,10 @@ def asked(module):
                 yield panel.table_name
 
 
-def test_dashboard_is_valid(root):
-    module = dashboard(root)
-    workspace = module.build("me", "pmg", ["seed", "sampling.scales.soft"])
-    spec = json.loads(module.checked_spec(workspace))
+def test_dashboard_is_valid(dashboard):
+    workspace = dashboard.build("me", "pmg", ["seed", "sampling.scales.soft"])
+    spec = json.loads(dashboard.checked_spec(workspace))
     sections = {part["name"]: part["panels"] for part in spec["section"]["panelBankConfig"]["sections"]}
     assert list(sections) == ["Training", "Objective", "Pictures", "Results", "Cost"]
     assert [panel["viewType"] for panel in sections["Objective"]].count("Scatter Plot") == 2
-    assert {"results/pmg/lpips_truth", "train/total", "samples_grid"} <= set(asked(module))
+    assert {"results/pmg/lpips_truth", "train/total", "samples_grid"} <= set(asked(dashboard))

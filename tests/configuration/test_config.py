@@ -1,4 +1,4 @@
-"""Every option composes and fits its target's signature; typos are refused; the funnel keeps its promises."""
+"""Every option composes and fits its target's signature; typos are refused; nodes become the objects they name."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_instantiate_all_leaves_out_null():
     assert instantiate_all(None) == []
 
 
-def test_error_of_a_nested_target_keeps_its_type(tmp_path):
+def test_error_of_a_nested_target_keeps_its_type():
     missing = {"_target_": "pmg.models.loading.weight_sources.resolve_source", "source": "package:no_such_package/x"}
     with pytest.raises(PmgError, match="no_such_package"):
         instantiate({"_target_": "pmg.domain.Interaction", "item": missing})
@@ -310,7 +310,7 @@ def test_interpolation_is_resolved_against_the_whole_config():
     assert instantiate(cfg.node).item == 3
 
 
-def test_identity_sees_what_decides_results_alone(compose, tmp_path):
+def test_identity_has_what_decides_results_alone(compose):
     plain = identify(compose("train"), "train")
     assert identify(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none"), "train") == plain
     assert identify(compose("train", "seed=5"), "train") != plain
@@ -333,8 +333,7 @@ def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_pa
         assert check(compose("generate", f"train_run={run}", f"dtype={name}", "method=soft"))["soft"]
     other = compose("generate", f"train_run={run}", "preference_encoder.soft_tokens=2")
     with pytest.raises(
-        PmgError,
-        match=r"preference.soft: .* other values: preference_encoder.soft_tokens: 4 -> 2. Train again",
+        PmgError, match=r"preference.soft: .* other values: preference_encoder.soft_tokens: 4 -> 2. Train again"
     ):
         check(other)
 

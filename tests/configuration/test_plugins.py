@@ -31,15 +31,16 @@ from runs import write_run
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder on Python's path; what is allowed and imported from it is forgotten afterwards."""
+    """A folder on Python's path; what the test allows, imports and tells Hydra is forgotten afterwards."""
     folder = tmp_path / "site"
     folder.mkdir()
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(targets, "_allowed", {})
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     yield folder
     for name in set(sys.modules) - modules:
-        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 
@@ -52,10 +53,7 @@ def installed(place):
 def test_installed_plugin_is_found_without_an_import(installed):
     assert "pmg_test_plugin" in installed_plugins()
     assert find_config_folders()["pmg_test_plugin"].name == "conf"
-    pmg.compose(
-        "train",
-        ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"],
-    )
+    pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"])
     with pytest.raises(PmgError, match="options: choose, choose_calibrated, choose_three, generate, pmg_test_plugin"):
         pmg.compose("train", ["decoding=pmg_test_plugn"])
     assert not installed.exists()
@@ -88,7 +86,6 @@ def test_module_of_the_current_folder_is_named_on_the_command_line(place, monkey
     assert type(pmg.instantiate(cfg.decoding)).__module__ == "my_ideas"
     with pytest.raises(PmgError, match="unknown option decoding=my_ideas"):  # its folder was searched there alone
         pmg.compose("train", ["decoding=my_ideas"])
-    sys.modules.pop("my_ideas")
 
 
 def test_values_of_a_plugin_are_compared_with_its_annotations(installed):
@@ -133,14 +130,13 @@ def test_tab_completes_options_of_a_module_on_the_same_line(monkeypatch):
     assert read_command_line() == ["other"]
 
 
-def test_versions_of_plugins_in_use_are_recorded(place):
+def test_versions_of_plugins_in_use_are_recorded(place, monkeypatch):
     write_plugin(place, "pmg_test_plugin")
     write_plugin(place / "pmg_test_plugin", "my_ideas", installed=False)
     assert not {"pmg_test_plugin", "my_ideas"} & set(versions())
     targets.allow_plugin("pmg_test_plugin")
-    sys.path.append(str(place / "pmg_test_plugin"))
+    monkeypatch.syspath_prepend(place / "pmg_test_plugin")
     targets.allow_plugin("my_ideas")
-    sys.path.pop()
     found = versions()
     assert (found["pmg_test_plugin"], found["my_ideas"]) == ("1", "not installed")
 
@@ -201,8 +197,8 @@ def test_compose_gives_the_config_of_the_command(compose, tmp_path, monkeypatch)
     assert pmg.compose("evaluate").run_dir.startswith("outputs/evaluate/default/2")
 
 
-def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
-    GlobalHydra.instance().clear()
+def test_compose_leaves_the_processs_own_hydra_as_it_was(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
     (tmp_path / "own.yaml").write_text("mine: 1\n")
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
         cfg = hydra.compose("own", return_hydra_config=True)
@@ -212,7 +208,6 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
             pmg.compose("train", ["sede=1"])
         assert hydra.compose("own").mine == 1
         assert HydraConfig.get().job.name == "app"
-    HydraConfig.instance().cfg = None
 
 
 @pytest.mark.parametrize(
@@ -228,7 +223,7 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
         ("train", ["+sede=1"], "nothing reads sede; did you mean 'seed'"),
         ("train", ["trainer.max_steps=0"], "trainer.max_steps must be a whole number of at least 1"),
         ("train", ["data.users=null"], "data.users must be a node with a _target_, got null"),
-        ("prepare", ["data=own_files"], "data.folder is missing a value|source"),
+        ("prepare", ["data=own_files"], r"source\.read\.items is missing a value"),
     ],
 )
 def test_compose_refuses_in_one_line(command, overrides, message):
@@ -244,9 +239,6 @@ def test_added_values_that_something_reads_are_kept():
 
 
 def test_instantiate_builds_a_part():
-    cfg = pmg.compose(
-        "train",
-        ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"],
-    )
+    cfg = pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"])
     assert pmg.instantiate(cfg.decoding).per_attribute == 1
     assert json.dumps(OmegaConf.to_container(cfg.decoding))

@@ -81,7 +81,7 @@ def test_a_value_out_of_its_range_is_named_with_what_is_allowed(shipped_study, k
     assert "\n" not in message
 
 
-def test_types_in_words():
+def test_types_are_described_in_words():
     assert describe(Count | Literal["auto", -1] | None) == "a whole number of at least 1, or auto or -1, or null"
     assert describe(dict[str, Fraction]) == "a mapping whose values are each a number of at least 0 and at most 1"
 

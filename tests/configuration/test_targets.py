@@ -22,7 +22,7 @@ HOSTILE = [
     "pmg.models.diffusion.generator.torch.hub.load",
     "pmg.models.diffusion.generator.torch.load",
     "pmg.models.diffusion.latent_codec.Path.write_text",
-    "pmg.models.loading.weight_sources.importlib.util.find_spec",
+    "pmg.models.loading.quantization.find_spec",
     "pmg.models.loading.gguf.shutil.rmtree",
     "pmg.models.loading.gguf.tempfile.mkdtemp",
     "pmg.data.prepared_tables.pd.read_pickle",
@@ -32,7 +32,7 @@ HOSTILE = [
     "pmg.cache.atomic_write_text",
     "pmg.cache.os.system",
     "pmg.orchestration.run.sys.exit",
-    "pmg.orchestration.launcher.main",
+    "pmg.orchestration.launcher.launch",
     "pmg.configuration.instantiate.instantiate",
     "pmg.generation.pipeline.instantiate",
     "pmg.generation.pipeline.Mapping",
@@ -41,7 +41,7 @@ HOSTILE = [
     "pmg.models.diffusion.generator.DiffusionGenerator.freeze",
     "pmg.training.preference.PreferenceTraining.load_from_checkpoint",
     "pytorch_lightning.LightningModule.load_from_checkpoint",
-    "pytorch_lightning.utilities.cloud_io.get_filesystem",
+    "pytorch_lightning.profilers.profiler.get_filesystem",
     "diffusers.DiffusionPipeline.from_pretrained",
     "pmg.models.diffusion.unet.stable_diffusion.DiffusionPipeline.from_pretrained",
     "diffusers.utils.dynamic_modules_utils.get_class_from_dynamic_module",
@@ -64,9 +64,7 @@ UNNAMED = [
 @pytest.mark.parametrize("target", HOSTILE)
 def test_what_runs_loads_or_writes_is_refused_however_it_is_reached(target):
     for node in ({"_target_": target}, {"_target_": "pmg.domain.Interaction", "item": [{"a": {"_target_": target}}]}):
-        with pytest.raises(
-            PmgError, match=r"outside the allowed packages|is no class, function or class method|can't"
-        ):
+        with pytest.raises(PmgError, match=r"outside the allowed packages|is no class, function or class method"):
             instantiate(node)
 
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import random
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from pmg.data.duplicates import NearCopies
+import photos
+from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
@@ -21,16 +23,12 @@ from pmg.data.prepared_tables import Drops, Tables, prepare
 from pmg.data.windowing import Windows
 from pmg.domain import Example, PmgError
 
+noise = partial(photos.noise, size=(96, 96))
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
 
 def seed(name):
     return 10 + sum(name.encode())
-
-
-def noise(seed):
-    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
@@ -114,6 +112,8 @@ def test_copies_may_be_kept(prepared):
     photo = noise(1)
     data = prepared({"u": ["a", "c", "b"]}, {"a": photo, "b": photo, "c": noise(2)}, duplicates=None)
     assert asked(data) == ["ac>b"]
+    key = Hashes(data.items, None).image_key  # by which copies stay in one split
+    assert key(data.item["a"]) == key(data.item["b"]) != key(data.item["c"])
 
 
 def test_the_last_thing_done_with_an_item_counts(prepared):
@@ -150,7 +150,7 @@ def test_a_thing_of_another_colour_is_no_copy(prepared):
     assert len(set(data.items["phash"])) < len(shop)
 
 
-def test_copies_have_their_colours_still(prepared, tmp_path):
+def test_copies_of_another_size_quality_or_crop_are_copies(prepared, tmp_path):
     red = mug("red")
     red.save(tmp_path / "strong.jpg", quality=30)
     copies = {
@@ -184,6 +184,8 @@ def test_fewer_users_are_the_first_of_more_and_no_alphabetical_sample(prepared):
     users = [example.user for example in data.examples("test")]
     assert [example.user for example in data.examples("test", 7)] == users[:7]
     assert users != sorted(users)
+    data.seed = 1
+    assert [example.user for example in data.examples("test")] != users
 
 
 def test_what_can_not_be_asked_is_refused(prepared):

@@ -202,7 +202,7 @@ def test_posters_are_found_by_film(publisher, genres, posters, tmp_path):
         prepare(source, str(tmp_path / "other"))
 
 
-def test_posters_are_found_by_the_other_id_of_the_links(publisher, genres, posters, tmp_path):
+def test_posters_are_found_by_the_other_id_of_the_links(publisher, genres, posters):
     folder, source = posters("862.jpg", "603.png", "1.jpg"), publisher()
     reader = MovieLens(str(source), genres, folder, "tmdbId")
     with pytest.raises(PmgError, match=r"has no links.csv; get it from"):

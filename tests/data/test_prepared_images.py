@@ -13,17 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from photos import noise
 from pmg.data import image_files as picture_files
 from pmg.data.image_shards import FITS, Packing
 from pmg.data.interactions import as_item
 from pmg.data.prepared_tables import Drops, PreparedImages, Tables, load, prepare
 from pmg.domain import PmgError
-
-
-def noise(seed, size=(48, 64)):
-    """A picture with large soft patches, as a photo has."""
-    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
@@ -202,8 +197,9 @@ def test_files_that_are_not_ours_are_not_replaced(source, tmp_path):
         assert prepare(source(a=noise(0)), str(made))["pictures"] == 1
 
 
-def test_huge_pictures_are_not_decoded(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+@pytest.mark.parametrize("limit", ["PIL.Image.MAX_IMAGE_PIXELS", "pmg.data.image_files.MOST_PIXELS"])
+def test_huge_pictures_are_not_decoded(source, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(limit, 100)
     counts = prepare(source(a=noise(0)), str(tmp_path / "made"), max_missing_pictures=1.0)
     assert counts["pictures_left_out"] == {picture_files.TOO_LARGE: 1}
 
@@ -279,6 +275,18 @@ def test_a_broken_off_packing_goes_on_behind_its_last_shard(source, tmp_path, mo
         for name in ("whole", "made")
     )
     assert made == whole
+
+
+def test_pictures_of_another_size_or_content_replace_those_that_were_packed(source, tmp_path):
+    def corner(read, size):
+        prepare(read, str(tmp_path / "made"), pictures=Packing(size))
+        pictures, items = opened(tmp_path / "made")
+        pixels = pictures.pixels(pictures.rows(items.values()))
+        return pixels.shape[-1], pixels[0, :, 0, 0].tolist()
+
+    read = source(a=Image.new("RGB", (20, 20), "red"))
+    assert [corner(read, size) for size in (16, 8)] == [(16, [1, -1, -1]), (8, [1, -1, -1])]
+    assert corner(source(a=Image.new("RGB", (20, 20), "blue")), 8) == (8, [-1, -1, 1])
 
 
 def test_tables_without_a_manifest_of_a_killed_preparation_are_ours(source, tmp_path):

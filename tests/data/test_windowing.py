@@ -54,6 +54,7 @@ def test_ids_of_samples_differ_and_are_fit_for_files():
     assert (time, first.truth, first.user) == (2, (first.target,), "1")
     assert first.labels == {}
     assert first.target.id == "c"
+    assert [example.moment for example, _ in cut[:3]] == ["0", "0", "1"]  # one history of two targets, and the next
 
 
 def sample(user, target, time):
@@ -111,11 +112,7 @@ def test_time_goes_by_quantiles_and_never_parts_equal_times():
         ),
         ("item", sample("u2", "aa", 99), r"leak: an example of 'test' \(user u2, .* shares 'aa' with 'train'"),
         ("item", sample("u2", "aa-copy", 99), r"target aa-copy\) shares 'aa' with 'train'"),
-        (
-            "time",
-            sample("u2", "zz", 5),
-            r"leak: in 'train', user u1 liked the target aa at 5, and 'test' begins at 5",
-        ),
+        ("time", sample("u2", "zz", 5), r"leak: in 'train', user u1 liked the target aa at 5, and 'test' begins at 5"),
     ],
 )
 def test_leaks_are_refused(way, test, message):

@@ -58,5 +58,5 @@ def test_its_folder_is_read_as_what_it_is_alone(trunk, config, tmp_path):
     again = AlexNetJudge.from_folder(str(tmp_path / "judge"))
     images = torch.zeros(2, 3, 64, 64)
     torch.testing.assert_close(again(images).finish, judge(images).finish, atol=1e-2, rtol=1e-2)
-    with pytest.raises(PmgError):
+    with pytest.raises(PmgError, match="has not the weights of a LookJudge"):
         LookJudge.from_folder(str(tmp_path / "judge"))

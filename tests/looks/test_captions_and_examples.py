@@ -6,14 +6,15 @@ import json
 
 import pytest
 
+from looks import FEW_TOPICS
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["looks", "look_chats"])
 def test_train_generate_evaluate(pmg_here, tmp_path, data):
     users = "data" if data == "looks" else "data.looks"
-    topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
     options = [
-        f"data={data}", f"scenario={data}", "captioner=measured", f"{users}.topics={topics}",
+        f"data={data}", f"scenario={data}", "captioner=measured", f"{users}.topics=[{','.join(FEW_TOPICS)}]",
         f"{users}.users.targets=1",
         "split_sizes={train: 8, validation: 3, test: 3}", "language_model=tiny", "generator=tiny", "text_encoder=tiny",
         "scorer=tiny", "method=real", "metrics=distances", "objective.users_per_step=4", "sampling.steps=2",

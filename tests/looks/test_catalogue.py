@@ -78,7 +78,7 @@ def test_same_rows_are_written_bit_for_bit(tmp_path, root):
     assert write_table(tmp_path / "a", rows, {}) == write_table(tmp_path / "b", rows, {})
 
 
-def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(looks):
+def test_drawings_of_one_concept_by_two_artists_are_nearer_than_those_of_two_concepts(looks):
     perceptual = PerceptualDistance.from_folder(f"{find_assets()}/lpips")
     by_id = {item.id: item for item in looks.drawings.items}
 

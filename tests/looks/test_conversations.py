@@ -10,6 +10,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from looks import FEW_TOPICS
 from pmg.configuration.instantiate import instantiate, register_configs, to_plain
 from pmg.data.chats import USER
 from pmg.domain import Item, PmgError
@@ -19,7 +20,7 @@ from pmg.looks.finishes import AS_DRAWN
 from pmg.looks.phrases import OTHER, SUBJECT
 
 SHADINGS = ("line drawing", "soft shading", "flat shapes")
-TOPICS = "data.looks.topics=[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
+TOPICS = f"data.looks.topics=[{','.join(FEW_TOPICS)}]"
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_conversations_depend_on_the_user_alone(data, config):
     assert first.write("a", "test", wishes) != other.write("a", "test", wishes)
 
 
-def test_training_users_have_channels_by_weight(data, config):
+def test_training_users_have_channels_by_weight(data):
     assert {example.labels["channel"] for example in data.examples("train", 20, 1)} == set(CHANNELS)
     assert {example.labels["channel"] for example in data.examples("test", 5, 1)} == {"split"}
     with pytest.raises(PmgError, match=r"data\.train_channels: .+chat.+ Give weights to pictures, words"):

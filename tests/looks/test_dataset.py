@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from looks import SHARES
+from looks import FEW_TOPICS, SHARES
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import Item, PmgError
 from pmg.installation import find_assets
@@ -22,8 +22,7 @@ USERS = LookUsers(6, 3, 6, 2, 4, 6, noise=0.2, several=0.5, spread=0.03, seed=0)
 
 @pytest.fixture(scope="module")
 def data():
-    topics = ["food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "sport", "event"]
-    return LookDataset(f"{find_assets()}/drawings", topics, SPACE, ["twemoji", "noto-line"], 0, USERS)
+    return LookDataset(f"{find_assets()}/drawings", FEW_TOPICS, SPACE, ["twemoji", "noto-line"], 0, USERS)
 
 
 def test_examples_are_labelled_by_every_group(data):

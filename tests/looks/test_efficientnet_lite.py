@@ -6,16 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, normalize
 
-from looks import SHARES
+from looks import ALL_SEEN
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
-from pmg.looks.models.efficientnet_lite import (
-    CHANNELS,
-    FEATURES,
-    EfficientNetLite,
-    SamePadding,
-)
+from pmg.looks.models.efficientnet_lite import CHANNELS, FEATURES, EfficientNetLite, SamePadding
 from pmg.looks.models.trunk import statistics
 
 
@@ -42,9 +36,7 @@ def test_it_has_the_published_size_and_a_shape_for_each_stage(trunk):
 
 
 def test_drawings_of_one_concept_are_nearer_than_others(trunk):
-    drawings = LookData(
-        f"{find_assets()}/drawings", ["tool"], FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[]), [], 0
-    ).drawings
+    drawings = LookData(f"{find_assets()}/drawings", ["tool"], ALL_SEEN, [], 0).drawings
     concepts = drawings.concepts[:8]
     rows = [row for row, item in enumerate(drawings.items) if item.concept in concepts]
     pixels = drawings.pixels[rows].float() / 127.5 - 1

@@ -6,12 +6,10 @@ import random
 
 import pytest
 
-from looks import SHARES
+from looks import ALL_SEEN, SHARES, SPACE
 from pmg.domain import PmgError
 from pmg.looks.finish_space import FinishSpace, brightness, traits
 from pmg.looks.finishes import Finish
-
-SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -93,6 +91,5 @@ def test_an_arc_may_go_through_zero(arc):
 
 
 def test_a_space_without_unseen_regions_has_no_unseen_finish():
-    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
     with pytest.raises(PmgError, match="none of 10000 random finishes is unseen"):
-        space.sample(random.Random(0), seen=False)
+        ALL_SEEN.sample(random.Random(0), seen=False)

@@ -17,7 +17,7 @@ def test_shipped_generators_have_their_data_set(root):
 
 @pytest.mark.parametrize(("generator", "data", "lines"), [("looks", "own_files", 1), ("looks", "looks", 0),
                                                           ("sd15", "own_files", 0)])  # fmt: skip
-def test_another_data_set_is_warned_of(compose, looks, tmp_path, caplog, generator, data, lines):
+def test_another_data_set_is_warned_of(compose, looks, caplog, generator, data, lines):
     examples = looks.examples("test", 2)
     warn_of_other_pictures(compose("train", f"generator={generator}").generator, data, looks, examples)
     assert len(caplog.messages) == lines
@@ -26,7 +26,7 @@ def test_another_data_set_is_warned_of(compose, looks, tmp_path, caplog, generat
         assert "pmg-pretrain data=own_files" in caplog.text
 
 
-def test_users_who_talk_about_looks_have_the_pictures_of_looks(compose, tmp_path, caplog):
+def test_users_who_talk_about_looks_have_the_pictures_of_looks(compose, caplog):
     from pmg.configuration.instantiate import instantiate
 
     cfg = compose("generate", "data=look_chats", "generator=looks", "data.looks.topics=[food-fruit]")

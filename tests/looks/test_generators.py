@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from looks import FEW_TOPICS
 from pmg.configuration.plugins import component_targets
 from pmg.installation import find_assets
 from pmg.looks.models.janus import build_janus
@@ -46,10 +47,10 @@ def write_janus(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "write"), [("families", write_unet), ("families_janus", write_janus)])
 def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, write):
-    topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
+    topics = ",".join(FEW_TOPICS)
     done = pmg_here(
         "study", f"experiment={experiment}", "hydra.mode=RUN", write(tmp_path / "model"), "run_dir=run", "seed=0",
-        f"data.topics={topics}", "data.users.targets=1", "split_sizes={train: 8, validation: 3, test: 3}",
+        f"data.topics=[{topics}]", "data.users.targets=1", "split_sizes={train: 8, validation: 3, test: 3}",
         "targets={train: 1, validation: 1, test: 1}", "objective.users_per_step=4", "trainer.max_steps=2",
         "trainer.val_check_interval=1", "sheet_users=3", "preference_encoder.copies=true",
     )  # fmt: skip

@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import JanusForConditionalGeneration
 
-from looks import SHARES, deep_codec, fit_stage
+from looks import ALL_SEEN, deep_codec, fit_stage
 from pmg.configuration.instantiate import check_targets
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
 from pmg.looks.models.style_encoder import StyleEncoder
@@ -35,8 +34,7 @@ ALL, NONE = Drop(0.0, 0.0, 0.0, 0.0), Drop(1.0, 1.0, 1.0, 0.0)
 
 @pytest.fixture(scope="module")
 def data():
-    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
-    return LookData(f"{find_assets()}/drawings", ["food-fruit", "animal-mammal", "tool"], space, ["twemoji"], 0)
+    return LookData(f"{find_assets()}/drawings", ["food-fruit", "animal-mammal", "tool"], ALL_SEEN, ["twemoji"], 0)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from looks import SHARES
+from looks import FEW_TOPICS, SPACE
 from pmg.cache import Cache
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import References
 from pmg.installation import find_assets
 from pmg.looks.dataset import LookDataset
 from pmg.looks.drawings import REFERENCES
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.finish_targets import SIZE
 from pmg.looks.metrics import LookAccuracy, LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig
@@ -24,14 +23,12 @@ from pmg.looks.style_tokens import StyleTokens, TrueStyleTokens
 from pmg.looks.users import LookUsers
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_labels
 
-SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 USERS = LookUsers(4, 4, 4, 1, 4, 6, noise=0.2, several=0.5, spread=0.03, seed=0)
 
 
 @pytest.fixture(scope="module")
 def data():
-    topics = ["food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "sport", "event"]
-    return LookDataset(f"{find_assets()}/drawings", topics, SPACE, ["twemoji", "noto-line"], 0, USERS)
+    return LookDataset(f"{find_assets()}/drawings", FEW_TOPICS, SPACE, ["twemoji", "noto-line"], 0, USERS)
 
 
 @pytest.fixture

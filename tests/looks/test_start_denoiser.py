@@ -6,11 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from looks import SHARES, fit_stage, save_codec
+from looks import SPACE, fit_stage, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
@@ -25,7 +24,6 @@ from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant
 
-SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 CAPTIONER = MeasuringCaptioner("{ground}, {palette}")
 WIDTH, CHANNELS, SIDE = 32, 4, 32
 

@@ -7,11 +7,10 @@ from functools import partial
 import pytest
 import torch
 
-from looks import SHARES, deep_codec, save_codec
+from looks import SPACE, deep_codec, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge
@@ -26,7 +25,6 @@ from pmg.runs.run_folder import identify
 from pmg.training.optim import adamw, constant
 
 FIT = {"optimizer": adamw(1e-3), "lr_scheduler": constant}
-SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 
 
 def look_data(topic="tool"):
@@ -68,7 +66,7 @@ def autoencoder_stage(perceptual, start=None, widths=(8, 16)):
     return LookAutoencoderStage("out", model, perceptual, partial(LookAutoencoderTraining, **FIT), 2, start)
 
 
-def test_an_autoencoder_is_trained_further(data, perceptual, generator_folder, tmp_path):
+def test_an_autoencoder_is_trained_further(data, perceptual, tmp_path):
     other = deep_codec(torch.zeros(1, 3, 64, 64)).autoencoder
     with torch.no_grad():
         other.decoder.conv_out.bias += 1.0

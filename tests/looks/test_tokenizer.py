@@ -10,12 +10,11 @@ from safetensors.torch import load_file
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import JanusVQVAE
 
-from looks import SHARES, fit_stage
+from looks import ALL_SEEN, fit_stage
 from pmg.configuration.instantiate import check_targets, instantiate
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.models.tokenizer import CodeUse, build_tokenizer, quantize
 from pmg.looks.stages.tokenizer import LookTokenizerStage, LookTokenizerTraining
 from pmg.models.autoregressive.token_generator import ImageTokenizer
@@ -87,8 +86,7 @@ def test_before_the_first_step_no_code_is_used():
 
 @pytest.fixture(scope="module")
 def data():
-    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
-    return LookData(f"{find_assets()}/drawings", ["tool"], space, ["twemoji"], 0)
+    return LookData(f"{find_assets()}/drawings", ["tool"], ALL_SEEN, ["twemoji"], 0)
 
 
 @pytest.fixture(scope="module")

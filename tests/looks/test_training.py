@@ -14,11 +14,10 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from looks import SHARES, deep_codec
+from looks import SPACE, deep_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
 from pmg.looks.models.style_encoder import StyleEncoder
@@ -42,7 +41,6 @@ from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant
 
 WIDTH = 32
-SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 
 
 @pytest.fixture(scope="module")

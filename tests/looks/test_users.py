@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from looks import SHARES
+from looks import ALL_SEEN, SHARES
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
@@ -112,8 +112,7 @@ def test_the_control_draws_the_same_finishes_by_another_artist(data):
 
 
 def test_too_few_drawings_for_a_history_name_the_way_out():
-    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
-    few = LookData(f"{find_assets()}/drawings", ["food-fruit"], space, ["twemoji", "noto-line"], 0)
+    few = LookData(f"{find_assets()}/drawings", ["food-fruit"], ALL_SEEN, ["twemoji", "noto-line"], 0)
     users = LookUsers(60, 12, 30, 1, 30, 30, noise=0.2, several=0.0, spread=0.03, seed=0)
     with pytest.raises(PmgError, match=r"no drawing by .* beside .* add topics, or lower data.users.max_history"):
         users.samples(few, "train")

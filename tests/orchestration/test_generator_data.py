@@ -17,7 +17,7 @@ def test_cards_record_the_data_set(tmp_path, trained_on):
     assert read_trained_on(tmp_path) == read_trained_on(tmp_path / "unet") == ({trained_on} if trained_on else set())
 
 
-def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
+def test_data_without_pictures_are_not_warned_of(compose, caplog):
     from pmg.configuration.instantiate import instantiate
 
     cfg = compose("generate", "experiment=chat_stickers")

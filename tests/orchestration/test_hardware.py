@@ -28,12 +28,11 @@ def test_what_lightning_refuses_is_one_line(compose, argument, expected):
     assert "\n" not in str(caught.value)
 
 
-def test_checking_a_trainer_prints_none_of_lightnings_tips(compose, caplog):
+def test_checking_a_trainer_prints_none_of_lightnings_tips(compose, caplog, monkeypatch):
     source = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     caplog.set_level("INFO", source.name)
-    source.addHandler(caplog.handler)  # Lightning's loggers don't propagate to the root
+    monkeypatch.setattr(source, "handlers", [caplog.handler])  # Lightning's loggers don't propagate to the root
     check_trainer(compose("train").trainer)
-    source.removeHandler(caplog.handler)
     assert not caplog.messages
 
 

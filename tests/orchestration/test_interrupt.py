@@ -9,7 +9,8 @@ import signal
 import pandas as pd
 import pytest
 
-from interrupts import SIGNS, finish, interrupt, made, metrics, options, start
+from interrupts import SIGNS, finish, interrupt, made, options, start
+from runs import metrics
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("verb", "number"), [*((verb, signal.SIGINT) for verb in SIGNS), ("train", signal.SIGTERM)])
-def test_interrupted_command_goes_on_to_the_same_result(tmp_path, verb, number):
+def test_interrupted_command_goes_on_to_the_same_result(whole, tmp_path, verb, number):
     for other in SIGNS.keys() - {verb}:
         shutil.copytree(whole / other, tmp_path / other)
     folder = tmp_path / verb

@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interrupts import STUDY, finish, interrupt, made, metrics, start
+from interrupts import STUDY, finish, interrupt, made, start
 from launchers import LAUNCHERS, launched_by
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.process_state import log_file
 from pmg.runs.run_folder import TRAINED
+from runs import metrics
 
 pytestmark = pytest.mark.slow
 
@@ -200,7 +201,7 @@ def test_shards_of_a_launcher_merge_to_the_same(alone, tmp_path, launcher):
     assert merged == made(alone / "generate")
 
 
-def test_a_study_goes_its_whole_road_in_processes(tmp_path):
+def test_each_part_of_a_study_runs_in_processes(tmp_path):
     places = ("train_run=", "generate_run=", "trainer=cpu")
     options = [option for option in STUDY if not option.startswith(places)]
     succeed(start(tmp_path, "study", [*options, *EXACT, *TOGETHER, CPU, "shard.count=2", "run_dir=study"]))

@@ -1,8 +1,7 @@
-"""A run's life: folder, status, ledger, seed, and a process left as it was found."""
+"""A run's folder, status, ledger and seed, and the state of its process, which is restored."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -19,14 +18,8 @@ from pmg.orchestration.run import execute
 from pmg.runs.ledger import Ledger
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import read_run
-
-
-def config(folder, **keys):
-    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})
-
-
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
+from runs import metrics
+from runs import run_config as config
 
 
 def test_seconds_of_many_phases_fit_a_console():
@@ -57,7 +50,7 @@ def test_the_costs_of_a_resumed_run_are_those_of_all_its_sessions(tmp_path):
     with pytest.raises(RunFailedError):
         execute(config(tmp_path / "run"), "train", session(12.0, PmgError("full disk")))
     execute(config(tmp_path / "run"), "train", session(3.0))
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["ledger"]["seconds"]["train"] == 15.0
+    assert metrics(tmp_path / "run")["ledger"]["seconds"]["train"] == 15.0
 
 
 def test_the_printed_folder_is_relative_to_the_current_one(tmp_path, capsys, monkeypatch):
@@ -66,7 +59,7 @@ def test_the_printed_folder_is_relative_to_the_current_one(tmp_path, capsys, mon
     assert capsys.readouterr().out.splitlines()[-1] == "outputs/run"
 
 
-def test_completed_run(tmp_path, capsys):
+def test_a_completed_run_records_results_costs_and_origin(tmp_path, capsys):
     def body(cfg, run):
         with run.ledger.phase("prefill"):
             run.ledger.count("llm_tokens_computed", 5)
@@ -121,12 +114,9 @@ def test_the_log_names_command_phases_and_seconds(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "line"),
-    [
-        (PmgError("row 3 is empty"), "error: row 3 is empty"),
-        (ValueError("bug"), "error: ValueError: bug in "),
-    ],
+    [(PmgError("row 3 is empty"), "error: row 3 is empty"), (ValueError("bug"), "error: ValueError: bug in ")],
 )
-def test_failed_run(tmp_path, capsys, error, line):
+def test_a_failed_run_prints_one_line_and_logs_the_traceback(tmp_path, capsys, error, line):
     def body(cfg, run):
         raise error
 
@@ -168,7 +158,7 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, capsys, interrupt):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_seed_zero_counts(tmp_path):
+def test_seed_zero_seeds_the_run(tmp_path):
     def draw(seed, name):
         values = []
         execute(config(tmp_path / name, seed=seed), "train", lambda cfg, run: values.append(torch.rand(3)))
@@ -190,27 +180,30 @@ def test_config_is_read_only_inside_and_targets_are_checked_first(tmp_path):
     assert "biass" in metrics(tmp_path / "b")["error"]
 
 
-def test_process_is_left_as_it_was(tmp_path):
+def test_state_of_the_process_is_restored(tmp_path):
     def body(cfg, run):
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
         os.environ["LEFT_BEHIND"] = "1"
 
     execute(config(tmp_path), "train", body)
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
     assert "LEFT_BEHIND" not in os.environ
 
 
-def test_folder_of_another_command_is_refused_untouched(tmp_path):
+def test_folder_of_another_command_is_refused_untouched(tmp_path, capsys):
     execute(config(tmp_path), "train", lambda cfg, run: None)
     before = metrics(tmp_path)
     with pytest.raises(RunFailedError):
         execute(config(tmp_path), "generate", lambda cfg, run: None)
     assert metrics(tmp_path) == before
+    assert "belongs to pmg-train; name another one" in capsys.readouterr().err
 
 
-def test_read_run(tmp_path):
+def test_a_run_folder_is_read_or_refused_with_the_reason(tmp_path):
     execute(config(tmp_path / "run", name="x"), "train", lambda cfg, run: None)
     cfg, record = read_run(tmp_path / "run", "train")
     assert cfg.name == "x"
@@ -231,6 +224,9 @@ def test_ledger_adds_up():
             ledger.count("denoiser_evaluations", 16)
     assert ledger.as_dict()["denoiser_evaluations"] == 32
     assert list(ledger.as_dict()["seconds"]) == ["sample"]
+    whole = Ledger()
+    whole.count_nested(ledger.as_dict())  # of a part of the run, whose seconds are in the whole's
+    assert (whole.counts["denoiser_evaluations"], whole.seconds) == (32, {})
 
 
 SWEEP = """

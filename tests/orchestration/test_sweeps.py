@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -19,9 +18,19 @@ from commands import FEW
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.compose import explain
 from pmg.domain import PmgError
-from pmg.orchestration.sweep import Sweep, format_best_trial, refuse_run_dir, rerun_command, resume_study, summarize
+from pmg.orchestration.sweep import (
+    Sweep,
+    find_jobs,
+    format_best_trial,
+    refuse_run_dir,
+    rerun_command,
+    resume_study,
+    summarize,
+    varied,
+)
 from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child
 from pmg.runs.process_state import RunFailedError
+from runs import metrics, write_run
 
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "hparams_search").glob("*"))
 TINY = [
@@ -29,10 +38,6 @@ TINY = [
     "generator=tiny", "scorer=tiny", *FEW, "paths.cache_dir=cache",
     "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4", "objective.batches.draws=2",
 ]  # fmt: skip
-
-
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def statuses(folder):
@@ -138,12 +143,19 @@ def test_search_resumes_with_trials_that_have_no_result(tmp_path):
 
 def test_failed_jobs_of_an_earlier_sweep_are_shown_and_not_counted(tmp_path, capsys):
     for number, status in enumerate(("failed", "completed")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "metrics.json").write_text(json.dumps({"command": "train", "status": status}))
+        write_run(tmp_path / str(number), status=status)
     for age, failed in ((60, True), (-60, False)):
         assert summarize(Sweep(tmp_path, "train", "BasicLauncher", None, time.time() - age)) is failed
         assert "2 jobs" in capsys.readouterr().out
+
+
+def test_jobs_are_named_by_what_differs_and_runs_inside_of_jobs_are_none(tmp_path):
+    for job in (10, 2):
+        write_run(tmp_path / str(job), overrides=["seed=1", f"optimizer.lr={job}"])
+        write_run(tmp_path / str(job) / "part")
+    jobs = find_jobs(tmp_path, "train")
+    assert [job.folder.name for job in jobs] == ["2", "10"]
+    assert varied(jobs) == [{"optimizer.lr": "2"}, {"optimizer.lr": "10"}]
 
 
 def test_sweep_without_a_study_is_left_alone(tmp_path):
@@ -271,15 +283,10 @@ def test_interrupted_sweep_saves_its_jobs_and_goes_on(pmg, tmp_path, launcher):
 @pytest.mark.parametrize("search", SEARCHES)
 def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
     optuna = pytest.importorskip("optuna")
-    tiny = [option for option in TINY if not option.startswith("encoder=")] if search == "grid" else TINY
-    options = [f"hparams_search={search}", *tiny, "run_dir=sweep", "logger=none"]
+    options = [f"hparams_search={search}", *TINY, "run_dir=sweep", "logger=none"]
     if search == "optuna":
         options += ["optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
-    options += (
-        ["language_model=tiny", "objective.module.terms.contrast.weight=0,1"]
-        if search == "grid"
-        else ["hydra.sweeper.n_trials=2"]
-    )
+    options += ["objective.module.terms.contrast.weight=0,1"] if search == "grid" else ["hydra.sweeper.n_trials=2"]
     done = pmg("train", *options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert list(statuses(tmp_path / "sweep").values()) == ["completed"] * 2

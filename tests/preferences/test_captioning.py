@@ -171,7 +171,7 @@ def test_folder_without_a_model_is_named(tmp_path):
         ImageToTextCaptioner(str(tmp_path / "nowhere"))
 
 
-def test_options_build_what_they_name(compose, tmp_path, images):
+def test_options_build_what_they_name(compose, tmp_path):
     save_blip(tmp_path)
     cases = {"metadata": MetadataCaptioner, "tagger": TaggerCaptioner, "image_to_text": ImageToTextCaptioner}
     for name, kind in cases.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.models.language.language_model import LanguageModel
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keyword_decoding import Choose, ChooseCalibrated, Generate
 from pmg.preferences.keywords import attribute_scores
@@ -77,6 +80,19 @@ def test_generated_keywords_are_few_and_different(language_model, context):
     for keywords in GENERATE(language_model, context, ATTRIBUTES):
         assert len(keywords.words) <= min(GENERATE.limit, 2 * GENERATE.per_attribute)
         assert len({word.casefold() for word in keywords.words}) == len(keywords.words)
+
+
+def test_what_is_no_list_is_written_again_with_sampling(language_model, context, monkeypatch):
+    answers, asked = iter([["red, gold", "", ""], ["", "teal, pink"], ["blue, grey"]]), []
+
+    def write(_, context, prompt, longest, *sampling):
+        asked.append((len(context), *sampling))
+        return next(answers)
+
+    monkeypatch.setattr(LanguageModel, "generate", write)
+    found = replace(GENERATE, max_new_tokens=64)(language_model, context, {"outline": ATTRIBUTES["outline"]})
+    assert [set(keywords.words) for keywords in found] == [{"red", "gold"}, {"blue", "grey"}, {"teal", "pink"}]
+    assert asked == [(3, 0.0, 0), (2, GENERATE.temperature, 1), (1, GENERATE.temperature, 2)]
 
 
 @pytest.mark.parametrize("option", ["choose", "generate"])

@@ -27,7 +27,7 @@ DECODED = Keywords(("blue", "paper grain", "calm"), (-0.1, -0.2, -0.3))
 
 
 @pytest.fixture(scope="module")
-def text_encoder(root):
+def text_encoder():
     return instantiate(pmg.compose("train", ["run_dir=unused"]).text_encoder)
 
 
@@ -79,10 +79,7 @@ def test_users_without_items_have_stated_words_alone(matcher):
 def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder):
     scenario = instantiate(compose("train", "scenario=look_chats").scenario)
     assert scenario.match is not None
-    chat = (
-        Turn("me", "I adore retro video game pixels."),
-        Turn("assistant", "Red?"),
-    )
+    chat = (Turn("me", "I adore retro video game pixels."), Turn("assistant", "Red?"))
     choose, budget = Choose(), Budget(len, 1000)
     extractor = PreferenceExtractor(
         tiny_language_model(), scenario, NoCache(), "tiny", budget, text_encoder=text_encoder

@@ -63,7 +63,7 @@ CHATS = [
 ]
 
 
-def test_a_model_that_passes_writes_and_what_is_unusable_is_ranked(extractor, compose):
+def test_a_model_that_passes_writes_and_what_is_unusable_is_ranked(extractor):
     built = extractor(["a sun.", "a tear.", "a gold cup.", "many words that never end"])
     first, second = built.targets(CHATS).values()
     assert first.words == ("a gold cup", "sticker")

@@ -1,4 +1,4 @@
-"""Imports run one way, heavy ones wait inside commands; functions are short, documented and take few arguments."""
+"""Imports go from later layers to earlier ones, heavy ones are inside functions of commands; functions are short."""
 
 from __future__ import annotations
 
@@ -36,16 +36,7 @@ HOMES = {
     "pytorch_lightning": {"tracking", "training", "orchestration", "commands", "looks"},
 }
 LIGHT = {"domain", "cache", "configuration", "runs", "orchestration", "commands"}
-HEAVY = {
-    "torch",
-    "torchvision",
-    "pytorch_lightning",
-    "diffusers",
-    "transformers",
-    "torchmetrics",
-    "lpips",
-    "wandb",
-}
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "torchmetrics", "lpips", "wandb"}
 HEAVY |= {"pandas", "scipy", "pyarrow", "safetensors", "matplotlib", "numpy", "PIL"}
 
 
@@ -92,13 +83,13 @@ def offenders(find, files=FILES):
     return {name: names for name, names in found.items() if names}
 
 
-def test_imports_run_downward():
-    def upward(path):
+def test_imports_go_to_the_same_layer_or_an_earlier_one():
+    def later(path):
         inner = {name.split(".")[1] for name in imports(parse(path)) if name.startswith("pmg.")}
         inner -= {"conf", "__version__"}
         return sorted(name for name in inner if LAYER.get(name, 0) > LAYER[part(path)])
 
-    assert not offenders(upward, [path for path in FILES if path != SOURCE / "__init__.py"])  # that is in no layer
+    assert not offenders(later, [path for path in FILES if path != SOURCE / "__init__.py"])  # that is in no layer
 
 
 @pytest.mark.slow
@@ -115,7 +106,7 @@ def test_nothing_imports_itself_through_others(group):
     assert not structure.circles(group)
 
 
-def test_frameworks_stay_at_home():
+def test_frameworks_are_imported_in_their_packages_alone():
     """The classes of `lightning` are not those of `pytorch_lightning`."""
 
     def strays(path):
@@ -126,12 +117,12 @@ def test_frameworks_stay_at_home():
     assert not offenders(strays)
 
 
-def test_shell_imports_heavy_libraries_late():
+def test_commands_and_what_they_import_first_import_heavy_libraries_in_functions():
     light = [path for path in FILES if part(path) in LIGHT]
     assert not offenders(lambda path: HEAVY & {name.split(".")[0] for name in outer_imports(parse(path))}, light)
 
 
-def test_instantiate_has_one_door():
+def test_one_module_calls_hydras_instantiate():
     callers = [path.name for path in FILES if "hydra.utils.instantiate" in path.read_text()]
     assert callers == ["instantiate.py"]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pmg
+from looks import FEW_TOPICS
 from plugins import write_examples
 from pmg.configuration import targets
 from pmg.domain import Item
@@ -35,7 +36,7 @@ def examples(root, tmp_path, monkeypatch):
         sys.modules.pop(path.stem, None)
 
 
-def test_module_in_the_current_folder_decodes_keywords(examples, tmp_path):
+def test_module_in_the_current_folder_decodes_keywords(examples):
     (snippet,) = re.findall(r"```python\n(import pmg\n.*?)```", examples, re.DOTALL)
     names: dict = {}
     exec(snippet, names)
@@ -91,7 +92,7 @@ def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_h
 def test_a_denoiser_of_ones_own_is_trained_and_then_draws(examples, pmg_here, tmp_path):
     lines = re.findall(r"^    pmg-(pretrain|train) (plugins=\[my_denoiser\] .*)$", examples, re.MULTILINE)
     (_, pretrain), (_, train) = lines
-    topics = "data.topics=[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
+    topics = f"data.topics=[{','.join(FEW_TOPICS)}]"
     done = pmg_here(
         "pretrain", *pretrain.split(), topics, "stage.pool.looks=4", "stage.pool.held_out_looks=2",
         "stage.batch_size=4", "trainer.max_steps=2",

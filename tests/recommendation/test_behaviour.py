@@ -81,14 +81,11 @@ def test_each_user_is_paired_with_what_is_recommended(pairs, tmp_path):
 
 
 def test_other_candidates_make_another_run(pairs, tmp_path):
-    def identity():
-        return {
-            key: one for key, one in digest_content({"data.file": pairs.file}).items() if names_content("data.file")
-        }
-
-    before = identity()
+    place = {"data.file": pairs.file}
+    assert names_content(*place)
+    before = digest_content(place)
     write_candidates(tmp_path, {"u": Candidates(["a"], ["b"], [1.0], [])})
-    assert before != identity() != {}
+    assert before != digest_content(place) != {}
 
 
 def test_pairs_of_other_data_or_no_run_are_refused(pairs, tmp_path):

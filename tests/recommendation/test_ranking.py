@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from likes import timeline
 from pmg.domain import PmgError
+from pmg.generation.records import read_records
 from pmg.recommendation.behaviour import Behaviour
-from pmg.recommendation.features import item_features, pair_features
+from pmg.recommendation.features import encode_pairs, item_features, pair_features
 from pmg.recommendation.pairs import EVERYBODY, Candidates
 from pmg.recommendation.ranking import Catalogue, Recommender, fit_choice, measure, rerank
+from runs import record, write_records
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +82,13 @@ def test_metrics_are_those_of_the_textbook():
 def test_features_of_other_items_have_the_same_moments():
     rng = np.random.default_rng(0)
     own = {str(number): rng.normal(3, 2, 6) for number in range(500)}
-    features = item_features(own, None, 0, components=4, deviation=0.5)
+    features = item_features(own, {item: one + 1 for item, one in own.items()}, 0, components=4, deviation=0.5)
     kinds = {kind: np.stack(list(features[kind].values())) for kind in ("own", "shuffled", "noise")}
     assert np.allclose(np.sort(kinds["own"], 0), np.sort(kinds["shuffled"], 0))
     assert not np.allclose(kinds["own"], kinds["shuffled"])
+    shifts = np.stack(list(features["crowd"].values())) - kinds["own"]  # on the same components
+    assert np.allclose(shifts, shifts[0])
+    assert np.abs(shifts[0]).max() > 0.01
     for values in kinds.values():
         assert values.shape == (500, 4)
         assert np.allclose(values.mean(0), 0, atol=0.1)
@@ -109,6 +115,25 @@ def test_candidates_are_ordered_by_what_other_users_chose():
     assert np.mean([found[user][0] == later[user][0] for user in found]) > 0.9
     changed = rerank(features, items, later | {"0": ["e"]}, seed=0)
     assert changed["0"] == found["0"]
+
+
+def test_pictures_of_pairs_are_those_of_their_candidates(tmp_path):
+    found = {"u": Candidates(["a"], ["b", "c"], [2.0, 1.0], [])}
+    write_records(tmp_path, [replace(record("u", [(0.2, 0.4)]), example=f"u-{row}") for row in range(3)])
+    made, folder = read_records(tmp_path), str(tmp_path)
+
+    def corner(pictures):
+        return pictures[:, :, 0, 0]
+
+    pairs = encode_pairs(corner, folder, made[:2], found)
+    assert {key: list(vectors) for key, vectors in pairs.items()} == {("u", "own"): ["b", "c"]}
+    for some, message in (
+        (made, "has pictures of u-2, which is no candidate"),
+        (made[:1], "has no picture of item c for u"),
+        ([], r"has no pictures of pictures\.method"),
+    ):
+        with pytest.raises(PmgError, match=message):
+            encode_pairs(corner, folder, some, found)
 
 
 def test_arms_know_pictures_that_were_made_for_one_or_another():

@@ -120,7 +120,7 @@ def test_mistake_gets_one_line_and_exit_code_1(run, runs, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "metrics.json").write_text("{")
+    (tmp_path / "broken" / "metrics.json").write_text("[]")
     (tmp_path / "file").write_text("")
     code, _, err = run(*arguments)
     assert code == 1

@@ -37,7 +37,7 @@ def test_a_distance_is_better_when_it_is_smaller():
     assert "fit this user better than" in answer(artifacts(0.1, DISTANCE))
 
 
-def test_one_user_decides_nothing():
+def test_one_user_is_too_few_for_a_verdict():
     found = artifacts(0.2, STYLE)
     found.rows[0] = found.rows[0][found.rows[0]["user"] == "u1"]
     said = answer(found)

@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
-from pmg.domain import PmgError
+from pmg.generation.records import read_records
 from pmg.paths import natural_key
 from pmg.reporting.artifacts import gather, read_curves
 from pmg.reporting.runs import find_runs, read_runs
-from runs import write_curve, write_records, write_rows, write_run
+from pmg.reporting.samples import ReferenceReader, build_grid
+from runs import record, write_curve, write_records, write_rows, write_run
 
 
 def write_study(folder, seed=0):
@@ -55,17 +57,6 @@ def test_runs_that_did_not_end_well_are_kept_with_the_reason(tmp_path):
     assert f"'identity'. Remove {tmp_path}/g and run the same pmg-train command again" in problems["g"][1]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("nowhere", "is no folder"), ("empty", "holds no run"), ("broken", "is damaged")]
-)
-def test_nothing_to_read_is_one_clear_line(tmp_path, name, message):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "metrics.json").write_text("[]")
-    with pytest.raises(PmgError, match=message):
-        read_runs([tmp_path / name])
-
-
 @pytest.mark.parametrize("absolute", [True, False])
 def test_results_elsewhere_are_found_after_all_was_moved(tmp_path, absolute):
     root = tmp_path / "old" if absolute else "outputs"
@@ -86,8 +77,6 @@ def test_a_resumed_curve_is_one_curve(tmp_path):
 
 
 def test_generated_images_count_once_where_one_of_the_runs_judged_them(tmp_path):
-    from runs import record
-
     records = [record(f"u{n}", [(0.2, 0.4), (0.3, 0.2)]) for n in range(3)]
     write_records(write_run(tmp_path / "generate", "generate"), records)
     evaluate = write_run(tmp_path / "evaluate", "evaluate", config={"generate_run": f"{tmp_path}/generate"})
@@ -100,6 +89,18 @@ def test_generated_images_count_once_where_one_of_the_runs_judged_them(tmp_path)
     assert set(judged.records) == {0}
     shutil.rmtree(tmp_path / "generate")
     assert not gather(read_runs([evaluate])).records
+
+
+def test_a_picture_that_was_changed_is_not_shown(tmp_path):
+    write_records(tmp_path, [record("u", [(0.2, 0.4)])])
+    (made,) = read_records(tmp_path)
+
+    def shown():
+        return build_grid("", tmp_path, [made], 1, ReferenceReader()).rows[0].samples["pmg"].image
+
+    assert shown().startswith("data:image/webp")
+    Image.new("RGB", (16, 16), "red").save(tmp_path / made.image)
+    assert shown() == ""
 
 
 def test_damaged_results_are_named_and_cost_no_other_run(tmp_path):

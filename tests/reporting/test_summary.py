@@ -11,7 +11,7 @@ from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import alpha_curves
 from pmg.reporting.figures import ALPHAS
 from pmg.reporting.runs import read_runs
-from pmg.reporting.summary import _plain, effects, group, summary_tables, tidy
+from pmg.reporting.summary import _plain, drop_repeats, effects, group, summary_tables, tidy
 from pmg.reporting.variants import find_factors
 from runs import METRICS, record, write_results, write_rows, write_run
 
@@ -102,6 +102,12 @@ def test_a_factor_that_a_run_lacks_has_no_value_there():
         assert plain.isna().tolist() == [value is None for value in values]
 
 
+def test_a_total_that_equals_its_only_term_is_left_out():
+    assert drop_repeats({"train/total": [1, 2], "train/denoise": [1, 2]}) == ["train/denoise"]
+    others = {"train/total": [3], "train/denoise": [1], "train/contrast": [2], "val/total": [1], "val/denoise": [2]}
+    assert drop_repeats(others) == list(others)
+
+
 def test_a_main_effect_averages_over_what_else_varies(tmp_path):
     for a, b in ((1, 1), (1, 2), (2, 1), (2, 2)):
         write_rows(write_run(tmp_path / f"{a}{b}", "evaluate", config={"a": a, "b": b}), [a + 10 * b] * 2)
@@ -133,7 +139,7 @@ def test_metrics_of_sets_have_an_interval_over_runs(tmp_path):
     assert table["value"].tolist() == [1.0, 3.0]
 
 
-def test_alpha_moves_along_the_candidates(found):
+def test_alpha_moves_along_the_candidates():
     rng = np.random.default_rng(0)
     records = [record(f"u{n}", rng.uniform(0.1, 0.9, size=(4, 2)).tolist()) for n in range(20)]
     points = alpha_curves([*records, record("v", [(None, 0.4)] * 2, "none"), record("w", [(0.1, 0.4)], "one")])

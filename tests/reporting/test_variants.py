@@ -39,6 +39,14 @@ def test_a_key_that_says_the_same_is_named_once():
     assert found.same == {"alpha": ("rule.alpha", "encoder.source")}
 
 
+def test_an_option_of_the_command_line_stands_for_its_values(tmp_path):
+    for name, tokens in (("small", 2), ("large", 8)):
+        config = {"preference_encoder.soft_tokens": tokens}
+        write_run(tmp_path / name, config=config, overrides=[f"preference_encoder={name}", "seed=1"])
+    found = find_factors(read_runs([tmp_path]))
+    assert found.same == {"preference_encoder": ("preference_encoder.soft_tokens",)}
+
+
 def test_two_numbers_that_differ_in_every_run_are_two_factors():
     runs = [run(lr=lr, decay=decay) for lr, decay in ((0.1, 3), (0.2, 1), (0.3, 2))]
     assert find_factors(runs).chosen == ("lr", "decay")

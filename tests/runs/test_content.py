@@ -9,8 +9,8 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.runs import content
-from pmg.runs.content import check_made, digest_content, digest_path, names_content, select_content
-from pmg.runs.run_folder import RunRecord, identify, read_finished, refuse_other
+from pmg.runs.content import check_made, digest_content, digest_path, names_content, refuse_changed, select_content
+from pmg.runs.run_folder import RunRecord, identify, read_finished, refuse_other, replace_folders
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,9 @@ def weights(tmp_path):
 
 def test_a_folder_is_its_names_and_contents(weights, tmp_path):
     first = digest_path(weights)
-    (weights / "README.md").write_text("a card")
+    (weights / "__pycache__").mkdir()
+    for name in ("README.md", ".DS_Store", "__pycache__/model.pyc"):
+        (weights / name).write_text("no weights")
     os.utime(weights / "weights.safetensors", (0, 0))
     assert digest_path(weights) == first == digest_path(weights.rename(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere" / "weights.safetensors").write_bytes(b"1235")
@@ -102,6 +104,23 @@ def test_a_file_of_another_run_is_refused(tmp_path):
     (tmp_path / "weights").unlink()
     with pytest.raises(PmgError, match=r"weights is missing. Run pmg-train again in another run_dir"):
         check_made(tmp_path, made, "weights")
+
+
+def test_files_that_changed_since_a_run_read_them_are_named(weights):
+    config = {group: {"folder": str(weights)} for group in ("data", "generator")}
+    identity = digest_content({f"{group}.folder": str(weights) for group in config})
+    metrics = {"command": "generate", "identity": identity}
+    refuse_changed("run", config, metrics)
+    (weights / "config.json").write_text("[]")
+    refuse_changed("run", config, metrics, "scorer")
+    with pytest.raises(PmgError, match=r"^run was made .* now: data\.folder \([^,]*unet\); run pmg-generate"):
+        refuse_changed("run", config, metrics, "data")
+
+
+def test_the_innermost_of_several_folders_is_replaced():
+    node = {"a": ["/x/y/z", "/x/yz", "/x", "x/y", 3]}
+    found = replace_folders(node, {"/x": "<outer>", "/x/y": "<inner>"})
+    assert found == {"a": ["<inner>/z", "<outer>/yz", "<outer>", "x/y", 3]}
 
 
 def test_a_config_that_was_changed_is_refused(tmp_path):

@@ -35,7 +35,7 @@ def other(tmp_path):
     process.wait()
 
 
-def test_a_second_command_is_refused_in_one_line_and_a_dead_ones_lock_is_taken_over(other, tmp_path, capsys):
+def test_a_second_command_is_refused_in_one_line_and_the_lock_of_a_killed_one_is_not(other, tmp_path, capsys):
     before = snapshot(tmp_path)
     with pytest.raises(RunFailedError):
         execute(config(tmp_path), "train", lambda cfg, run: pytest.fail("the body must not start"))
@@ -73,10 +73,7 @@ def test_an_error_frees_the_lock(tmp_path):
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(PmgError, match=r"can't write .*file/run"),
-        locked([tmp_path / "file/run"], "train"),
-    ):
+    with pytest.raises(PmgError, match=r"can't write .*file/run"), locked([tmp_path / "file/run"], "train"):
         pass
 
 

@@ -43,7 +43,7 @@ def test_files_of_others_are_refused(place, name):
         refuse(place)
 
 
-def test_a_file_is_no_folder(place):
+def test_a_file_in_the_place_of_a_folder_is_refused(place):
     (place / "file").touch()
     with pytest.raises(PmgError, match="file is a file; name a folder"):
         refuse_foreign([place / "file"], place / "run", "pretrain", MINE, None)
@@ -77,7 +77,7 @@ def test_folders_of_another_command_or_run_are_refused(place):
         refuse(place)
 
 
-def test_assets_are_written_by_one_spelling_alone(root, tmp_path, monkeypatch):
+def test_folders_inside_the_assets_are_refused_however_they_are_named(root, tmp_path, monkeypatch):
     for folder in (root / "assets", root / "assets" / "look_generator" / "unet"):
         with pytest.raises(PmgError, match="lies in the assets, which only into=assets replaces"):
             refuse_assets(folder, None)
@@ -104,6 +104,22 @@ def test_nothing_is_written_into_what_is_not_the_runs(tmp_path, monkeypatch, cap
     assert snapshot(tmp_path) == before
     told = "project holds files that aren't pmg's, e.g. config.yaml" if run_dir else "run_dir is empty: name a folder"
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"paths": {"cache_dir": "file/cache"}}, "paths.cache_dir=file/cache: file is a file; name a folder"),
+        ({"rate": float("inf")}, "rate must be a finite number, got inf"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused_before_a_folder_is_made(tmp_path, monkeypatch, capsys, values, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFailedError):
+        execute(run_config("run", **values), "train", lambda cfg, run: pytest.fail("the body must not start"))
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_of_any_content_makes_no_folder_a_runs(place):

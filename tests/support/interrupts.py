@@ -68,10 +68,6 @@ def options(verb):
     return [*(AUTOENCODER if verb == "pretrain" else STUDY), f"run_dir={verb}"]
 
 
-def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
-
-
 def made(folder):
     """What a finished run made: a digest of every model, picture and table; records in whatever order."""
     kinds = ("*.safetensors", "*.png", "*.parquet", "table.md")  # a model card tells the minutes

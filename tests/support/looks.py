@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderDC
 
 from commands import FEW
+from pmg.looks.finish_space import FinishSpace
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.stages.pretraining import save_half
 from pmg.training.checkpoints import LastCheckpoint
@@ -19,12 +20,18 @@ TOPICS = [
     "musical-instrument", "person-activity", "plant-flower", "plant-other", "time",
 ]  # fmt: skip
 """Topics with three targets of each split by each artist, an eighth of all drawings."""
+FEW_TOPICS = [
+    "food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "sport", "event",
+]  # fmt: skip
+"""Topics with enough targets of each split for a few users."""
 SHARES = {
     "palette": {"as_drawn": 1, "turned": 1, "duotone": 1, "grey": 1},
     "ground": {"white": 1, "tint": 1, "dark": 1},
     "outline": {"none": 1, "contrast": 1, "coloured": 1},
     "surface": {"flat": 1, "halftone": 1, "pixels": 1, "paper": 1},
 }
+SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
+ALL_SEEN = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
 
 
 def build_looks(cfg, overrides):

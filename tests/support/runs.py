@@ -85,6 +85,11 @@ def write_curve(folder, steps, version=0, name="val/denoise"):
     )
 
 
+def metrics(folder):
+    """The ``metrics.json`` of a run."""
+    return json.loads((folder / "metrics.json").read_text())
+
+
 def snapshot(folder):
     """Every file of a folder with its content and time."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

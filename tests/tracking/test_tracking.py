@@ -14,8 +14,18 @@ from PIL import Image
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute, execute_nested, tracked
-from pmg.tracking.tracker import HIDDEN, Label, open_tracking, public_config, run_name, tags
+from pmg.runs.process_state import restored_state
+from pmg.tracking.csv_tracker import CsvTracker
+from pmg.tracking.tracker import HIDDEN, Label, Tracking, open_tracking, public_config, run_name, tags
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """Trackers set variables of the environment."""
+    with restored_state():
+        yield
+
 
 JOB = """
 from pmg.orchestration.launcher import launch
@@ -76,7 +86,7 @@ def made(tmp_path):
 
 
 def track(folder, table, **loggers):
-    """One of each kind, through the door that commands use, until the run is stopped."""
+    """Records one of each kind, by the function that commands use, until the run is stopped."""
     config = {"paths": {"output_dir": str(folder)}, "seed": 3, "logger": loggers, "hf_token": "hf_123"}
     label = Label("abc", run_name(folder / "run", folder), "generate", tags(None, {"data": "looks"}, "generate"))
     with open_tracking(config, label) as tracking:
@@ -151,6 +161,20 @@ def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
     assert of_type(records, "exit")[0]["exit_code"] == 1
 
 
+def test_a_tracker_that_cannot_be_closed_leaves_the_others_whole(tmp_path, caplog):
+    class Full(CsvTracker):
+        def close(self, code):
+            raise OSError("No space left on device")
+
+    label = Label("abc", "run", "train", {})
+    tracking = Tracking([Full(label, str(tmp_path), "full"), CsvTracker(label, str(tmp_path))])
+    tracking[1].log_metrics({"train/total": 1.0}, 7)
+    tracking.record_metrics({"objective": 2.0})
+    tracking.close(1)
+    assert "could not close Full" in caplog.text
+    assert pd.read_csv(tmp_path / "csv" / "version_0" / "metrics.csv")["step"].tolist() == [7, 7]  # of the latest
+
+
 def test_config_is_logged_without_secrets():
     config = {
         "logger": {"mlflow": {"store": "postgresql://me:word@host/db"}},
@@ -209,7 +233,7 @@ def test_parts_of_a_run_share_its_trackers(tmp_path):
     assert not (tmp_path / "study" / "train" / "csv").exists()
 
 
-def test_no_logger_costs_nothing(tmp_path):
+def test_without_a_logger_nothing_is_written(tmp_path):
     with open_tracking({"logger": None}, Label("abc", "run", "train", {})) as tracking:
         assert not tracking
         tracking.record_metrics({"a": 1.0})

@@ -96,6 +96,13 @@ def test_errors_are_one_line_and_the_queue_continues():
     wait(jobs, jobs.add(lambda job: None).id, "done")
 
 
+def test_the_oldest_finished_jobs_are_forgotten(monkeypatch):
+    monkeypatch.setattr("pmg.studio.app.jobs.KEPT", 2)
+    jobs = JobQueue()
+    made = [wait(jobs, jobs.add(lambda job: None).id, "done")["id"] for _ in range(5)]
+    assert list(jobs.jobs) == made[-3:]  # and the last one, which waited when they were counted
+
+
 def test_another_browsers_job_is_not_found():
     with pytest.raises(PmgError, match="doesn't exist"):
         JobQueue().cancel("0" * 32)

@@ -138,7 +138,7 @@ def test_a_job_is_cancelled_within_a_draw(studio):
     assert set(other.results) == {"own", "nobody"}
 
 
-def test_the_server_generates(client, studio):
+def test_the_server_generates(client):
     wish = {"liked": [0, 1], "target": "rocket", "other": 1}
     code = client.post("/api/generate", json=wish).json()["id"]
     for _ in range(600):

@@ -59,7 +59,7 @@ def test_the_preferred_method_wins(results):
     assert results["paired"][f"{BEST}-{METHODS[0]}"]["win_rate"]["p"] < 0.01
 
 
-def test_a_random_clicker_is_found_and_left_out(results, key):
+def test_a_random_clicker_is_found_and_left_out(results):
     excluded = [rater for rater, found in results["survey"]["attention"].items() if found["excluded"]]
     assert excluded == [f"{11:032x}"]
     assert results["survey"]["raters"] == 11
@@ -72,7 +72,7 @@ def test_people_agree_with_the_metric_that_sees_what_they_see(results):
     assert "flat" not in agreement
 
 
-def test_the_seconds_are_those_of_raters_who_count(results, key):
+def test_the_seconds_are_those_of_raters_who_count(key):
     found = observed(key)
     assert len(found.seconds) > len(found.without([f"{11:032x}"]).seconds) > 0
     slow = found.seconds.assign(seconds=np.where(found.seconds["rater"] == f"{11:032x}", 1e6, 2.0))

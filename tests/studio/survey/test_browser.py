@@ -91,7 +91,7 @@ def test_from_disk_to_a_file_of_answers(page, survey):
 
 
 @pytest.mark.parametrize("page", ["phone"], indirect=True)
-def test_who_would_lose_answers_is_told(page, survey):
+def test_raters_whose_browser_keeps_no_answers_are_told(page, survey):
     page.add_init_script("Storage.prototype.setItem = () => { throw new DOMException('full'); };")
     page.goto(f"{(survey[0] / 'survey.html').as_uri()}#2")
     start(page)

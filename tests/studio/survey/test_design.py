@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from pmg.domain import PmgError
 from pmg.studio.survey.design import plan_tasks
-from pmg.studio.survey.materials import render_page
+from pmg.studio.survey.materials import choose_records, render_page
 from pmg.studio.survey.schema import SurveyDesignConfig
+from runs import record
 from surveys import METHODS, make_survey
 
 ABCD = ["a", "b", "c", "d"]
@@ -65,6 +67,18 @@ def test_names_of_methods_do_not_matter():
 def test_too_little_to_compare_is_refused(items, methods):
     with pytest.raises(PmgError, match="Generate more"):
         plan_tasks(SurveyDesignConfig(items), methods)
+
+
+def test_one_image_of_each_method_is_shown_by_example():
+    """Those of a user's own preference and the first seed, of the examples that have one of each."""
+    one, two, alone = record("a", [(0.2, 0.4)], "x"), record("a", [(0.2, 0.4)], "y"), record("b", [(0.2, 0.4)], "x")
+    made = [replace(two, control="mismatched"), one, two, replace(one, seed=1), alone]
+    assert choose_records(made, None, 1) == {"a-0": {"x": one, "y": two}}
+    assert list(choose_records(made, ["x"], 2)) == ["a-0", "b-0"]
+    with pytest.raises(PmgError, match="images of every method for 1 examples"):
+        choose_records(made, None, 2)
+    with pytest.raises(PmgError, match=r"no images of 'z'\. It has x, y"):
+        choose_records(made, ["x", "z"], 1)
 
 
 def test_the_page_names_no_method_and_no_source():

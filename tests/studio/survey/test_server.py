@@ -174,6 +174,19 @@ def test_a_used_port_is_named():
         bind("192.0.2.1", 0)
 
 
+def test_a_key_that_names_other_methods_than_were_shown_is_refused(survey):
+    folder, key = survey
+    images = {name: {**one, "method": METHODS[0]} for name, one in key["images"].items()}
+    (folder / "key.json").write_text(json.dumps({**key, "images": images}))
+    with pytest.raises(PmgError, match=r"key\.json can't be read"):
+        build_server(folder)
+
+
+def test_a_public_server_answers_to_every_name(survey):
+    with TestClient(build_server(survey[0], "0.0.0.0"), base_url="http://lab.example") as client:
+        assert client.get("/").status_code == 200
+
+
 def test_a_folder_without_a_survey_is_named(tmp_path):
     with pytest.raises(PmgError, match="no folder of a survey"):
         build_server(tmp_path)
