@@ -46,9 +46,9 @@ class LookChatDataset(Dataset):
 
     The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of
     validation and test users; `train_channels` weighs those of training users, None: all have `channel`. In
-    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: a random one for
-    each. In ``split`` and ``conflict`` the clicks of a share `mixed` of the users hold another person's, and
-    they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the
+    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: none for a quarter
+    of them, all for a quarter, a random share for the others. In ``split`` and ``conflict`` the clicks of a share
+    `mixed` of the users hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the
     split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in random order).
     """
 
@@ -125,7 +125,8 @@ class LookChatDataset(Dataset):
             before = AS_DRAWN
             share = self.train_shown if split == "train" else self.shown
             if share is None:
-                share = random.Random(stable_number(self.conversations.seed, "shown", user)).random()
+                # below 0: none of the clicks, above 1: all
+                share = random.Random(stable_number(self.conversations.seed, "shown", user)).uniform(-0.5, 1.5)
             finishes = [one.finish if rng.random() < share else before for one in drawn]
         else:
             before = self.looks.space.sample(rng)
