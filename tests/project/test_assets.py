@@ -41,6 +41,7 @@ def test_every_trained_model_has_a_card_with_its_quality(root):
         "look_generator/unet",
         "look_generator/start_unet",
         "look_judge",
+        "look_judge_alexnet",
         "look_scorer",
         "look_reward",
     ):

@@ -46,10 +46,11 @@ class LookChatDataset(Dataset):
 
     The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of
     validation and test users; `train_channels` weighs those of training users, None: all have `channel`. In
-    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: none for a quarter
-    of them, all for a quarter, a random share for the others. In ``split`` and ``conflict`` the clicks of a share
-    `mixed` of the users hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the
-    split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in random order).
+    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: none for a
+    quarter of them, all for a quarter, a random share for the others. In ``split`` and ``conflict`` the clicks of a
+    share `mixed` of the users hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other``
+    (each conversation is that of the next user of the split), ``none`` (without statements of taste) or ``shuffled``
+    (each message's words in random order).
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")
