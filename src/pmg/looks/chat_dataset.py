@@ -46,11 +46,10 @@ class LookChatDataset(Dataset):
 
     The `captioner` measures the words of a look, of which `conversations` are written. `channel` is that of
     validation and test users; `train_channels` weighs those of training users, None: all have `channel`. In
-    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: none for a
-    quarter of them, all for a quarter, a random share for the others. In ``split`` and ``conflict`` the clicks of a
-    share `mixed` of the users hold another person's, and they say so. `said_by`: ``own``, or, as controls, ``other``
-    (each conversation is that of the next user of the split), ``none`` (without statements of taste) or ``shuffled``
-    (each message's words in random order).
+    ``split``, a share `shown` of the clicks shows the finish, of training users `train_shown`, None: a random one for
+    each. In ``split`` and ``conflict`` the clicks of a share `mixed` of the users hold another person's, and
+    they say so. `said_by`: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the
+    split), ``none`` (without statements of taste) or ``shuffled`` (each message's words in random order).
     """
 
     groups = (*LookDataset.groups, "channel", "mixed")
@@ -126,8 +125,7 @@ class LookChatDataset(Dataset):
             before = AS_DRAWN
             share = self.train_shown if split == "train" else self.shown
             if share is None:
-                # below 0: none of the clicks, above 1: all
-                share = random.Random(stable_number(self.conversations.seed, "shown", user)).uniform(-0.5, 1.5)
+                share = random.Random(stable_number(self.conversations.seed, "shown", user)).random()
             finishes = [one.finish if rng.random() < share else before for one in drawn]
         else:
             before = self.looks.space.sample(rng)
