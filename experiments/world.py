@@ -39,6 +39,7 @@ from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
+from pmg.preferences.stated import embed_texts
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
@@ -148,7 +149,7 @@ def draw_arms(
 def judge_synonyms(
     parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
 ) -> dict[str, Any]:
-    """Returns how often the judge names targets that are asked for by their title, and by a synonym."""
+    """Returns how often the judge names targets asked for by title, by synonym, and by the title nearest to that."""
     data, generator, (judge, _), _ = parts
     many = draw_targets(data, options.split, "met", 10 * options.count)
     targets = [one for one in many if data.drawings.items[one.row].title in SYNONYMS][: options.count]
@@ -158,12 +159,16 @@ def judge_synonyms(
     )
     titles = [data.drawings.items[one.row].title for one in targets]
     rows = np.array([one.row for one in targets])
+    synonyms, known = [SYNONYMS[title] for title in titles], sorted({item.title for item in data.drawings.items})
+    encoder = generator.generator.text_encoder
+    nearest = (embed_texts(encoder, synonyms) @ embed_texts(encoder, known).T).argmax(1).tolist()
+    asked = {"title": titles, "synonym": synonyms, "nearest_title": [known[place] for place in nearest]}
     named = {
         by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
-        for by, names in {"title": titles, "synonym": [SYNONYMS[title] for title in titles]}.items()
+        for by, names in asked.items()
     }
-    share = float(named["synonym"].mean() / named["title"].mean())
-    return {by: summarise(values, rows) for by, values in named.items()} | {"share": share}
+    shares = {f"share_{by}": float(values.mean() / named["title"].mean()) for by, values in named.items()}
+    return {by: summarise(values, rows) for by, values in named.items()} | shares
 
 
 def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:
