@@ -778,6 +778,17 @@ PAIRS = (
 )  # fmt: skip
 
 
+SECOND = ("style_accuracy_second", "concept_accuracy_second", "finish_error_second")  # columns of the second judge
+
+
+def add_second_judge(rows: pd.DataFrame, folders: Sequence[Path]) -> pd.DataFrame:
+    """Returns recorded rows with the second judge's columns from evaluations with ``metrics=second_judge``."""
+    keys = ["channel", "example", "method", "control", "seed"]
+    new = pd.concat([pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in folders])
+    rows = rows.drop(columns=[name for name in SECOND if name in rows])
+    return rows.merge(new[[*keys, *SECOND]].astype(dict.fromkeys(SECOND, "float32")), on=keys, how="left")
+
+
 def drawn_table(rows: pd.DataFrame) -> str:
     """Returns the means of each method's pictures, and paired differences, of evaluations' rows: users' means.
 
@@ -785,18 +796,25 @@ def drawn_table(rows: pd.DataFrame) -> str:
     """
     columns = {"lpips_truth": "LPIPS to truth", "style_accuracy": "style", "concept_accuracy": "concept",
                "finish_error": "finish error"}  # fmt: skip
+    judged = [name for name in SECOND if name in rows and rows[name].notna().any()]
+    columns |= {name: f"{columns[name.removesuffix('_second')]}, second judge" for name in judged}
     own = rows[rows["control"] == "own"]
-    table, counts = own.pivot_table(index="user", columns="method", values=list(columns)), own["method"].value_counts()
+    table = own.pivot_table(index="user", columns="method", values=list(columns), dropna=False)
+    counts = own["method"].value_counts()
     users = np.array(table.index)
     lines = [["pictures", "number", *columns.values()], ["---", *["---:"] * (1 + len(columns))]]
     drawn = [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]
     for name in drawn:
-        means = [interval(table[column][name].to_numpy(float), users) for column in columns]
-        lines.append([NAMES.get(name, name), f"{counts[name]:,}", *(f"{one.mean:.3f}" for one in means)])
+        means = [table[column][name].mean() for column in columns]
+        cells = ["" if np.isnan(mean) else f"{mean:.3f}" for mean in means]  # '': the second judge didn't see them
+        lines.append([NAMES.get(name, name), f"{counts[name]:,}", *cells])
     for first, second in (pair for pair in PAIRS if set(pair) <= set(drawn)):
         cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}", ""]
         for column in columns:
-            pair = (table[column][name].to_numpy(float) for name in (first, second))
+            pair = [table[column][name].to_numpy(float) for name in (first, second)]
+            if np.isnan(pair).all():
+                cells.append("")
+                continue
             found = paired_difference(*pair, users)
             cells.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{_significance(found.p)}")
         lines.append(cells)
@@ -890,10 +908,11 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return re.sub(r"(?<=[ \[])-(?=[0-9.])", "\N{MINUS SIGN}", text)
 
 
-def record(into: Path, split: str, judged: Sequence[Path]) -> None:
+def record(into: Path, split: str, judged: Sequence[Path], second: Sequence[Path]) -> None:
     """Puts the tables into the study's README, and what they are made of beside it.
 
-    `judged` are folders of evaluations, ``channel=CHANNEL,seed=SEED``.
+    `judged` are folders of evaluations, ``channel=CHANNEL,seed=SEED``; `second` are those of the same pictures by the
+    second judge.
     """
     study = HERE / "channels"
     found = json.loads((into / f"explained-{split}.json").read_text())
@@ -914,6 +933,9 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
             image = Image.open(sheet).convert("RGB")
             image.save(study / "messages.webp", quality=QUALITY)
             crop(image).save(study / OVERVIEW, quality=QUALITY)
+    if second:
+        rows = add_second_judge(rows, second)
+        rows.to_parquet(study / f"rows-{split}.parquet", compression="zstd")
     tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
     fill(study / "README.md", "drawn", "\n\n".join(tables))
     real = (HERE / "faithfulness" / "README.md").read_text()
@@ -933,6 +955,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED"
     )
+    parser.add_argument(
+        "--second", nargs="*", type=Path, default=[], help="the same of pmg-evaluate metrics=second_judge"
+    )
     parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
     parser.add_argument("--captions", action="store_true", help="fit the ridge regression from captions, no more")
     options = parser.parse_args()
@@ -946,4 +971,4 @@ if __name__ == "__main__":
         parser.exit()
     main(options.into, options.split, options.runs)
     if options.record:
-        record(options.into, options.split, options.judged)
+        record(options.into, options.split, options.judged, options.second)

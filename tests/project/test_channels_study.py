@@ -127,3 +127,22 @@ def test_an_endpoint_has_to_beat_every_control_after_holms_correction(study):
         ["0.0020", "yes |"],
         ["0.4000", "no |"],
     ]
+
+
+def test_the_second_judges_columns_are_added_to_the_rows_of_the_same_pictures(study, tmp_path):
+    keys = ["example", "user", "method", "control", "seed"]
+    pictures = [(f"u{user}-0", f"u{user}", method, "own", 0) for user in range(3) for method in ("soft", "none")]
+    rows = pd.DataFrame(pictures, columns=keys).assign(channel="split", lpips_truth=0.3, finish_error=0.1)
+    rows = rows.assign(style_accuracy=1.0, concept_accuracy=1.0)
+    folder = tmp_path / "channel=split,seed=0"
+    folder.mkdir()
+    seen = pd.DataFrame(pictures[::-2], columns=keys).assign(**dict.fromkeys(study.SECOND, 0.0))
+    seen.assign(style_accuracy_second=[1.0, 0.0, 1.0]).to_parquet(folder / "rows.parquet")
+    both = study.add_second_judge(rows, [folder])
+    assert both[rows.columns].equals(rows)
+    assert both["style_accuracy_second"].dropna().tolist() == [1.0, 0.0, 1.0]
+    assert study.add_second_judge(both, [folder]).equals(both)
+    table = study.drawn_table(both).splitlines()
+    assert table[0].endswith("| style, second judge | concept, second judge | finish error, second judge |")
+    shown = {line.split(" | ")[0]: line.split(" | ")[6] for line in table[2:]}
+    assert sorted(shown.values()) == ["", "0.667"]
