@@ -110,13 +110,16 @@ class Conversations:
             stated.append(Statement([_fill(phrases.dislikes, phrases, rng, name, {SUBJECT: other})], dislike=other))
         distractors = [[self._distract(phrases, words, rng)] for _ in range(self.distractors)]
         few = random.Random(stable_number(self.seed, "brief", user))
-        if brief := bool(stated) and split == "train" and few.random() < self.brief:
+        brief = bool(stated) and split == "train" and few.random() < self.brief
+        if brief:
             stated, distractors = few.sample(stated, few.randint(1, len(stated))), []
         groups = [one.messages for one in stated] + distractors
         if wishes.others:
             groups.append([_say_whose(phrases, wishes, rng)])
         opening = rng.choice(phrases.openings)
-        messages = [opening] * (not brief) + _interleave(groups, rng)
+        messages = _interleave(groups, rng)
+        if not brief:
+            messages.insert(0, opening)
         turns = []
         for text in messages:
             turns.append(Turn(USER, text))
