@@ -49,6 +49,11 @@ def test_a_file_in_the_place_of_a_folder_is_refused(place):
         refuse_foreign([place / "file"], place / "run", "pretrain", MINE, None)
 
 
+def test_a_run_whose_shards_were_there_before_it_is_not_refused(place):
+    write_run(place / "run" / "shards" / "1", "generate")
+    refuse_foreign([place / "run"], place / "run", "generate", MINE, None)
+
+
 def test_folders_of_others_are_refused_and_folders_of_runs_are_not(place):
     write_run(place / "results" / "sweep" / "0", "train")
     refuse(place)

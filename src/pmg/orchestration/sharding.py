@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pmg.configuration.portable import part_config
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, execute_nested
+from pmg.runs.owned_folders import SHARDS
 from pmg.runs.run_folder import completed_metrics, identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
 
@@ -42,7 +43,7 @@ def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> l
     PmgError if shards failed; the results of the others are kept.
     """
     shards = [  # without loggers: the merged run is tracked
-        part_config(cfg, command, f"{run.folder}/shards/{index}", {"shard.index": index, "logger": None})
+        part_config(cfg, command, f"{run.folder}/{SHARDS}/{index}", {"shard.index": index, "logger": None})
         for index in range(cfg.shard.count)
     ]
     folders = [Path(shard.run_dir) for shard in shards]

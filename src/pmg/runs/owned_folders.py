@@ -18,6 +18,7 @@ from pmg.runs.run_folder import METRICS_FILE, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml", "study.db")  # that Hydra and its sweepers write
+SHARDS = "shards"  # in a run's folder: the folders of its shards, which launchers may have run before it
 OF_SYSTEMS = re.compile(r"\.(DS_Store|directory|git\w*|hydra|submitit|ipynb_checkpoints|pmg.*|.*lock)")
 """Hidden names in folders that count as empty: of file managers, git, Hydra, notebooks and locks."""
 CACHED = re.compile(
@@ -50,7 +51,7 @@ def refuse_foreign(
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner:
             _refuse_files(folder)
-            inside = [path.name for path in folder.glob("*/") if _holds_run(path)]
+            inside = [path.name for path in folder.glob("*/") if path.name != SHARDS and _holds_run(path)]
             if inside and is_same_folder(folder, run_dir):
                 raise PmgError(f"{shown} holds folders of runs, e.g. {min(inside)}; name a new one for this run")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
