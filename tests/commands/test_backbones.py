@@ -186,7 +186,8 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
         assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, 32)
-    exported = ["train_run=a", "folder=pipeline", "sampling.steps=2", *extra]
+    # the command line reads the sampling from the run
+    exported = ["train_run=a", "folder=pipeline", f"sampling={family}", "sampling.steps=2", *extra]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = few_looks.examples("test", 2, 1)[0]
