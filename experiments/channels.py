@@ -781,10 +781,15 @@ PAIRS = (
 SECOND = ("style_accuracy_second", "concept_accuracy_second", "finish_error_second")  # columns of the second judge
 
 
+def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
+    """Returns the rows of evaluations, ``channel=CHANNEL,seed=SEED``, with their channel."""
+    return pd.concat([pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in folders])
+
+
 def add_second_judge(rows: pd.DataFrame, folders: Sequence[Path]) -> pd.DataFrame:
     """Returns recorded rows with the second judge's columns from evaluations with ``metrics=second_judge``."""
     keys = ["channel", "example", "method", "control", "seed"]
-    new = pd.concat([pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in folders])
+    new = read_rows(folders)
     rows = rows.drop(columns=[name for name in SECOND if name in rows])
     return rows.merge(new[[*keys, *SECOND]].astype(dict.fromkeys(SECOND, "float32")), on=keys, how="left")
 
@@ -921,13 +926,11 @@ def record(into: Path, split: str, judged: Sequence[Path], second: Sequence[Path
         fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
     rows = pd.read_parquet(study / f"rows-{split}.parquet")
     if judged:
-        parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
-        before, new = rows, pd.concat(parts)
+        before, new = rows, read_rows(judged)
         drawn = pd.MultiIndex.from_frame(new[ARM])
         rows = pd.concat([before[~pd.MultiIndex.from_frame(before[ARM]).isin(drawn)], new])  # other channels' stay
         numbers = rows.select_dtypes("float64").columns
         rows = rows.astype(dict.fromkeys(numbers, "float32"))
-        rows.to_parquet(study / f"rows-{split}.parquet", compression="zstd")
         sheets = [folder / "contact_sheet.png" for folder in judged if _channel(folder) == "messages"]
         for sheet in sheets[:1]:
             image = Image.open(sheet).convert("RGB")
@@ -935,6 +938,7 @@ def record(into: Path, split: str, judged: Sequence[Path], second: Sequence[Path
             crop(image).save(study / OVERVIEW, quality=QUALITY)
     if second:
         rows = add_second_judge(rows, second)
+    if judged or second:
         rows.to_parquet(study / f"rows-{split}.parquet", compression="zstd")
     tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
     fill(study / "README.md", "drawn", "\n\n".join(tables))

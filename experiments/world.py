@@ -31,7 +31,7 @@ from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookData, L
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.alexnet_judge import AlexNetJudge
-from pmg.looks.models.judge import LookJudge, pick_looks
+from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -253,10 +253,10 @@ def measure(judging: LookJudging, pictures: Tensor) -> dict[str, Tensor]:
 
     Of the ten candidate looks those of the true finish count for it: the own, and three by other artists.
     """
-    style = torch.cat([judging.judge(part).style for part in pictures.split(BATCH)])
-    picked = pick_looks(style, judging.references)
+    values = judging.measure(pictures)
+    picked = values.pop("picked")
     finish = (picked == 0) | ((picked > SAME_ARTIST) & (picked <= SAME_ARTIST + SAME_FINISH))
-    return judging.measure(pictures) | {"artist": torch.where(finish, (picked == 0).float(), torch.nan)}
+    return values | {"artist": torch.where(finish, (picked == 0).float(), torch.nan)}
 
 
 @torch.no_grad()

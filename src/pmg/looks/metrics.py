@@ -70,8 +70,10 @@ class LookJudging:
         style, finish, concept = (
             torch.cat([getattr(reading, name) for reading in readings]) for name in ("style", "finish", "concept")
         )
+        picked = pick_looks(style, self.references)
         return {
-            "style_accuracy": (pick_looks(style, self.references) == 0).float(),
+            "picked": picked,  # the candidate look that was chosen, int64; 0: the true one
+            "style_accuracy": (picked == 0).float(),
             "concept_accuracy": (concept.argmax(1) == self.concept).float(),
             "finish_error": finish_errors(finish, self.values, self.traces),
         }

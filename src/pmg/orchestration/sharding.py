@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pmg.configuration.portable import part_config
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, execute_nested
-from pmg.runs.owned_folders import SHARDS
-from pmg.runs.run_folder import completed_metrics, identify, read_run, refuse_other
+from pmg.runs.run_folder import SHARDS, completed_metrics, identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:

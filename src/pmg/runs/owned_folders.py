@@ -14,11 +14,10 @@ from pmg.cache import Cache, atomic_write_json
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.paths import display_path, is_same_folder
-from pmg.runs.run_folder import METRICS_FILE, read_json
+from pmg.runs.run_folder import METRICS_FILE, SHARDS, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml", "study.db")  # that Hydra and its sweepers write
-SHARDS = "shards"  # in a run's folder: the folders of its shards, which launchers may have run before it
 OF_SYSTEMS = re.compile(r"\.(DS_Store|directory|git\w*|hydra|submitit|ipynb_checkpoints|pmg.*|.*lock)")
 """Hidden names in folders that count as empty: of file managers, git, Hydra, notebooks and locks."""
 CACHED = re.compile(

@@ -39,7 +39,8 @@ OWN = "<run_dir>"  # placeholder of the run folder in `portable`
 OUTPUTS = dict.fromkeys(("evaluate", "keywords", "survey"), "results_dir")
 OUTPUTS |= {"export": "folder", "prepare": "source.folder"}
 # files from which an incomplete run is resumed
-PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
+SHARDS = "shards"  # in a run's folder: the folders of its shards, which launchers may have run before it
+PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", f"{SHARDS}/*/records.jsonl")
 
 
 def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
