@@ -27,6 +27,7 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
+from pmg.installation import find_assets
 from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookData, LookTarget
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
@@ -47,6 +48,7 @@ SHEET = 12  # targets on a contact sheet
 BATCH = 50
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
+NAMES = json.loads(Path(find_assets(), "drawings", "names.json").read_text())  # that training had for titles
 METRICS = {  # and their titles
     "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
     "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",
@@ -149,7 +151,10 @@ def draw_arms(
 def judge_synonyms(
     parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
 ) -> dict[str, Any]:
-    """Returns how often the judge names targets asked for by title, by synonym, and by the title nearest to that."""
+    """Returns how often the judge names targets asked for by title, by synonym, and by the title nearest to that.
+
+    It does so for all targets, for those whose synonym is among the names that training had, and for the others.
+    """
     data, generator, (judge, _), _ = parts
     many = draw_targets(data, options.split, "met", 10 * options.count)
     targets = [one for one in many if data.drawings.items[one.row].title in SYNONYMS][: options.count]
@@ -167,8 +172,13 @@ def judge_synonyms(
         by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
         for by, names in asked.items()
     }
-    shares = {f"share_{by}": float(values.mean() / named["title"].mean()) for by, values in named.items()}
-    return {by: summarise(values, rows) for by, values in named.items()} | shares
+    trained = torch.tensor([SYNONYMS[title] in NAMES[title] for title in titles])
+    results = {}
+    for which, chosen in {"all": trained | True, "trained": trained, "new": ~trained}.items():
+        some = {by: values[chosen] for by, values in named.items()}
+        shares = {f"share_{by}": float(values.mean() / some["title"].mean()) for by, values in some.items()}
+        results[which] = {by: summarise(values, rows[chosen.numpy()]) for by, values in some.items()} | shares
+    return results
 
 
 def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pmg.domain import PmgError
+from pmg.domain import Item, PmgError
 from pmg.installation import find_assets
-from pmg.looks.catalogue import MANIFEST, TABLE, write_table
+from pmg.looks.catalogue import MANIFEST, TABLE, TargetCaptions, write_table
 from pmg.looks.drawings import Drawings
 from pmg.models.vision.perceptual import PerceptualDistance
 
@@ -88,3 +88,38 @@ def test_drawings_of_one_concept_by_two_artists_are_nearer_than_those_of_two_con
     same = perceptual(picture("red-apple", "noto"), picture("red-apple", "twemoji"))
     other = perceptual(picture("red-apple", "noto"), picture("banana", "twemoji"))
     assert same < other
+
+
+def test_captions_name_title_keywords_and_other_names(tmp_path):
+    item, names = Item("1", "car", "automobile", ("drive", "road", "wheel", "motor")), tmp_path / "names.json"
+    plain = [
+        "automobile",
+        "automobile, sticker",
+        "automobile, drive, road, sticker",
+        "automobile, road, drive, sticker",
+    ]
+    assert TargetCaptions("sticker", keywords=2)(item) == plain
+    names.write_text('{"automobile": ["car"], "dog": ["hound"]}')
+    assert TargetCaptions("sticker", 2, str(names))(item) == [*plain, "car, sticker"]
+
+
+@pytest.mark.parametrize("text", ["{", None])
+def test_names_that_cannot_be_read_are_refused(tmp_path, text):
+    if text:
+        (tmp_path / "names.json").write_text(text)
+    with pytest.raises(PmgError, match=r"names=.*names.json can't be read"):
+        TargetCaptions("sticker", names=str(tmp_path / "names.json"))
+
+
+def test_every_concept_has_other_names_and_half_of_the_synonyms_are_kept_for_testing(root):
+    folder = root / "assets" / "drawings"
+    names = json.loads((folder / "names.json").read_text())
+    titles = set(pq.read_table(folder / TABLE, columns=["title"])["title"].to_pylist())
+    assert set(names) == titles
+    assert all(some and not titles & set(some) for some in names.values())
+    synonyms = json.loads((root / "experiments" / "world" / "synonyms.json").read_text())
+    trained = sum(synonym in names[title] for title, synonym in synonyms.items())
+    assert 70 < trained < 95
+    assert trained == sum(
+        synonym in {name for some in names.values() for name in some} for synonym in synonyms.values()
+    )

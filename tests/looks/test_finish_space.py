@@ -9,7 +9,7 @@ import pytest
 from looks import ALL_SEEN, SHARES, SPACE
 from pmg.domain import PmgError
 from pmg.looks.finish_space import FinishSpace, brightness, traits
-from pmg.looks.finishes import Finish
+from pmg.looks.finishes import AS_DRAWN, Finish
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -93,3 +93,12 @@ def test_an_arc_may_go_through_zero(arc):
 def test_a_space_without_unseen_regions_has_no_unseen_finish():
     with pytest.raises(PmgError, match="none of 10000 random finishes is unseen"):
         ALL_SEEN.sample(random.Random(0), seen=False)
+
+
+def test_a_share_of_finishes_changes_nothing_and_of_unseen_ones_none():
+    space = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[], unchanged=0.4)
+    rng = random.Random(0)
+    as_drawn = sum(space.sample(rng) == AS_DRAWN for _ in range(500))
+    assert 150 < as_drawn < 250
+    assert all(space.sample(rng, seen=False) != AS_DRAWN for _ in range(100))
+    assert all(SPACE.sample(rng) != AS_DRAWN for _ in range(100))

@@ -14,6 +14,7 @@ from looks import ALL_SEEN, deep_codec, fit_stage
 from pmg.configuration.instantiate import check_targets
 from pmg.domain import PmgError
 from pmg.installation import find_assets
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
@@ -144,7 +145,7 @@ def test_embeddings_of_image_tokens_start_as_the_codebook(tokenizer_folder):
 def make_stage(folder, training, generator_folder, start=None):
     return LookJanusStage(
         str(folder / "model"), str(generator_folder), training, tiny_text_encoder(width=WIDTH),
-        MeasuringCaptioner("{ground}, {outline}"), scene="sticker", drop=Drop(), batch_size=ITEMS,
+        MeasuringCaptioner("{ground}, {outline}"), captions=TargetCaptions("sticker"), drop=Drop(), batch_size=ITEMS,
         pool=Pool(str(folder / "pool"), 3, 2), start=start,
     )  # fmt: skip
 

@@ -9,14 +9,15 @@ from diffusers import UNet2DConditionModel
 from looks import SPACE, fit_stage, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
-from pmg.looks.stages.denoiser import KEEP_ALL, LookDenoiser
+from pmg.looks.stages.denoiser import KEEP_ALL, FixedStyleTraining, LookDenoiser
 from pmg.looks.stages.pool import ITEMS, Pool
 from pmg.looks.stages.pretraining import save_half
-from pmg.looks.stages.start_denoiser import Sources, StartDenoiserStage, StartDenoiserTraining, find_sources
+from pmg.looks.stages.start_denoiser import Sources, StartDenoiserStage, find_sources
 from pmg.models.diffusion.interfaces import Start
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sampling import sample_latents
@@ -59,8 +60,8 @@ def stage(generator_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     model = LookDenoiser(*parts(), FlowMatching())
     return StartDenoiserStage(
-        str(folder / "model"), str(generator_folder), StartDenoiserTraining(model, adamw(1e-2), constant, 0.9),
-        tiny_text_encoder(width=WIDTH), CAPTIONER, scene="sticker", drop=KEEP_ALL,
+        str(folder / "model"), str(generator_folder), FixedStyleTraining(model, adamw(1e-2), constant, 0.9),
+        tiny_text_encoder(width=WIDTH), CAPTIONER, captions=TargetCaptions("sticker"), drop=KEEP_ALL,
         pool=Pool(str(folder / "pool"), 6, 2), batch_size=8, sources=Sources(known=30, plain=0.0),
     )  # fmt: skip
 
@@ -130,3 +131,17 @@ def test_a_data_set_without_drawings_is_refused(stage, data, monkeypatch):
     monkeypatch.setattr("pmg.looks.stages.start_denoiser.LookData", type(None))
     with pytest.raises(PmgError, match="needs drawings by several artists"):
         stage._read(data, "validation", 0)
+
+
+def test_of_half_of_the_rows_the_style_is_the_mean_of_pictures_that_are_read_alone(stage, rows):
+    batch, encoder = rows(torch.arange(2), torch.Generator().manual_seed(3)), stage.model.style_encoder
+    own = [encoder(picture[None, None]) for picture in batch["latents"]]
+    others = [[look + place for place in range(ITEMS) if place != row] for look in (0, ITEMS) for row in range(ITEMS)]
+    style = stage.module.blocks(batch)[2].tokens
+    for row, present in enumerate(batch["present"]):
+        turned = others[row][row % ITEMS :] + others[row][: row % ITEMS]  # a row's references begin behind it
+        shown = [one for one, keep in zip(turned, present, strict=True) if keep]
+        mean = torch.stack([own[one] for one in shown]).mean(0)[0]
+        joint = encoder(batch["latents"][shown][None])[0]
+        torch.testing.assert_close(style[row], mean if batch["alone"][row] else joint, atol=1e-4, rtol=1e-4)
+    assert 0 < batch["alone"].sum() < len(style)

@@ -10,6 +10,7 @@ import torch
 from looks import SPACE, deep_codec, save_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
@@ -85,7 +86,8 @@ def scorer_stage(generator_folder, trunk, start=None, width=32, text_width=32):
     scorer = LookScorer.from_trunk(trunk, width, 64, 2)
     return LookScorerStage(
         "out", str(generator_folder), tiny_text_encoder(width=text_width), captioner, scorer,
-        scene="sticker", restored=0.5, training=partial(LookScorerTraining, **FIT), batch_size=4, start=start,
+        captions=TargetCaptions("sticker"), restored=0.5, training=partial(LookScorerTraining, **FIT),
+        batch_size=4, start=start,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d
 from looks import SPACE, deep_codec
 from pmg.domain import PmgError
 from pmg.installation import find_assets
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
@@ -250,7 +251,7 @@ def test_pictures_of_one_title_have_one_target_for_the_scorer(data):
     rows = [row for row, item in enumerate(data.picture_items) if item.title == data.picture_items[0].title][:3]
     collate = ScorerBatches(
         OneConceptEach(data), torch.tensor(rows), captioner, tiny_text_encoder(width=WIDTH), codec,
-        restored=0.0, scene="product",
+        restored=0.0, captions=TargetCaptions("product"),
     )  # fmt: skip
     batch = collate(torch.arange(len(rows)), rng())
     assert len(rows) == 3

@@ -9,11 +9,11 @@ import pmg.conf
 import pytest
 import torch
 from omegaconf import OmegaConf
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.training.optim import adamw, configure_optimizers, constant, cosine, one_cycle, warmup_stable_decay
+from pmg.training.optim import OptimizedModule, adamw, constant, cosine, one_cycle, warmup_stable_decay
 
 CONF = Path(pmg.conf.__file__).parent
 OPTIMIZERS, SCHEDULES = (  # without options that change keys of another one
@@ -71,18 +71,17 @@ def test_a_constant_schedule_does_not_depend_on_the_length():
     assert rates(constant, 30) == rates(constant, 300)[:30]
 
 
-class Line(LightningModule):
+class Line(OptimizedModule):
     """The smallest module with an optimizer and a schedule of the config."""
 
+    trained = "line"
+
     def __init__(self, optimizer, lr_scheduler):
-        super().__init__()
-        self.line, self.partials = torch.nn.Linear(2, 1), (optimizer, lr_scheduler)
+        super().__init__(optimizer, lr_scheduler)
+        self.line = torch.nn.Linear(2, 1)
 
     def training_step(self, batch, _):
         return self.line(batch).square().mean()
-
-    def configure_optimizers(self):
-        return configure_optimizers(self, self.line, *self.partials)
 
 
 def fit(module, steps):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from pmg.cache import atomic_write_bytes, atomic_write_text
+from pmg.configuration.ranges import Count
 from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
 from pmg.models.vision.pictures import FORMATS
@@ -71,8 +72,21 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
     return digest
 
 
-def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
-    """Returns captions of what an image shows, from the title alone to title, keywords and scene words."""
-    words = item.keywords[:keywords]
-    longer, turned = (", ".join([item.title, *some]) for some in (words, words[::-1]))
-    return [item.title, f"{item.title}, {scene}", f"{longer}, {scene}", f"{turned}, {scene}"]
+class TargetCaptions:
+    """Writes captions of what an image shows: title, some `keywords`, other names, and the words of a `scene`.
+
+    `names` is a JSON file of lists of other names by title; None: there are none. PmgError if it can't be read.
+    """
+
+    def __init__(self, scene: str, keywords: Count = 3, names: str | None = None) -> None:
+        self.scene, self.keywords = scene, keywords
+        try:
+            self.names: dict[str, list[str]] = json.loads(Path(names).read_text()) if names else {}
+        except (OSError, ValueError) as error:
+            raise PmgError(f"names={names} can't be read ({error}); it holds lists of names by title") from None
+
+    def __call__(self, item: Item) -> list[str]:
+        """Returns the captions of an item, the first of them its title alone."""
+        words, names = item.keywords[: self.keywords], self.names.get(item.title, [])
+        longer = [item.title, *(", ".join([item.title, *some]) for some in (words, words[::-1])), *names]
+        return [item.title, *(f"{text}, {self.scene}" for text in longer)]

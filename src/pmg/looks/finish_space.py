@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pmg.configuration.instantiate import nearest
-from pmg.configuration.ranges import NotNegative
+from pmg.configuration.ranges import Fraction, NotNegative
 from pmg.domain import PmgError
 from pmg.looks.finishes import BLACK, CONTRAST, LIGHTNESS, LUMA, OUTLINE, SATURATION, SURFACES, WHITE, Colour, Finish
 
@@ -26,14 +26,15 @@ class FinishSpace:
 
     The first four are weights, by the names in `PALETTES`, `GROUNDS`, `OUTLINES` and `SURFACES`. Kept from training
     are `unseen_hues`, arcs of the hue turn in degrees, ``[[80, 120], ...]``, where ``[350, 10]`` goes through 0, and
-    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. PmgError if a kind or trait is unknown, all weights of a
-    part are 0, or an arc is no pair.
+    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. A share `unchanged` of the seen finishes changes
+    nothing: as drawn, on white. PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no
+    pair.
     """
 
     def __init__(
         self, palette: Mapping[str, NotNegative], ground: Mapping[str, NotNegative],
         outline: Mapping[str, NotNegative], surface: Mapping[str, NotNegative],
-        unseen_hues: Sequence[Sequence[NotNegative]], unseen_pairs: Sequence[Sequence[str]],
+        unseen_hues: Sequence[Sequence[NotNegative]], unseen_pairs: Sequence[Sequence[str]], unchanged: Fraction = 0.0,
     ) -> None:  # fmt: skip
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         for (name, weights), kinds in zip(self.shares.items(), (PALETTES, GROUNDS, OUTLINES, SURFACES), strict=True):
@@ -43,10 +44,12 @@ class FinishSpace:
         for pair in unseen_pairs:
             _check_names("unseen_pairs", pair, TRAITS)
         self.unseen_hues = [_read_arc(arc) for arc in unseen_hues]
-        self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
+        self.unseen_pairs, self.unchanged = [frozenset(pair) for pair in unseen_pairs], unchanged
 
     def sample(self, rng: random.Random, seen: bool = True) -> Finish:
         """Returns a random finish of the seen or unseen part of the space; PmgError if none was found."""
+        if seen and self.unchanged and rng.random() < self.unchanged:
+            return Finish()
         for _ in range(MAX_DRAWS):
             finish = self._draw(rng)
             if not seen and rng.random() < 0.5 and self.unseen_hues:

@@ -46,7 +46,11 @@ def tidy(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> p
         origin = {**run.cost, "revision": run.revision, "problem": problem_of(run, artifacts.problems.get(number))}
         scalars = {} if run.problem else run.scalars
         own = [dict(zip(MEASURED, ("", "", name, value, None, 1), strict=True)) for name, value in scalars.items()]
-        measured = [*own, *_judged_rows(artifacts, number), *_set_rows(artifacts, number)]
+        measured = own + _judged_rows(artifacts, number) + [
+            dict(zip(MEASURED, (method, "own", name, values["value"], values.get("std"), values["n"]), strict=True))
+            for name, found in artifacts.sets.get(number, {}).items()
+            for method, values in found.items()
+        ]  # fmt: skip
         rows += [{**known, **values, **origin} for values in measured or [dict.fromkeys(MEASURED)]]
     frame = pd.DataFrame(rows)
     return frame.assign(**{key: _plain(frame[key]) for key in factors.varied}).astype({"seed": "Int64"})
@@ -81,14 +85,6 @@ def _judged_rows(artifacts: Artifacts, number: int) -> list[dict[str, Any]]:
         for arm in mean.index
         for name in mean.columns
         if count.at[arm, name]
-    ]
-
-
-def _set_rows(artifacts: Artifacts, number: int) -> list[dict[str, Any]]:
-    return [
-        dict(zip(MEASURED, (method, "own", name, values["value"], values.get("std"), values["n"]), strict=True))
-        for name, found in artifacts.sets.get(number, {}).items()
-        for method, values in found.items()
     ]
 
 

@@ -37,14 +37,21 @@ class SchedulerPartial(Protocol):
         """Returns the schedule of `optimizer` over `total_steps` optimizer steps; it is stepped after each of them."""
 
 
-def configure_optimizers(
-    module: pl.LightningModule, trained: nn.Module, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial
-) -> Any:
-    """Returns an optimizer, and its schedule stepped each step, for Lightning; PmgError for no steps or no end."""
-    require_positive(**{"trainer.max_steps": module.trainer.max_steps})
-    built = optimizer(trained.named_parameters())
-    schedule = lr_scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))
-    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+class OptimizedModule(pl.LightningModule):
+    """A module whose part of the name `trained` is trained by an optimizer and a schedule."""
+
+    trained: str
+
+    def __init__(self, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
+        super().__init__()
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer, and its schedule stepped each step; PmgError for no steps or no end."""
+        require_positive(**{"trainer.max_steps": self.trainer.max_steps})
+        built = self.optimizer(getattr(self, self.trained).named_parameters())
+        schedule = self.lr_scheduler(built, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:

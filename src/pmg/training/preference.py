@@ -36,7 +36,7 @@ from pmg.training.objective import (
     StepOutputs,
     undeclared,
 )  # fmt: skip
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 PARTS = ("target", "keywords", "soft")
 
@@ -139,7 +139,7 @@ class EncodedTexts:
     empty: TextBlock
 
 
-class PreferenceTraining(pl.LightningModule):
+class PreferenceTraining(OptimizedModule):
     """Trains the preference encoder; all else is frozen and not part of checkpoints. PmgError if there are no terms.
 
     Args:
@@ -151,19 +151,20 @@ class PreferenceTraining(pl.LightningModule):
         ema_decay: of the moving average of the encoder's weights, which is validated and kept; None: the last weights.
     """
 
+    trained = "encoder"
+
     def __init__(
         self, *, encoder: TokenEncoder, frozen: FrozenModels, user_inputs: UserInputs, texts: EncodedTexts,
         terms: Mapping[str, ObjectiveTerm | None], optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler)
         self.terms = {name: term for name, term in terms.items() if term is not None}
         if not self.terms:
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
         self.encoder = encoder
         self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
         self.user_inputs, self.texts = user_inputs, texts
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.needs_prediction = any(term.needs_prediction for term in self.terms.values())
         fit = self._fit_to_sample
         self.averages = [] if ema_decay is None else [AveragedWeights(encoder, ema_decay, refit=fit)]
@@ -229,10 +230,6 @@ class PreferenceTraining(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Returns the moving average, where there is one."""
         return list(self.averages)
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the encoder's parameters."""
-        return configure_optimizers(self, self.encoder, self.optimizer, self.lr_scheduler)
 
     def on_fit_start(self) -> None:
         """Raises PmgError for a single training profile where states are standardised over users."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
 from torch import Tensor, nn
@@ -17,13 +16,13 @@ from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
 
-class LookAutoencoderTraining(pl.LightningModule):
+class LookAutoencoderTraining(OptimizedModule):
     """L1 + LPIPS on pictures, half of them decoded from latents with noise.
 
     A denoiser's latents are never exact. The decoder sees latents with Gaussian noise whose deviation is uniform in
@@ -31,13 +30,14 @@ class LookAutoencoderTraining(pl.LightningModule):
     `perceptual_weight` beside L1.
     """
 
+    trained = "autoencoder"
+
     def __init__(
         self, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, optimizer: OptimizerPartial,
         lr_scheduler: SchedulerPartial, perceptual_weight: NotNegative = 0.5, latent_noise: NotNegative = 0.5,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler)
         self.autoencoder, self.perceptual = autoencoder, perceptual
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.perceptual_weight, self.latent_noise = perceptual_weight, latent_noise
 
     def _step(self, images: Tensor, split: str) -> Tensor:
@@ -70,10 +70,6 @@ class LookAutoencoderTraining(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         """Logs the same terms on held-out pictures, without noise."""
         self._step(batch["images"], "val")
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)
 
 
 class PictureStage:

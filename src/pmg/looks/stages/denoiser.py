@@ -17,12 +17,12 @@ from transformers import PreTrainedModel
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.catalogue import target_captions
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
-from pmg.looks.stages.training import LookTraining
-from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
+from pmg.looks.stages.training import LookTraining, reference_rows
+from pmg.models.diffusion.conditioning import Block, SoftBlock, TextBlock, drop_target, join
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -46,16 +46,17 @@ class Drop:
 class LookBatches:
     """Collates looks of a pool into batches: conditions, with noise for a `process` or with image tokens.
 
-    `codes` are the image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
+    `write` says what a picture shows. `codes` are the image tokens of the pool's pictures, `(N, ITEMS, T)`; None:
+    batches have none.
     """
 
     def __init__(
         self, pool: LookPool, data: PictureGroups, text_encoder: TextEncoder, process: NoiseProcess | None, drop: Drop,
-        scene: str, *, codes: Tensor | None = None,
+        write: TargetCaptions, *, codes: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
         self.codes = codes
-        captions = [target_captions(item, scene) for item in data.picture_items]
+        captions = [write(item) for item in data.picture_items]
         self.remarks, self.pictures = sorted(set(pool.remarks)), len(captions)
         suffixes = [f", {remark}" if remark else "" for remark in self.remarks]
         captions = [[text + suffix for text in some] for suffix in suffixes for some in captions]
@@ -91,6 +92,7 @@ class LookBatches:
             "words_mask": words.mask,
             "present": some_references(count, rng),
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
+            "alone": torch.rand(count, generator=rng) < 0.5,
         }
 
     def _targets(self, latents: Tensor, looks: Tensor, rng: torch.Generator) -> Batch:
@@ -138,6 +140,25 @@ class LookDenoiserTraining(LookTraining):
             return super().training_step(batch, number)
 
 
+class FixedStyleTraining(LookDenoiserTraining):
+    """Trains the denoiser alone: the style encoder stays as it is, and so do all tokens that were learned for it."""
+
+    def setup(self, stage: str) -> None:
+        """Sets which parameters are trained; the denoiser may have been loaded to be used."""
+        self.model.denoiser.model.requires_grad_(True)
+        self.model.style_encoder.requires_grad_(False)
+
+    def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
+        """Returns target, words and style tokens: of half of the rows the mean of pictures that are read alone."""
+        encoder = self.model.style_encoder
+        target, words, style = super().blocks(batch)
+        features = encoder.encode_pictures(batch["latents"])
+        alone = encoder.summarise(features[:, None], torch.ones(len(features), 1, dtype=torch.bool))
+        share = batch["present"].float() / batch["present"].sum(1, keepdim=True)
+        mean = (alone[reference_rows(len(alone))] * share[..., None, None]).sum(1)
+        return target, words, SoftBlock(torch.where(batch["alone"][:, None, None], mean, style.tokens), style.mask)
+
+
 KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
 
 
@@ -146,7 +167,7 @@ class LookPoolStage(ABC):
 
     `folder` gets the generator, ``style_encoder`` and a copy of the ``vae`` in `generator_folder`, whose latents the
     pool holds and the style encoder reads. `training` is that of the untrained model, with its optimizer, schedule and
-    moving average. Target captions may end with the words of `scene`. A step has `batch_size` drawings. `start` is the
+    moving average. `captions` name what a picture shows. A step has `batch_size` drawings. `start` is the
     folder of an earlier training, whose weights are trained further; None: from scratch. PmgError if it is missing, or
     holds models of other sizes, or `batch_size` is no multiple of four.
     """
@@ -156,12 +177,12 @@ class LookPoolStage(ABC):
 
     def __init__(
         self, folder: str, generator_folder: str, training: LookTraining, text_encoder: TextEncoder,
-        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count,
+        captioner: PictureDescriber, *, captions: TargetCaptions, drop: Drop, pool: Pool, batch_size: Count,
         start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.module, self.model = training, training.model
-        self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
+        self.text_encoder, self.captioner, self.captions, self.drop = text_encoder, captioner, captions, drop
         self.pool, self.looks_a_step = pool, count_groups(batch_size, ITEMS)
         if start is not None:
             for model, name in self._parts():
@@ -194,7 +215,7 @@ class LookPoolStage(ABC):
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
         process, codes = self._targets(pool, split)
         drop = self.drop if split == "train" else KEEP_ALL
-        return self.batches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
+        return self.batches(pool, data, self.text_encoder, process, drop, self.captions, codes=codes)
 
     def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Saves generator and style encoder; returns the loss on held-out drawings."""

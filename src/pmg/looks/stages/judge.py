@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
@@ -24,7 +23,7 @@ from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look by two concepts
 
@@ -78,15 +77,17 @@ def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:
     return contrastive_loss(logits, (look[:, None] == look) & ~itself).mean()
 
 
-class LookJudgeTraining(pl.LightningModule):
+class LookJudgeTraining(OptimizedModule):
     """Contrast of looks, with a temperature; regression of finishes, with a weight; cross-entropy of concepts."""
+
+    trained = "judge"
 
     def __init__(
         self, judge: LookJudge, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         temperature: Positive = 0.1, finish_weight: NotNegative = 10.0,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.judge, self.optimizer, self.lr_scheduler = judge, optimizer, lr_scheduler
+        super().__init__(optimizer, lr_scheduler)
+        self.judge = judge
         self.temperature, self.finish_weight = temperature, finish_weight
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -110,10 +111,6 @@ class LookJudgeTraining(pl.LightningModule):
             "val/finish_error": finish_errors(reading.finish, batch["values"], batch["traces"]).mean(),
         }
         self.log_dict(values, prog_bar=True, batch_size=len(reading.style))
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.judge, self.optimizer, self.lr_scheduler)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
@@ -24,7 +23,7 @@ from pmg.models.image_passes import fit_size
 from pmg.models.vision.scorer import Scorer
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 FINISHES, LONGEST = 4, 8  # finishes of a batch, each by every artist of it; pictures of a history
 VALIDATION_BATCHES = 24
@@ -74,17 +73,19 @@ class RewardBatches:
         }
 
 
-class LookRewardTraining(pl.LightningModule):
+class LookRewardTraining(OptimizedModule):
     """Bradley-Terry over hard rivals, and the cross-entropy of liked against all other pictures.
 
     The reward is trained; the scorer, whose image encoder's features it reads, is frozen.
     """
 
+    trained = "reward"
+
     def __init__(
         self, reward: PersonalReward, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial
     ) -> None:
-        super().__init__()
-        self.reward, self.optimizer, self.lr_scheduler = reward, optimizer, lr_scheduler
+        super().__init__(optimizer, lr_scheduler)
+        self.reward = reward
         self.frozen = (scorer,)  # in a tuple it is no sub-module, so never saved or trained
 
     def logits(self, batch: Batch) -> Tensor:
@@ -111,10 +112,6 @@ class LookRewardTraining(pl.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Share of the hard pairs in which the user's own picture is preferred."""
         self.log("val/pair_accuracy", pair_accuracy(self.logits(batch), batch["hard"]), prog_bar=True, batch_size=1)
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the reward's parameters."""
-        return configure_optimizers(self, self.reward, self.optimizer, self.lr_scheduler)
 
 
 def hard_rivals(artists: int, finishes: int) -> Tensor:

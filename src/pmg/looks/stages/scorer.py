@@ -6,14 +6,13 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.catalogue import target_captions
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.pool import PictureDescriber
@@ -24,7 +23,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import processor_autocast
 from pmg.models.vision.scorer import Scorer
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 
 class ScorerBatches:
@@ -32,14 +31,13 @@ class ScorerBatches:
 
     def __init__(
         self, data: PictureGroups, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
-        codec: LatentCodec, *, restored: float, scene: str,
+        codec: LatentCodec, *, restored: float, captions: TargetCaptions,
     ) -> None:  # fmt: skip
         self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
         self.codec, self.restored = codec, restored
         titled = {item.title: item for item in data.picture_items}  # items of one's own have a concept each
         self.title = {name: place for place, name in enumerate(sorted(titled))}
-        texts = [target_captions(titled[name], scene) for name in sorted(titled)]
-        self.titles = [text_encoder.encode(list(column)).pooled for column in zip(*texts, strict=True)]
+        self.titles = [text_encoder.encode(captions(titled[name])).pooled for name in sorted(titled)]
 
     def __call__(self, places: Tensor, rng: torch.Generator) -> Batch:
         """Returns pictures of ``rows[places]`` with all titles, words, and which of both fit which picture."""
@@ -56,21 +54,23 @@ class ScorerBatches:
         return {
             "images": random_affine(pictures, rng),
             "concept": torch.tensor([self.title[item.title] for item in items]),
-            "titles": chance.choice(self.titles),
+            "titles": torch.stack([some[chance.randrange(len(some))] for some in self.titles]),
             "words": encoded.pooled.float(),
             "fits": torch.tensor([[text <= said for text in some] for said in words]),
         }
 
 
-class LookScorerTraining(pl.LightningModule):
+class LookScorerTraining(OptimizedModule):
     """Contrast of each picture with every title, and with the words said of all pictures of its batch.
 
     Words that are said of one picture and fit another are right for both.
     """
 
+    trained = "scorer"
+
     def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
-        super().__init__()
-        self.scorer, self.optimizer, self.lr_scheduler = scorer, optimizer, lr_scheduler
+        super().__init__(optimizer, lr_scheduler)
+        self.scorer = scorer
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the scaled cosines of pictures `(B,)` with titles `(B, K)` and words `(B, B)`."""
@@ -104,15 +104,11 @@ class LookScorerTraining(pl.LightningModule):
         values = {f"val/{name}": value for name, value in self.accuracy(batch).items()}
         self.log_dict(values, prog_bar=True, batch_size=len(batch["images"]))
 
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.scorer, self.optimizer, self.lr_scheduler)
-
 
 class LookScorerStage:
     """The dual encoder that selects among candidates.
 
-    The `scorer` is trained; its vectors are as wide as the text encoder's. Titles may end with the words of `scene`; a
+    The `scorer` is trained; its vectors are as wide as the text encoder's. `captions` name what a picture shows; a
     share `restored` of the pictures goes through ``vae`` in `generator_folder`. `start` is the folder of an earlier
     scorer of the same text encoder, which is trained further; None: `scorer` as it is. PmgError if `start` is missing,
     or holds a scorer of other sizes; or the text encoder has another width.
@@ -120,11 +116,11 @@ class LookScorerStage:
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
-        scorer: LookScorer, *, scene: str, restored: Fraction, training: Callable[[LookScorer], LookScorerTraining],
-        batch_size: Count, start: str | None = None,
+        scorer: LookScorer, *, captions: TargetCaptions, restored: Fraction,
+        training: Callable[[LookScorer], LookScorerTraining], batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
-        self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
+        self.text_encoder, self.captioner, self.captions, self.restored = text_encoder, captioner, captions, restored
         if scorer.config.width != (width := text_encoder.width):
             raise PmgError(f"the text encoder's vectors are {width} wide. Set stage.scorer.width={width}.")
         self.scorer = scorer.to(memory_format=torch.channels_last)
@@ -140,7 +136,7 @@ class LookScorerStage:
             """Returns what makes the batches of a split."""
             return ScorerBatches(
                 data, data.rows(split), self.captioner, self.text_encoder, codec, restored=self.restored,
-                scene=self.scene,
+                captions=self.captions,
             )  # fmt: skip
 
         train, held_out = batches("train"), batches("validation")

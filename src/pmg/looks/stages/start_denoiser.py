@@ -19,14 +19,14 @@ from pmg.cache import Cache, hash_tensor
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
+from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleTower
 from pmg.looks.retrieved_images import KnownPictures
-from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage, LookDenoiserTraining
+from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
-from pmg.looks.stages.training import LookTraining, reference_rows
-from pmg.models.diffusion.conditioning import Block, SoftBlock
+from pmg.looks.stages.training import LookTraining
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.progress import track
 from pmg.training.datamodule import Batch
@@ -34,20 +34,6 @@ from pmg.training.datamodule import Batch
 LOWEST, HIGHEST = 0.5, 0.9  # shares s of noise at the beginning
 AT_ONCE = 0.35  # of the rows are at the beginning, the others between it and the picture
 NEAREST = 12  # known pictures that finish and artist of a source are taken from, now and then
-
-
-class StartDenoiserTraining(LookDenoiserTraining):
-    """Trains the denoiser alone: the style encoder stays as it is, and so do all tokens that were learned for it."""
-
-    def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
-        """Returns target, words and style tokens: of half of the rows the mean of pictures that are read alone."""
-        encoder = self.model.style_encoder
-        target, words, style = super().blocks(batch)
-        features = encoder.encode_pictures(batch["latents"])
-        alone = encoder.summarise(features[:, None], torch.ones(len(features), 1, dtype=torch.bool))
-        share = batch["present"].float() / batch["present"].sum(1, keepdim=True)
-        mean = (alone[reference_rows(len(alone))] * share[..., None, None]).sum(1)
-        return target, words, SoftBlock(torch.where(batch["alone"][:, None, None], mean, style.tokens), style.mask)
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,6 @@ class SourceBatches(LookBatches):
         return {
             "noise": batch["noise"] + pull * (self.sources[looks].float().flatten(0, 1) - latents),
             "times": torch.where(plain, batch["times"], times),
-            "alone": torch.rand(count, generator=rng) < 0.5,
         }
 
 
@@ -88,15 +73,14 @@ class StartDenoiserStage(LookDenoiserStage):
 
     def __init__(
         self, folder: str, generator_folder: str, training: LookTraining, text_encoder: TextEncoder,
-        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count, sources: Sources,
+        captioner: PictureDescriber, *, captions: TargetCaptions, drop: Drop, pool: Pool, batch_size: Count,
+        sources: Sources,
     ) -> None:  # fmt: skip
         super().__init__(
-            folder, generator_folder, training, text_encoder, captioner, scene=scene, drop=drop, pool=pool,
+            folder, generator_folder, training, text_encoder, captioner, captions=captions, drop=drop, pool=pool,
             batch_size=batch_size, start=generator_folder,
         )  # fmt: skip
         self.sources = sources
-        self.model.denoiser.model.requires_grad_(True)  # it was loaded to be used
-        self.model.style_encoder.requires_grad_(False)
 
     def _saved(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.denoiser.model, "start_unet")]

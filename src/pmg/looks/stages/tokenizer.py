@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -19,10 +18,10 @@ from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 
-class LookTokenizerTraining(pl.LightningModule):
+class LookTokenizerTraining(OptimizedModule):
     """L1 + LPIPS on pictures, and the distances between latents and codebook (van den Oord et al. 2017).
 
     Latents and entries of the codebook have length 1 (Yu et al. 2022). At first nothing is quantised; then the
@@ -30,14 +29,15 @@ class LookTokenizerTraining(pl.LightningModule):
     L1's: of LPIPS, and of the distance that moves latents. Nothing is quantised for `continuous_steps`.
     """
 
+    trained = "tokenizer"
+
     def __init__(
         self, tokenizer: JanusVQVAE, perceptual: PerceptualDistance, optimizer: OptimizerPartial,
         lr_scheduler: SchedulerPartial, *, use: CodeUse, perceptual_weight: NotNegative = 0.5,
         commitment_weight: NotNegative = 0.25, continuous_steps: CountOrZero = 300,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(optimizer, lr_scheduler)
         self.tokenizer, self.perceptual, self.use = tokenizer, perceptual, use
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.perceptual_weight, self.commitment_weight = perceptual_weight, commitment_weight
         self.continuous_steps = continuous_steps
 
@@ -80,10 +80,6 @@ class LookTokenizerTraining(pl.LightningModule):
         weight = self.tokenizer.quantize.embedding.weight
         weight.copy_(normalize(weight, dim=-1))
         return self.tokenizer.eval()
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.tokenizer, self.optimizer, self.lr_scheduler)
 
 
 class LookTokenizerStage(PictureStage):

@@ -16,23 +16,25 @@ from pmg.looks.stages.pool import ITEMS
 from pmg.models.diffusion.conditioning import Block, SoftBlock
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
 ANGLE = math.radians(4)  # of augmented pictures
 SCALE = 0.06
 SHIFT = 0.1  # of half the image
 
 
-class LookTraining(pl.LightningModule):
+class LookTraining(OptimizedModule):
     """Trains a `model` and its ``style_encoder``; their moving average, of decay `ema_decay`, is the model."""
 
     loss_name: str
 
+    trained = "model"
+
     def __init__(
         self, model: Any, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, ema_decay: Decay
     ) -> None:
-        super().__init__()
-        self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
+        super().__init__(optimizer, lr_scheduler)
+        self.model = model
         self.average = AveragedWeights(model, ema_decay, power=0.75)
 
     @abstractmethod
@@ -66,10 +68,6 @@ class LookTraining(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Returns the moving average."""
         return [self.average]
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.model, self.optimizer, self.lr_scheduler)
 
 
 def reference_rows(count: int) -> Tensor:
