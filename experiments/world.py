@@ -48,7 +48,7 @@ SHEET = 12  # targets on a contact sheet
 BATCH = 50
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
-NAMES = json.loads(Path(find_assets(), "drawings", "names.json").read_text())  # that training had for titles
+NAMES = json.loads(Path(find_assets(), "drawings", "names.json").read_text())  # by title
 METRICS = {  # and their titles
     "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
     "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",
@@ -153,7 +153,7 @@ def judge_synonyms(
 ) -> dict[str, Any]:
     """Returns how often the judge names targets asked for by title, by synonym, and by the title nearest to that.
 
-    It does so for all targets, for those whose synonym is among the names that training had, and for the others.
+    It does so for all targets, for those whose synonym is in `NAMES`, and for the others.
     """
     data, generator, (judge, _), _ = parts
     many = draw_targets(data, options.split, "met", 10 * options.count)
@@ -172,9 +172,9 @@ def judge_synonyms(
         by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
         for by, names in asked.items()
     }
-    trained = torch.tensor([SYNONYMS[title] in NAMES[title] for title in titles])
+    listed = torch.tensor([SYNONYMS[title] in NAMES[title] for title in titles])
     results = {}
-    for which, chosen in {"all": trained | True, "trained": trained, "new": ~trained}.items():
+    for which, chosen in {"all": listed | True, "listed": listed, "others": ~listed}.items():
         some = {by: values[chosen] for by, values in named.items()}
         shares = {f"share_{by}": float(values.mean() / some["title"].mean()) for by, values in some.items()}
         results[which] = {by: summarise(values, rows[chosen.numpy()]) for by, values in some.items()} | shares

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,10 +21,10 @@ from transformers import DynamicCache
 from benchmarks.plain_models import PlainModels, Texts
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizedModule, adamw, one_cycle
 
 
-class NaiveTraining(pl.LightningModule):
+class NaiveTraining(OptimizedModule):
     """Trains an encoder that sees pictures.
 
     Args:
@@ -37,12 +36,14 @@ class NaiveTraining(pl.LightningModule):
         learning_rate: the cycle's peak.
     """
 
+    trained = "encoder"
+
     def __init__(
         self, encoder: VisualPreferenceEncoder, language_model: Any, tokenizer: Any, style_encoder: StyleEncoder,
         plain: PlainModels, learning_rate: float,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.encoder, self.tokenizer, self.learning_rate = encoder, tokenizer, learning_rate
+        super().__init__(adamw(learning_rate), one_cycle)
+        self.encoder, self.tokenizer = encoder, tokenizer
         self._frozen = (language_model, style_encoder, plain)  # in a tuple: not sub-modules
 
     def read(self, histories: Sequence[str], pictures: Sequence[Tensor], liked: Sequence[Tensor]) -> Tensor:
@@ -129,7 +130,3 @@ class NaiveTraining(pl.LightningModule):
         noisy = torch.lerp(latents, noise, times[:, None, None, None])
         predicted = plain.predict(noisy, 1000 * times, texts, soft.mean(1) * keep)
         return F.mse_loss(predicted, noise - latents)
-
-    def configure_optimizers(self) -> dict:
-        """Returns what PMG's module returns."""
-        return configure_optimizers(self, self.encoder, adamw(self.learning_rate), one_cycle)

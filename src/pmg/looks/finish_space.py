@@ -26,15 +26,15 @@ class FinishSpace:
 
     The first four are weights, by the names in `PALETTES`, `GROUNDS`, `OUTLINES` and `SURFACES`. Kept from training
     are `unseen_hues`, arcs of the hue turn in degrees, ``[[80, 120], ...]``, where ``[350, 10]`` goes through 0, and
-    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. A share `unchanged` of the seen finishes changes
-    nothing: as drawn, on white. PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no
-    pair.
+    `unseen_pairs` of traits, ``[["dark", "pixels"], ...]``. A share `unchanged` of the seen ones is
+    as drawn, on white. PmgError if a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
     """
 
     def __init__(
         self, palette: Mapping[str, NotNegative], ground: Mapping[str, NotNegative],
         outline: Mapping[str, NotNegative], surface: Mapping[str, NotNegative],
-        unseen_hues: Sequence[Sequence[NotNegative]], unseen_pairs: Sequence[Sequence[str]], unchanged: Fraction = 0.0,
+        unseen_hues: Sequence[Sequence[NotNegative]], unseen_pairs: Sequence[Sequence[str]],
+        *, unchanged: Fraction = 0.0,
     ) -> None:  # fmt: skip
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         for (name, weights), kinds in zip(self.shares.items(), (PALETTES, GROUNDS, OUTLINES, SURFACES), strict=True):
