@@ -77,7 +77,7 @@ def training(tokenizer_folder):
 
 def batches(pool, data, codec, training, drop):
     codes = tokenize_pool(pool, codec, ImageTokenizer(training.model.janus.model.vqmodel))
-    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), None, drop, "sticker", codes=codes)
+    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), None, drop, TargetCaptions("sticker"), codes=codes)
 
 
 def test_a_pool_has_the_tokens_of_its_pictures(pool, data, codec, training):

@@ -86,7 +86,7 @@ def training(request):
 
 
 def batches(pool, data, drop):
-    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), FlowMatching(), drop, "sticker")
+    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), FlowMatching(), drop, TargetCaptions("sticker"))
 
 
 def rng(seed=0):
