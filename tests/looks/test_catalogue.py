@@ -103,7 +103,7 @@ def test_captions_name_title_keywords_and_other_names(tmp_path):
     assert TargetCaptions("sticker", 2, str(names))(item) == [*plain, "car, sticker"]
 
 
-@pytest.mark.parametrize("text", ["{", None])
+@pytest.mark.parametrize("text", ["{", None, '["car"]', '{"automobile": "car"}'])
 def test_names_that_cannot_be_read_are_refused(tmp_path, text):
     if text:
         (tmp_path / "names.json").write_text(text)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
+from pydantic import TypeAdapter
 
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.configuration.ranges import Count
@@ -22,6 +23,7 @@ from pmg.models.vision.pictures import FORMATS
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
+NAMES = TypeAdapter(dict[str, list[str]])
 
 
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
@@ -73,17 +75,15 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
 
 
 class TargetCaptions:
-    """Writes captions of what an image shows: title, some `keywords`, other names, and the words of a `scene`.
-
-    `names` is a JSON file of lists of other names by title; None: there are none. PmgError if it can't be read.
-    """
+    """Writes captions: title, some `keywords`, `scene` words, and other `names` (JSON file: lists by title)."""
 
     def __init__(self, scene: str, keywords: Count = 3, names: str | None = None) -> None:
         self.scene, self.keywords = scene, keywords
         try:
-            self.names: dict[str, list[str]] = json.loads(Path(names).read_text()) if names else {}
+            self.names = NAMES.validate_json(Path(names).read_bytes()) if names else {}
         except (OSError, ValueError) as error:
-            raise PmgError(f"names={names} can't be read ({error}); it holds lists of names by title") from None
+            reason = " ".join(str(error).split())[:160]
+            raise PmgError(f"names={names} can't be read ({reason}); it holds lists of names by title") from None
 
     def __call__(self, item: Item) -> list[str]:
         """Returns the captions of an item, the first of them its title alone."""
