@@ -48,7 +48,7 @@ SHEET = 12  # targets on a contact sheet
 BATCH = 50
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
-NAMES = json.loads(Path(find_assets(), "drawings", "names.json").read_text())  # by title
+NAMES = json.loads(Path(find_assets(), "names", "names.json").read_text())  # by title
 METRICS = {  # and their titles
     "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
     "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",

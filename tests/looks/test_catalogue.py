@@ -113,7 +113,7 @@ def test_names_that_cannot_be_read_are_refused(tmp_path, text):
 
 def test_every_concept_has_other_names_and_half_of_the_synonyms_are_kept_for_testing(root):
     folder = root / "assets" / "drawings"
-    names = json.loads((folder / "names.json").read_text())
+    names = json.loads((root / "assets" / "names" / "names.json").read_text())
     titles = set(pq.read_table(folder / TABLE, columns=["title"])["title"].to_pylist())
     assert set(names) == titles
     assert all(some and not titles & set(some) for some in names.values())

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from pmg.commands import report
 from pmg.configuration.identity import hash_images
@@ -430,3 +431,21 @@ def test_the_recorded_table_is_that_of_the_recorded_results(root, tmp_path):
     page = (recorded / "README.md").read_text()
     run(["--folder", str(recorded)])
     assert (recorded / "README.md").read_text() == page
+
+
+def test_the_benchmark_defines_every_option_of_the_world_it_is_run_in(root, compose):
+    """An option that is added to the world later would have every new run refused."""
+    settings = read_benchmark(root / "experiments" / "field").settings
+    cfg = OmegaConf.to_container(compose("study", "experiment=field"), resolve=True)
+
+    def flatten(node, key):
+        if isinstance(node, dict):
+            return {
+                name: value for part, inner in node.items() for name, value in flatten(inner, f"{key}.{part}").items()
+            }
+        return {key: node}
+
+    for group in ("data", "generator", "text_encoder"):
+        for key, value in flatten(cfg[group], group).items():
+            if key != CHANNEL and not key.endswith((".folder", ".source")):
+                assert settings.get(key) == value, key
