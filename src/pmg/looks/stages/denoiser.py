@@ -22,7 +22,7 @@ from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 from pmg.looks.stages.training import LookTraining, reference_rows
-from pmg.models.diffusion.conditioning import Block, SoftBlock, TextBlock, drop_target, join
+from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -148,15 +148,12 @@ class FixedStyleTraining(LookDenoiserTraining):
         self.model.denoiser.model.requires_grad_(True)
         self.model.style_encoder.requires_grad_(False)
 
-    def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
-        """Returns target, words and style tokens: of half of the rows the mean of pictures that are read alone."""
-        encoder = self.model.style_encoder
-        target, words, style = super().blocks(batch)
-        features = encoder.encode_pictures(batch["latents"])
-        alone = encoder.summarise(features[:, None], torch.ones(len(features), 1, dtype=torch.bool))
+    def style_tokens(self, features: Tensor, batch: Batch) -> Tensor:
+        """Returns style tokens `(B, n, D)`: of half of the rows the mean of pictures that are read alone."""
+        alone = self.model.style_encoder.summarise(features[:, None], torch.ones(len(features), 1, dtype=torch.bool))
         share = batch["present"].float() / batch["present"].sum(1, keepdim=True)
         mean = (alone[reference_rows(len(alone))] * share[..., None, None]).sum(1)
-        return target, words, SoftBlock(torch.where(batch["alone"][:, None, None], mean, style.tokens), style.mask)
+        return torch.where(batch["alone"][:, None, None], mean, super().style_tokens(features, batch))
 
 
 KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)

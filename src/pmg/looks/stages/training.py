@@ -44,11 +44,14 @@ class LookTraining(OptimizedModule):
     def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
         """Returns what a batch is conditioned on: target, words, and style tokens of each look's other drawings."""
         latents = batch["latents"]
-        features = self.model.style_encoder.encode_pictures(latents)
-        tokens = self.model.style_encoder.summarise(features[reference_rows(len(latents))], batch["present"])
+        tokens = self.style_tokens(self.model.style_encoder.encode_pictures(latents), batch)
         target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
         words = Block(batch["words"], batch["words_mask"])
         return target, words, SoftBlock(tokens, batch["keep_style"][:, None].expand(tokens.shape[:2]))
+
+    def style_tokens(self, features: Tensor, batch: Batch) -> Tensor:
+        """Returns style tokens `(B, n, D)` of each look's other drawings, whose features are `(B, N, channels)`."""
+        return self.model.style_encoder.summarise(features[reference_rows(len(features))], batch["present"])
 
     def held_out_losses(self, batch: Batch) -> Tensor:
         """Returns the losses of the first drawing of each look, the held-out one, `(B / ITEMS,)`."""
