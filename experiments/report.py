@@ -2,6 +2,7 @@
 
 python experiments/report.py prefix
 python experiments/report.py prefix --runs outputs/studies/prefix --into experiments/prefix
+python experiments/report.py prefix --runs outputs/more --add  # runs of other methods, beside those that are recorded
 """
 
 from __future__ import annotations
@@ -54,6 +55,27 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
     rows = pd.concat(frames, ignore_index=True)
     once = ["variant", "method", "control", "example", "seed"]  # several runs of a study may have `none`
     return rows.drop_duplicates(once, ignore_index=True), list(results)
+
+
+def read_recorded(
+    folder: Path, rows: pd.DataFrame, results: Sequence[Mapping[str, Any]]
+) -> tuple[pd.DataFrame, list[Any]]:
+    """Returns the rows that a study has recorded with those of further runs, and the descriptions of all these runs.
+
+    A picture that is recorded keeps its numbers. Further runs need the same users, targets and noise: SystemExit
+    names variants and seeds that aren't recorded.
+    """
+    recorded = pd.read_parquet(folder / "rows.parquet")
+    if "variant" not in recorded:
+        recorded = recorded.assign(variant="")
+    draws = ["variant", "seed", "example", "user", "look"]
+    new = rows[draws].drop_duplicates().merge(recorded[draws].drop_duplicates(), how="left", indicator=True)
+    if len(other := new[new["_merge"] != "both"]):
+        first = ", ".join(f"{name} {other.iloc[0][name]}" for name in draws if other.iloc[0][name] != "")
+        raise SystemExit(f"{folder} has recorded other pictures than these runs have: not {first}")
+    once = ["variant", "method", "control", "example", "seed"]
+    both = pd.concat([recorded, rows[recorded.columns]], ignore_index=True).drop_duplicates(once, ignore_index=True)
+    return both, [*json.loads((folder / "results.json").read_text())["runs"], *results]
 
 
 def _require_seeds(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -130,11 +152,16 @@ def model_folder(generator: Mapping[str, Any], outputs: Path) -> Path:
     return HERE.parent / folder.replace("<assets_dir>", "assets").replace("<output_dir>", str(outputs.resolve()))
 
 
-def report(name: str, runs: Path, folder: Path) -> None:
-    """Writes rows, results, table and figure into `folder`, and the table into the README there."""
+def report(name: str, runs: Path, folder: Path, add: bool = False) -> None:
+    """Writes rows, results, table and figure into `folder`, and the table into the README there.
+
+    With `add` the runs stand beside what is recorded there, see `read_recorded`.
+    """
     study = STUDIES[name]
     rows, results = read_runs(runs, study)
     builder = build_builder(results)
+    if add:
+        rows, results = read_recorded(folder, rows, results)
     if study.factors:
         parts = split_users(rows, study)
         groups = {title: summarize(part, study, builder) for title, part in parts.items()}
@@ -307,6 +334,7 @@ if __name__ == "__main__":
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--runs", type=Path, help="folder of the study's runs")
     parser.add_argument("--into", type=Path, help="folder of tables and figure")
+    parser.add_argument("--add", action="store_true", help="keep what is recorded there; the runs have other methods")
     options = parser.parse_args()
     source = options.runs or HERE.parent / "outputs" / "studies" / options.study
-    report(options.study, source, options.into or HERE / options.study)
+    report(options.study, source, options.into or HERE / options.study, options.add)

@@ -52,10 +52,10 @@ STUDIES = {
         by="group",
         trains=True,
     ),
-    "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
+    "balance": Study({"alpha": "balance.alpha"}, ("mean_style", "pmg"), base="alpha = 0.5", front=True),
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
-        ("keywords", "soft", "pmg"),
+        ("mean_style", "keywords", "soft", "pmg"),
         base="formula = LeaveOneOutScales, target = 3.0",
         front=True,
         across=tuple(
@@ -64,16 +64,26 @@ STUDIES = {
                 (f"formula = Scales, target = {scale}", method),
             )
             for scale in (2.0, 3.0, 5.0)
-            for method in ("keywords", "soft", "pmg")
+            for method in ("mean_style", "keywords", "soft", "pmg")
         ),
     ),
-    "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
+    "history": Study(
+        {"items": "history_items.test"}, ("image_prompt", "mean_style", "keywords", "soft", "pmg"), base="items = 12"
+    ),
     "sight": Study(
-        {"sees": "preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
+        {"sees": "preference_encoder.sees"},
+        ("none", "mean_style", "soft", "pmg", "oracle"),
+        base="sees = both",
+        by="group",
+        across=tuple(
+            ((f"sees = {seen}", method), ("sees = both", "mean_style"))
+            for seen in ("both", "pictures", "text")
+            for method in ("soft", "pmg")
+        ),
     ),
     "artists": Study(
         {"history drawn by": "data.drawn_by"},
-        ("style", "soft", "pmg"),
+        ("style", "mean_style", "soft", "pmg"),
         base="history drawn by = own",
         by="group",
     ),

@@ -44,6 +44,34 @@ def write_run(folder, config, lpips, seed=0):
     (folder / "results.json").write_text(json.dumps(results))
 
 
+def keep_methods(runs, *methods):
+    """Leaves rows of some methods alone in all runs of a folder."""
+    for path in runs.glob("*/rows.parquet"):
+        rows = pd.read_parquet(path)
+        rows[rows["method"].isin(methods)].to_parquet(path)
+
+
+def test_runs_of_another_method_stand_beside_what_is_recorded(studies, tmp_path):
+    same = dict.fromkeys(("flat", "ink", "clay"), 0.2)
+    for runs in ("first", "further", "whole"):
+        for items in (1, 12):
+            write_run(tmp_path / runs / f"items={items}", {"history_items": {"test": items}}, same)
+            rows = pd.read_parquet(tmp_path / runs / f"items={items}" / "rows.parquet")
+            rows.assign(look="round").to_parquet(tmp_path / runs / f"items={items}" / "rows.parquet")
+    keep_methods(tmp_path / "first", "none", "pmg")
+    keep_methods(tmp_path / "further", "soft")
+    studies.report("history", tmp_path / "first", tmp_path / "into")
+    studies.report("history", tmp_path / "further", tmp_path / "into", add=True)
+    studies.report("history", tmp_path / "whole", tmp_path / "wanted")
+    added, wanted = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("into", "wanted"))
+    assert added["users"] == wanted["users"]
+    assert len(added["runs"]) == 4
+    rows = pd.read_parquet(tmp_path / "further" / "items=1" / "rows.parquet")
+    rows.assign(look="square").to_parquet(tmp_path / "further" / "items=1" / "rows.parquet")
+    with pytest.raises(SystemExit, match=r"has recorded other pictures .* example u0-0, user u0, look square"):
+        studies.report("history", tmp_path / "further", tmp_path / "into", add=True)
+
+
 def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(studies, tmp_path):
     for items, lpips in ((12, 0.2), (2, 0.4), (1, 0.5)):
         config = {"history_items": {"test": items}}
