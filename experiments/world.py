@@ -25,9 +25,9 @@ from torch import Tensor
 import pmg
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.instantiate import instantiate
+from pmg.domain import Item
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.installation import find_assets
 from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookData, LookTarget
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
@@ -40,7 +40,7 @@ from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
-from pmg.preferences.stated import embed_texts
+from pmg.preferences.target_names import TargetNames
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,6 @@ SHEET = 12  # targets on a contact sheet
 BATCH = 50
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
-NAMES = json.loads(Path(find_assets(), "names", "names.json").read_text())  # by title
 METRICS = {  # and their titles
     "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
     "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",
@@ -151,9 +150,9 @@ def draw_arms(
 def judge_synonyms(
     parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
 ) -> dict[str, Any]:
-    """Returns how often the judge names targets asked for by title, by synonym, and by the title nearest to that.
+    """Returns how often the judge names targets asked for by title, by synonym, and by the title it is drawn by.
 
-    It does so for all targets, for those whose synonym is in `NAMES`, and for the others.
+    It does so for all targets, for those whose synonym the generator has a name for, and for the others.
     """
     data, generator, (judge, _), _ = parts
     many = draw_targets(data, options.split, "met", 10 * options.count)
@@ -164,15 +163,18 @@ def judge_synonyms(
     )
     titles = [data.drawings.items[one.row].title for one in targets]
     rows = np.array([one.row for one in targets])
-    synonyms, known = [SYNONYMS[title] for title in titles], sorted({item.title for item in data.drawings.items})
-    encoder = generator.generator.text_encoder
-    nearest = (embed_texts(encoder, synonyms) @ embed_texts(encoder, known).T).argmax(1).tolist()
-    asked = {"title": titles, "synonym": synonyms, "nearest_title": [known[place] for place in nearest]}
+    synonyms, names = [SYNONYMS[title] for title in titles], TargetNames.of(generator.generator)
+    if names is None:
+        raise SystemExit(
+            "assets/look_generator/unet has no names.json, which says what the generator was trained to draw"
+        )
+    drawn = [item.title for item in names.resolve([Item("", "", synonym) for synonym in synonyms])]
+    asked = {"title": titles, "synonym": synonyms, "drawn_as": drawn}
     named = {
         by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
         for by, names in asked.items()
     }
-    listed = torch.tensor([SYNONYMS[title] in NAMES[title] for title in titles])
+    listed = torch.tensor([synonym.casefold() in names.known for synonym in synonyms])
     results = {}
     for which, chosen in {"all": listed | True, "listed": listed, "others": ~listed}.items():
         some = {by: values[chosen] for by, values in named.items()}

@@ -134,3 +134,12 @@ def test_a_config_that_was_changed_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("seed: [")
     with pytest.raises(PmgError, match="is damaged"):
         read_finished(tmp_path, "train")
+
+
+@pytest.mark.parametrize("text", ["[]", '"train"', "{"])
+def test_a_run_whose_facts_are_no_mapping_is_damaged(tmp_path, text):
+    RunRecord("seed: 0\n", tmp_path, {"command": "train", "identity": {}}, None).begin()
+    (tmp_path / "metrics.json").write_text(text)
+    for read in (lambda: read_finished(tmp_path, "train"), lambda: refuse_other(tmp_path, "train", {})):
+        with pytest.raises(PmgError, match=r"metrics\.json is damaged"):
+            read()

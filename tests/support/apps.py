@@ -8,13 +8,20 @@ from PIL import Image
 
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
+from pmg.preferences.target_names import TargetNames
 
 
-def load_tiny(folder, scenario=None):
-    """Writes and loads a pipeline with random weights that sees pictures, with its own scenario or another one."""
+def load_tiny(folder, scenario=None, names=None):
+    """Writes and loads a pipeline with random weights that sees pictures, with its own scenario or another one.
+
+    `names` are of all that its generator was trained to draw; None: whatever is asked for.
+    """
     write_pipeline(folder, seeing=True)
     pipe = PersonalizedPipeline.from_pretrained(folder, "cpu", scenario=scenario)
     pipe.set_progress_bar_config(disable=True)
+    if names:
+        pipe.pipeline.generator.denoiser.names = names
+        pipe.extractor.names = TargetNames.of(pipe.pipeline.generator)
     return pipe
 
 

@@ -90,7 +90,7 @@ def _read(
     from pmg.preferences.keyword_sources import negative_prompt
 
     ledger, captions, needed = builder.run.ledger, builder.captions(examples), gather_requirements(sources)
-    with builder.extractor(builder.generator.text_encoder) as extractor:
+    with builder.extractor(builder.generator.text_encoder, builder.generator) as extractor:
         with ledger.phase("read histories"):
             own = select_part(examples, shard.index, shard.count) if shard.count > 1 else []
             for part in (own, examples) if own else (examples,):

@@ -43,7 +43,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     generator, terms = builder.generator, instantiate_all(cfg.objective.module.terms)
     decodings = [instantiate(cfg.decoding)] if any(term.needs_generator for term in terms) else []
     captions = builder.captions([*train, *validation], read=bool(decodings))
-    with builder.extractor(generator.text_encoder) as extractor:
+    with builder.extractor(generator.text_encoder, generator) as extractor:
         with run.ledger.phase("read histories"):
             extracted = extractor.extract(
                 [*train, *validation], captions, decodings, pixels=builder.pixels(), prefill=needs_contexts(cfg.inputs)

@@ -43,22 +43,16 @@ ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose h
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Returns the checked config of a command.
+    """Returns the checked config of a command: the keys that it reads.
 
     Example::
 
         cfg = pmg.compose("train", overrides=["language_model=tiny", "plugins=[my_module]"])
         data = pmg.instantiate(cfg.data)
 
-    The process's own Hydra, where there is one, is left as it was. PmgError if there is no such command, an
-    override is not valid, or a ``_target_`` or value is refused.
-
-    Args:
-        command: ``train``, ``generate``, ``evaluate`` … without ``pmg-``.
-        overrides: as on the command line.
-
-    Returns:
-        The keys that the command reads. The run's folder and dates are fixed; other interpolations follow changes.
+    `command` is without ``pmg-``, `overrides` are as on the command line. The run's folder and dates are fixed; other
+    interpolations follow changes. The process's own Hydra, where there is one, is left as it was. PmgError if there is
+    no such command, an override is not valid, or a ``_target_`` or value is refused.
     """
     if command not in (schemas := find_schemas()):
         raise PmgError(f"no such command: '{command}'{nearest(command, schemas)}. Name one of {', '.join(schemas)}.")

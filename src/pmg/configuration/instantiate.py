@@ -58,16 +58,11 @@ def to_plain(node: Any) -> Any:
 
 
 def instantiate(node: Any, **kwargs: Any) -> Any:
-    """Builds the object of a config node; the only function of pmg that does.
+    """Builds the object of a config node, or a partial for ``_partial_: true``; the only function of pmg that does.
 
-    PmgError if there is no target, it is outside of the allowed packages, or can't be found.
-
-    Args:
-        node: a mapping with ``_target_``; nested nodes are built first.
-        **kwargs: late arguments, passed as they are (never copied or converted).
-
-    Returns:
-        The object, or a partial for ``_partial_: true``.
+    `node` is a mapping with ``_target_``, whose nested nodes are built first; `kwargs` are late arguments, passed as
+    they are (never copied or converted). PmgError if there is no target, it is outside of the allowed packages, or
+    can't be found.
     """
     import hydra.utils
 

@@ -42,7 +42,7 @@ class Feedback:
 
     def __post_init__(self) -> None:
         if self.dislike_to >= self.like_from:
-            raise PmgError(f"feedback: dislike_to ({self.dislike_to}) must be below like_from ({self.like_from})")
+            raise PmgError(f"data.feedback: dislike_to ({self.dislike_to}) must be below like_from ({self.like_from})")
         if both := sorted({*self.positive} & {*self.negative}):
             raise PmgError(f"data.feedback: '{both[0]}' is both positive and negative")
 

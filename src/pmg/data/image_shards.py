@@ -43,22 +43,15 @@ Hasher = Callable[[Image.Image], object]  # its text is the hash
 
 @dataclass
 class PackingReport:
-    """Rows, perceptual hashes (16 hexadecimal digits) and `mean_colours` of packed images by item, and counts.
-
-    Attributes:
-        left_out: number of items without a usable image, by reason.
-        changed: number of images that differ from the published ones, by conversion.
-        first: the first item of each reason or conversion, as text.
-        sha256: of the shards, by their path in the prepared folder.
-    """
+    """Rows, perceptual hashes (16 hexadecimal digits) and `mean_colours` of packed images by item, and counts."""
 
     row: dict[str, int] = field(default_factory=dict)
     phash: dict[str, str] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)  # items without a usable image, by reason
+    changed: Counter[str] = field(default_factory=Counter)  # images that differ from the published ones, by conversion
+    first: dict[str, str] = field(default_factory=dict)  # the first item of each reason or conversion, as text
+    sha256: dict[str, str] = field(default_factory=dict)  # of the shards, by their path in the prepared folder
 
     def count(self, counter: Counter[str], reason: str, item: str, path: Path | None) -> None:
         """Counts an item for a reason, and notes it if it is the first."""
@@ -88,7 +81,7 @@ class PackingState:
     def open(cls, folder: Path, identity: str) -> PackingState:
         """Returns the saved state of this identity; a new one where there is none, or where a shard is damaged."""
         state = cls(folder, identity)
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             saved = json.loads((folder / STATE).read_text())
             if saved["identity"] == identity:
                 counters = {name: Counter(saved["packed"][name]) for name in ("left_out", "changed")}
@@ -202,25 +195,21 @@ class Packing:
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
     ) -> Iterator[tuple[str, tuple[Square | None, str]]]:
         """Yields every item with its square, or None and the reason why it has none."""
-
-        def make(item: str) -> tuple[Square | None, str]:
-            """Returns the item's square and no reason, or None and the reason."""
-            try:
-                return self._square(paths.get(item), hasher), ""
-            except UnusableError as error:
-                return None, str(error)
-
         with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
             for start in range(0, len(items), AT_ONCE):
                 some = items[start : start + AT_ONCE]
-                yield from zip(some, pool.map(make, some), strict=True)
+                made = pool.map(lambda item: self._square(paths.get(item), hasher), some)
+                yield from zip(some, made, strict=True)
 
-    def _square(self, path: Path | None, hasher: Hasher) -> Square:
-        image, changes = read_picture(path)
+    def _square(self, path: Path | None, hasher: Hasher) -> tuple[Square | None, str]:
+        try:
+            image, changes = read_picture(path)
+        except UnusableError as error:
+            return None, str(error)
         white = {"color": "white"} if self.fit == "pad" else {}
         image = FITS[self.fit](image, (self.size, self.size), Image.Resampling.LANCZOS, **white)
         # lossless: generated images are compared with these
-        return Square(to_file(image), str(hasher(image)), mean_colours(image), changes)
+        return Square(to_file(image), str(hasher(image)), mean_colours(image), changes), ""
 
 
 def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> None:

@@ -62,23 +62,14 @@ class Drops:
 
 @dataclass(frozen=True)
 class Tables:
-    """A data set as a source returns it.
+    """A data set as a source returns it."""
 
-    Attributes:
-        items: one row an item, columns `ITEMS`; keywords are lists, facts mappings of words.
-        interactions: one row an interaction, columns `INTERACTIONS`; rating is NaN where there is only an action.
-        drops: rows that were left out.
-        files: sha256 of the files that were read, by name.
-        pictures: paths of the items' published images, by id; None for data that have none.
-        notes: remarks for the manifest, by name.
-    """
-
-    items: pd.DataFrame
-    interactions: pd.DataFrame
-    drops: Drops
-    files: Mapping[str, str]
-    pictures: Mapping[str, Path] | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
+    items: pd.DataFrame  # one row an item, columns `ITEMS`; keywords are lists, facts mappings of words
+    interactions: pd.DataFrame  # one row an interaction, columns `INTERACTIONS`; rating is NaN beside a mere action
+    drops: Drops  # rows that were left out
+    files: Mapping[str, str]  # sha256 of the files that were read, by name
+    pictures: Mapping[str, Path] | None = None  # paths of the items' published images, by id; None: there are none
+    notes: Mapping[str, str] = field(default_factory=dict)  # remarks for the manifest, by name
 
 
 def prepare(
@@ -87,16 +78,11 @@ def prepare(
 ) -> dict[str, Any]:  # fmt: skip
     """Reads a source, validates rows and images, and writes tables, images and manifest; returns counts.
 
-    PmgError if too many rows or images can't be used (how many, why, and the first of each reason), none is left,
-    or `folder` holds files of these names that are not prepared data.
-
-    Args:
-        read: the source.
-        folder: of ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each written atomically, and of
-            ``pictures/`` where the source has images.
-        max_dropped: share of interactions that may be left out.
-        pictures: how images are made equal.
-        max_missing_pictures: share of items that may be without an image: they stay in histories and are no targets.
+    The `folder` gets ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each written atomically, and
+    ``pictures/`` where the source has images. A share `max_dropped` of interactions may be left out, and a share
+    `max_missing_pictures` of items may be without an image: they stay in histories and are no targets. PmgError if too
+    many rows or images can't be used (how many, why, and the first of each reason), none is left, or `folder` holds
+    files of these names that are not prepared data.
     """
     _refuse_foreign(Path(folder))
     tables = check(read())

@@ -70,19 +70,12 @@ def read_infos(section: Mapping[str, Mapping[str, Any]]) -> list[MetricInfo]:
 
 
 class Input(StrEnum):
-    """What a metric compares images with; the evaluation prepares those that any metric declares.
+    """What a metric compares images with; the evaluation prepares those that any metric declares."""
 
-    Attributes:
-        TRUTHS: images of the target in the user's taste.
-        HISTORIES: images of the items that the user liked.
-        TARGET_WORDS: what the image should show.
-        PREFERENCE_WORDS: the user's keywords.
-    """
-
-    TRUTHS = "truths"
-    HISTORIES = "histories"
-    TARGET_WORDS = "target_words"
-    PREFERENCE_WORDS = "preference_words"
+    TRUTHS = "truths"  # images of the target in the user's taste
+    HISTORIES = "histories"  # images of the items that the user liked
+    TARGET_WORDS = "target_words"  # what the image should show
+    PREFERENCE_WORDS = "preference_words"  # the user's keywords
 
 
 @dataclass(frozen=True)
@@ -175,7 +168,6 @@ class Metrics:
     @classmethod
     def of(cls, metrics: Sequence[ImageMetric | SetMetric]) -> Metrics:
         """Sorts metrics by whether their values are of images or of sets."""
-        per_set = [all(info.per_set for info in metric.outputs) for metric in metrics]
-        images = [metric for metric, whole in zip(metrics, per_set, strict=True) if not whole]
-        sets = [metric for metric, whole in zip(metrics, per_set, strict=True) if whole]
+        sets = [metric for metric in metrics if all(info.per_set for info in metric.outputs)]
+        images = [metric for metric in metrics if not all(info.per_set for info in metric.outputs)]
         return cls(cast(list[ImageMetric], images), cast(list[SetMetric], sets))

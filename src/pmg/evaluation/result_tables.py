@@ -58,16 +58,14 @@ class ResultTables:
 
     def build(self, results: Mapping[str, Any]) -> list[Table]:
         """Returns all tables with rows: arms, differences and control, each also by group, gap, sets."""
+        groups, control = list(_groups(results)), "Own / mismatched user's preference"
         tables = [
             self.arms("All users", results["arms"]),
-            *(self.arms(f"Users with {name}", part["arms"]) for name, part in _groups(results)),
+            *(self.arms(f"Users with {name}", part["arms"]) for name, part in groups),
             self.paired("Paired differences, all users", results["paired"]),
-            *(self.paired(f"Paired differences, {name}", part["paired"]) for name, part in _groups(results)),
-            self.control("Own / mismatched user's preference", results["control"]),
-            *(
-                self.control(f"Own / mismatched user's preference, {name}", part["control"])
-                for name, part in _groups(results)
-            ),
+            *(self.paired(f"Paired differences, {name}", part["paired"]) for name, part in groups),
+            self.control(control, results["control"]),
+            *(self.control(f"{control}, {name}", part["control"]) for name, part in groups),
             self.gap(results["gap_closed"]),
             self.sets(results.get("sets", {})),
         ]

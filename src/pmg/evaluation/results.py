@@ -37,16 +37,15 @@ class ResultBuilder:
     seed: int = 0  # of the resampling
 
     def build(self, rows: pd.DataFrame, sets: Mapping[str, Mapping] | None = None) -> dict[str, Any]:
-        """Returns the results of a study.
+        """Returns the results of a study, by section.
 
         `rows` are one an image: `COLUMNS`, `groups` and those of `metrics` that were measured, NaN where a method has
         none; `control` is ``own`` or ``mismatched``. `sets` are metrics of whole sets by name and method. PmgError if
         there are no rows, a column is missing, or a row occurs twice.
 
-        Returns:
-            ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
-            and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from baseline
-            to oracle); ``sets`` where there are any, methods in the order of the arms.
+        Sections are ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control``
+        by arm and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from
+        baseline to oracle); ``sets`` where there are any, methods in the order of the arms.
         """
         self._check(rows)
         codes = {name: pd.factorize(rows[name], sort=True)[0] for name in ("example", "user")}

@@ -39,21 +39,13 @@ def _row(folder: Path, record: Record) -> dict[str, Any]:
     picked = record.chosen
     return {
         IMAGE: folder / record.image,
-        "example": record.example,
-        "user": record.user,
-        "method": record.method,
-        "seed": record.seed,
+        "example": record.example, "user": record.user, "method": record.method, "seed": record.seed,
         "target": ", ".join(record.target_keywords),
         "preference": ", ".join(record.preference_keywords),
         "negative": ", ".join(record.negative_keywords),
-        "w_p": picked.w_p,
-        "w_t": picked.w_t,
-        "d_p": picked.preference,
-        "d_t": picked.accuracy,
-        "z": picked.z,
-        "alpha": record.alpha,
-        "candidates": len(record.candidates),
-    }
+        "w_p": picked.w_p, "w_t": picked.w_t, "d_p": picked.preference, "d_t": picked.accuracy, "z": picked.z,
+        "alpha": record.alpha, "candidates": len(record.candidates),
+    }  # fmt: skip
 
 
 def headline(results: Mapping[str, Any]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
-from pmg.runs.run_folder import EXPORTED_ENCODER
+from pmg.runs.run_folder import EXPORTED_ENCODER, replace_folders
 
 FROZEN, CARD = "frozen", "README.md"
 SOURCES = ("source", "folder")  # arguments that name weights
@@ -69,10 +69,11 @@ def name_weights(
     weights to be copied are missing.
     """
     names: dict[str, str] = {}
+    of_place = {place: name for name, place in places.items() if place}
     copies: dict[str, Path] = {}
     for source in dict.fromkeys(weight_sources(nodes)):
-        if not copy_all and _name(source, places) != source:
-            names[source] = _name(source, places)
+        if not copy_all and (named := replace_folders(source, of_place)) != source:
+            names[source] = named
         elif copy_all or Path(source).exists():  # else a package, or an id of the hub
             plain = re.sub(r"[^\w.+=-]", "_", Path(source).name)
             inner = f"{len(copies)}-{plain}"
@@ -143,10 +144,3 @@ def load_encoder(trained: Path, kind: type[ModelMixin], half: bool) -> ModelMixi
 def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
     """Returns the node of an index that names the trained encoder's class; PmgError if pipelines can't name it."""
     return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, f"{kind.__module__}.{kind.__qualname__}")}}
-
-
-def _name(text: str, places: Mapping[str, str]) -> str:
-    for name, place in places.items():
-        if text == place or text.startswith(f"{place}/"):
-            return name + text.removeprefix(place)
-    return text

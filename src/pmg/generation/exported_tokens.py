@@ -14,7 +14,6 @@ from pmg.cache import Cache
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.ranges import Fraction
 from pmg.configuration.targets import allowed_plugins
-from pmg.configuration.trees import replace_texts
 from pmg.domain import Keywords, PmgError
 from pmg.generation.components import CLASS
 from pmg.generation.serialization import INDEX, PARTS, read_index
@@ -23,7 +22,7 @@ from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.content import digest_path
-from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
+from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS, replace_folders
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.token_sources import LEAST, name_keywords
 
@@ -39,8 +38,7 @@ def read_parts(folder: str) -> dict[str, Any]:
     """
     read_index(Path(folder), "cache", trust=allowed_plugins())
     index = json.loads(Path(folder, INDEX).read_text())
-    nodes = {part: _to_config(part, index[part]) for part in PARTS}
-    return replace_texts(nodes, _name_folder)
+    return replace_folders({part: _to_config(part, index[part]) for part in PARTS}, FOLDERS)
 
 
 def _to_config(part: str, node: Any) -> Any:
@@ -50,11 +48,6 @@ def _to_config(part: str, node: Any) -> Any:
     if CLASS not in node:
         return inner
     return {"_target_": component_targets().get(part, {}).get(node[CLASS], node[CLASS]), **inner}
-
-
-def _name_folder(text: str) -> str:
-    name, slash, inner = text.partition("/")
-    return f"{FOLDERS[name]}{slash}{inner}" if name in FOLDERS else text
 
 
 @dataclass(frozen=True)

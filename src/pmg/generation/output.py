@@ -47,7 +47,9 @@ class PersonalizedPipelineOutput(BaseOutput):
 
     def _repr_png_(self) -> bytes | None:
         """Returns all pictures as one PNG, `COLUMNS` a row; None without pictures."""
-        return to_file(_grid(self.images)) if isinstance(self.images, list) else None
+        if not isinstance(self.images, list):
+            return None
+        return to_file(draw_grid(self.images, max(1, min(COLUMNS, len(self.images)))))
 
 
 def find_converter(output_type: str) -> Callable[[Tensor], Images]:
@@ -108,12 +110,11 @@ def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
     return f'<figure style="margin:0;max-width:240px"><img alt="{alt}" src="{source}">{caption}</figure>'
 
 
-def _grid(images: list[Image.Image]) -> Image.Image:
-    """Returns images in rows of `COLUMNS`, on white; a white pixel without images."""
-    columns = min(COLUMNS, len(images))
+def draw_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Returns images in so many columns, on white; white pixels without images."""
     width, height = (max((image.size[side] for image in images), default=1) for side in (0, 1))
-    rows = math.ceil(len(images) / COLUMNS)
-    sheet = Image.new("RGB", (max(columns, 1) * width, max(rows, 1) * height), "white")
+    rows = max(1, math.ceil(len(images) / columns))
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
     for number, image in enumerate(images):
-        sheet.paste(image, (number % COLUMNS * width, number // COLUMNS * height))
+        sheet.paste(image, (number % columns * width, number // columns * height))
     return sheet

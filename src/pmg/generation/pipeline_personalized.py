@@ -52,6 +52,7 @@ from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import Budget
 from pmg.preferences.scenarios import Scenario
+from pmg.preferences.target_names import TargetNames
 from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs
 
@@ -114,7 +115,15 @@ class PersonalizedPipeline:
             captioner = replace(captioner, arguments={"template": scenario.caption})
         templates = scenario or parts["scenario"].create()
         return cls(
-            PreferenceExtractor(language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder),
+            PreferenceExtractor(
+                language_model,
+                templates,
+                NoCache(),
+                str(folder),
+                budget,
+                text_encoder=text_encoder,
+                names=TargetNames.of(pipeline.generator),
+            ),
             captioner.create(),
             parts["decoding"].create(),
             load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),

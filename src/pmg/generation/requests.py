@@ -27,32 +27,21 @@ class Method:
 
     PmgError if there is a `start` without a `strength`, the other way round, or beside an `image`; or a
     `start_denoiser` without a `start`.
-
-    Attributes:
-        keywords: source of the keywords that d_p compares images with; empty: none.
-        show_keywords: whether the denoiser sees the keywords.
-        soft_tokens: source of the soft tokens that the denoiser sees; empty: none.
-        negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
-        references: source of the reference images that the denoiser sees; empty: none.
-        taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
-        image: source of images that are used in place of generated ones; empty: none.
-        start: source of images that sampling starts from in place of noise alone; empty: none.
-        strength: share of the solver's time that is left from there, see `Start`; set with `start`, and not without.
-        start_denoiser: builds `denoiser`, which takes the place of the generator's there; None: none does.
-        mismatch: whether it is also run with another user's preference, as a control.
     """
 
-    keywords: str = ""
-    show_keywords: bool = True
-    soft_tokens: str = ""
-    negative: str = ""
-    references: str = ""
-    taste: str = ""
-    image: str = ""
-    start: str = ""
+    keywords: str = ""  # source of the keywords that d_p compares images with; empty: none, as below
+    show_keywords: bool = True  # whether the denoiser sees the keywords
+    soft_tokens: str = ""  # source of the soft tokens that the denoiser sees
+    negative: str = ""  # source of keywords that images are guided away from; empty: the scenario's negative prompt
+    references: str = ""  # source of the reference images that the denoiser sees
+    taste: str = ""  # source of the taste that d_p compares images with, in place of keywords
+    image: str = ""  # source of images that are used in place of generated ones
+    start: str = ""  # source of images that sampling starts from in place of noise alone
+    # share of the solver's time that is left from there, see `Start`; set with `start`, and not without
     strength: Strength | None = None
+    # builds `denoiser`, which takes the place of the generator's there; None: none does
     start_denoiser: Callable[[], DiffusersDenoiser] | None = None
-    mismatch: bool = True
+    mismatch: bool = True  # whether it is also run with another user's preference, as a control
 
     def __post_init__(self) -> None:
         if bool(self.start) != (self.strength is not None) or (self.start and self.image):

@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
-from pydantic import TypeAdapter
 
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.configuration.ranges import Count
 from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
+from pmg.models.diffusion.diffusers_denoiser import read_names
 from pmg.models.vision.pictures import FORMATS
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
-NAMES = TypeAdapter(dict[str, list[str]])
 
 
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
@@ -75,18 +74,14 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
 
 
 class TargetCaptions:
-    """Writes captions: title, some `keywords`, `scene` words, and other `names` (JSON file: lists by title)."""
+    """Writes captions: title, some `keywords`, `scene` words, and other names, see `read_names`, if `by_names`."""
 
-    def __init__(self, scene: str, keywords: Count = 3, names: str | None = None) -> None:
-        self.scene, self.keywords = scene, keywords
-        try:
-            self.names = NAMES.validate_json(Path(names).read_bytes()) if names else {}
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise PmgError(f"names={names} can't be read ({reason}); it holds lists of names by title") from None
+    def __init__(self, scene: str, keywords: Count = 3, names: str | None = None, by_names: bool = False) -> None:
+        self.scene, self.keywords, self.by_names = scene, keywords, by_names
+        self.names = read_names(names) if names else {}
 
     def __call__(self, item: Item) -> list[str]:
         """Returns the captions of an item, the first of them its title alone."""
-        words, names = item.keywords[: self.keywords], self.names.get(item.title, [])
+        words, names = item.keywords[: self.keywords], self.names.get(item.title, []) if self.by_names else []
         longer = [item.title, *(", ".join([item.title, *some]) for some in (words, words[::-1])), *names]
         return [item.title, *(f"{text}, {self.scene}" for text in longer)]

@@ -126,8 +126,12 @@ class Builder:
         return found
 
     @contextmanager
-    def extractor(self, text_encoder: PromptEncoder) -> Iterator[PreferenceExtractor]:
+    def extractor(
+        self, text_encoder: PromptEncoder, generator: Generator | None = None
+    ) -> Iterator[PreferenceExtractor]:  # fmt: skip
         """Builds an extractor with its language model; its keywords fit into what `text_encoder` reads.
+
+        Targets are named as the `generator` knows them; None: as they are.
 
         Afterwards the run's ledger has the number of tokens that the language model computed.
         """
@@ -135,6 +139,7 @@ class Builder:
         from pmg.models.loading.device import to_device
         from pmg.preferences.extraction import PreferenceExtractor
         from pmg.preferences.keywords import Budget
+        from pmg.preferences.target_names import TargetNames
 
         nodes, run = self._nodes, self.run
         with run.ledger.phase("load language model"):
@@ -148,6 +153,7 @@ class Builder:
             language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
             Cache.key(model=model, content=select_content(self.identity, "language_model", *owner), **owner),
             Budget.of(text_encoder), nodes.keep_contexts, text_encoder=text_encoder,
+            names=TargetNames.of(generator) if generator else None,
         )  # fmt: skip
         run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
         run.ledger.count("llm_tokens_reused", language_model.tokens_reused)

@@ -80,8 +80,7 @@ def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task
 def _run_rank(work: Work, run: Run, seed: int | None) -> tuple[Any, ...]:
     """Runs one rank's training and returns its result, metrics, digests of what it made, seconds and counts."""
     seed_everything(seed)
-    result = _run_alone(work, run)
-    return result, run.metrics, run.made, run.ledger.seconds, run.ledger.counts
+    return _run_alone(work, run), run.metrics, run.made, run.ledger.seconds, run.ledger.counts
 
 
 def _run_alone(work: Work, run: Run) -> float | None:

@@ -30,6 +30,7 @@ from pmg.preferences.keywords import LIMIT, Budget, from_tensors, to_tensors, wi
 from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
 from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.target_extraction import TargetExtractor
+from pmg.preferences.target_names import TargetNames
 from pmg.progress import track
 
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
@@ -127,9 +128,9 @@ class PreferenceExtractor(TargetExtractor):
 
     def __init__(
         self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, budget: Budget,
-        keep: bool = True, *, text_encoder: PromptEncoder | None = None,
+        keep: bool = True, *, text_encoder: PromptEncoder | None = None, names: TargetNames | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(language_model, scenario, cache, identity, budget)
+        super().__init__(language_model, scenario, cache, identity, budget, names)
         self.keep = keep
         self.matcher = build_matcher(scenario, text_encoder)
 

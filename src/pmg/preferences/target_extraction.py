@@ -15,6 +15,7 @@ from pmg.domain import Example, Item, Keywords, PmgError, Turn
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_tensors, target_keywords, to_tensors
 from pmg.preferences.scenarios import Scenario, verbalize_conversation
+from pmg.preferences.target_names import TargetNames
 from pmg.preferences.target_writing import TargetWriting
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class TargetExtractor:
     cache: Cache  # keeps keywords between runs
     identity: str  # names the model in cache keys, e.g. its source and dtype
     budget: Budget  # what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`
+    names: TargetNames | None = None  # of what the generator was trained to draw; None: it draws whatever is asked for
 
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.
@@ -130,6 +132,8 @@ class TargetExtractor:
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
         """Returns target keywords of each different concept among `items`, by concept."""
         unique = {item.concept: item for item in items}
+        if self.names:
+            unique = dict(zip(unique, self.names.resolve([*unique.values()]), strict=True))
         found = {concept: self.cache.load(self._key(item)) for concept, item in unique.items()}
         missing = [item for concept, item in unique.items() if found[concept] is None]
         made = target_keywords(self.language_model, missing, self.scenario) if missing else []

@@ -187,17 +187,11 @@ def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Me
     figure, axes = panels(len(metrics), 4.4, 3.2)
     groups = list(dict.fromkeys(group for group, _ in curves))
     for axis, metric in zip(axes, metrics, strict=True):
-        named: set[str] = set()
         for group, frame in curves:
             part = frame.reindex(columns=["step", metric.name]).dropna()
             if len(part):
-                style = "o-" if len(part) <= 40 else "-"
-                label = None if group in named else group
-                colour = shade(groups.index(group), len(groups))
-                axis.plot(
-                    part["step"], part[metric.name], style, label=label, color=colour, markersize=3, linewidth=1.2
-                )
-                named.add(group)
+                style = {"color": shade(groups.index(group), len(groups)), "markersize": 3, "linewidth": 1.2}
+                axis.plot(part["step"], part[metric.name], "o-" if len(part) <= 40 else "-", label=group, **style)
         axis.set_title(_title(metric), fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)

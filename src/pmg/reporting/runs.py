@@ -119,7 +119,7 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
         folder, name, command, status, facts.get("seed"),
         config={**known, **_options(facts.get("overrides") or (), known)},
         scalars={name: value for part in reversed(parts) for name, value in part.scalars.items()} | own,
-        cost=_add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
+        cost=_cost(facts.get("ledger"), [part.cost for part in parts]),
         revision=f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
         problem="" if status == "completed" else UNFINISHED.get(status) or reason,
         links=_read_links(folder), parts=parts,
@@ -166,14 +166,11 @@ def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
     return {name: value for name, value in (values or {}).items() if type(value) in (int, float)}
 
 
-def _cost(ledger: Mapping[str, Any] | None) -> dict[str, float]:
+def _cost(ledger: Mapping[str, Any] | None, parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Counts of all, the highest peak; a run's seconds hold those of its parts already."""
     counts = dict(ledger or {})
     seconds, memory = counts.pop("seconds", {}), counts.pop("peak_memory", {})
-    return {"seconds": seconds.get("total", 0.0), **_numbers(counts), **memory}
-
-
-def _add_costs(own: dict[str, float], parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Counts of all, the highest peak; a run's seconds hold those of its parts already."""
+    own: dict[str, float] = {"seconds": seconds.get("total", 0.0), **_numbers(counts), **memory}
     for part in parts:
         for name, value in part.items():
             if name.endswith("_mib"):

@@ -16,6 +16,7 @@ from PIL import Image
 from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
+from pmg.generation.output import draw_grid
 from pmg.generation.records import Record
 from pmg.models.vision.pictures import FORMATS, data_uri, to_file, to_picture
 from pmg.reporting.artifacts import Artifacts
@@ -74,25 +75,15 @@ def _reference(data: Dataset, examples: Mapping[str, Example], name: str, latest
     example = examples[name]
     history = example.history[-latest:] if latest else example.history
     liked = [one.item for one in history if one.liked][-SHOWN:]
-    truth = _pictures(data, example.truth[:1])
+    truth, tiles = _pictures(data, example.truth[:1]), [one.resize((TILE, TILE)) for one in _pictures(data, liked)]
     titles = "history: " + ", ".join(item.title for item in liked)
-    return Reference(_tile(_pictures(data, liked)), _encode(truth[0]) if truth else "", titles)
+    return Reference(_encode(draw_grid(tiles, COLUMNS)) if tiles else "", _encode(truth[0]) if truth else "", titles)
 
 
 def _pictures(data: Dataset, items: Sequence[Item]) -> list[Image.Image]:
     store = data.images
     having = [item for item in items if store.has(item)]
     return [to_picture(pixels) for pixels in store.pixels(store.rows(having))] if having else []
-
-
-def _tile(pictures: Sequence[Image.Image]) -> str:
-    """Returns the images in rows of `COLUMNS` as a data URI; empty without any."""
-    if not pictures:
-        return ""
-    sheet = Image.new("RGB", (TILE * COLUMNS, TILE * -(-len(pictures) // COLUMNS)), "white")
-    for place, picture in enumerate(pictures):
-        sheet.paste(picture.resize((TILE, TILE)), (TILE * (place % COLUMNS), TILE * (place // COLUMNS)))
-    return _encode(sheet)
 
 
 @dataclass(frozen=True)
@@ -162,15 +153,13 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
         found = {method: cells[example, method] for method in methods if (example, method) in cells}
         record = next(iter(found.values()))
         asked = ", ".join(record.target_keywords[:2]) or example
-        samples = {method: _sample(folder, record) for method, record in found.items()}
+        title = f"{asked} for {record.user} by"
+        samples = {
+            method: Sample(_thumbnail(folder / made.image, made.sha256), f"{title} {method}", facts(made))
+            for method, made in found.items()
+        }
         rows.append(Row(asked, record.user, shown.get(example, Reference()), samples))
     return Grid(name, methods, tuple(rows))
-
-
-def _sample(folder: Path, record: Record) -> Sample:
-    asked = ", ".join(record.target_keywords[:2]) or record.example
-    picture = _thumbnail(folder / record.image, record.sha256)
-    return Sample(picture, f"{asked} for {record.user} by {record.method}", facts(record))
 
 
 def facts(record: Record) -> dict[str, str]:

@@ -66,17 +66,13 @@ def hardware() -> dict[str, Any]:
 def peak_memory() -> dict[str, float]:
     """Returns the peak so far in MiB: ``ram_mib``, of this process or its largest child, and ``cuda_mib`` on a GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
-    started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}
+    own, started = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    if found := _proc_fields("self/status", "VmHWM"):  # on Linux getrusage includes the parent's before exec
+        own = int(found[0].split()[0])
+    peak = {"ram_mib": round(max(own, started) / unit, 1)}
     if cuda := _cuda():
         peak["cuda_mib"] = round(cuda.max_memory_allocated() / 2**20, 1)
     return peak
-
-
-def _own_peak() -> int:
-    """Returns this process's peak memory; on Linux not by getrusage, which includes the parent's before exec."""
-    found = _proc_fields("self/status", "VmHWM")
-    return int(found[0].split()[0]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _proc_fields(file: str, name: str) -> list[str]:

@@ -116,7 +116,7 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
     """Returns the resolved config and ``metrics.json`` of a run; PmgError if none, damaged or of another command."""
     folder = Path(folder)
     try:
-        metrics = json.loads((folder / METRICS_FILE).read_text())
+        metrics = _read_mapping(folder / METRICS_FILE)
         text = (folder / CONFIG_FILE).read_bytes()
         config = OmegaConf.create(text.decode())
     except OSError as error:
@@ -130,6 +130,13 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
     if owner != command or not isinstance(config, DictConfig):
         raise PmgError(f"{folder} belongs to pmg-{owner}; a folder of pmg-{command} is needed")
     return config, metrics
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """Returns the mapping of a JSON file; ValueError if it holds none."""
+    if not isinstance(values := json.loads(path.read_text()), dict):
+        raise ValueError(f"{path} holds no mapping")
+    return values
 
 
 def _command_of(folder: Path, command: str) -> str:
@@ -197,7 +204,7 @@ def refuse_other(
     """
     path = folder / METRICS_FILE
     try:
-        earlier: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        earlier = _read_mapping(path) if path.exists() else None
     except ValueError as error:
         raise PmgError(f"{path} is damaged. Remove it to start a new run in its folder.") from error
     if earlier is None:

@@ -30,18 +30,12 @@ HIDDEN = "<hidden>"
 
 @dataclass(frozen=True)
 class Label:
-    """Name and tags of a run in trackers.
+    """Name and tags of a run in trackers."""
 
-    Attributes:
-        id: identifier of the run, the same after a resume.
-        name: display name.
-        command: the verb, e.g. ``"train"``.
-        tags: chosen options by config group, e.g. ``{"data": ["looks"], "method": ["soft", "pmg"]}``.
-    """
-
-    id: str
-    name: str
-    command: str
+    id: str  # the same after a resume
+    name: str  # as it is shown
+    command: str  # the verb, e.g. ``"train"``
+    # chosen options by config group, e.g. ``{"data": ["looks"], "method": ["soft", "pmg"]}``
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

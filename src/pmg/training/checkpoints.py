@@ -55,14 +55,10 @@ class LastCheckpoint(AtomicCheckpoint):
     """
 
     def __init__(self, dirpath: str, every_s: NotNegative = 60.0) -> None:
-        super().__init__(
-            dirpath=dirpath,
-            filename="last",
-            train_time_interval=timedelta(seconds=every_s),
-            auto_insert_metric_name=False,
-            enable_version_counter=False,  # overwritten, never last-v1.ckpt
-            save_on_exception=True,
-        )
+        super().__init__(  # without a version: overwritten, never last-v1.ckpt
+            dirpath=dirpath, filename="last", train_time_interval=timedelta(seconds=every_s), save_on_exception=True,
+            auto_insert_metric_name=False, enable_version_counter=False,
+        )  # fmt: skip
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

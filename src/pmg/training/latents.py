@@ -64,16 +64,12 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
     depend on: latents that exist there are used. `count` images are encoded to the `shape` `(C, h, w)`. PmgError if
     zarr is not installed, or `place` holds something else.
     """
-    with _one_process(place):  # of several that train together, the first encodes and the others find the rest
+    alone: contextlib.AbstractContextManager[object] = contextlib.nullcontext()  # for stores of other kinds
+    if "://" not in place:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        alone = FileLock(f"{place}.lock")
+    with alone:  # of several that train together, the first encodes and the others find the rest
         return StoredLatents(_fill(_open(place, (count, *shape)), place, count, encode))
-
-
-def _one_process(place: str) -> contextlib.AbstractContextManager[object]:
-    """Returns a lock beside a local folder; none for stores of other kinds."""
-    if "://" in place:
-        return contextlib.nullcontext()
-    Path(place).parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{place}.lock")
 
 
 def _fill(array: zarr.Array, place: str, count: int, encode: Encode) -> zarr.Array:

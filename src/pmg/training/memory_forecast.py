@@ -83,13 +83,13 @@ def estimate_training(
 
     `weights` are the bytes of each frozen model on the device, by name.
     """
-    encoder = empty_encoder(language_model, sizes)
-    return Estimate(
-        weights,
-        trained_bytes(encoder),
-        {name: _peak(phase) for name, phase in build_phases(encoder, language_model, generator, sizes, terms).items()},
-        context_bytes(language_model, sizes.history_tokens) * sizes.users,
-    )
+    encoder, peaks = empty_encoder(language_model, sizes), {}
+    for name, phase in build_phases(encoder, language_model, generator, sizes, terms).items():
+        with FusedAttention(), LiveBytes("meta") as memory:
+            phase()
+        peaks[name] = memory.peak
+    contexts = context_bytes(language_model, sizes.history_tokens) * sizes.users
+    return Estimate(weights, trained_bytes(encoder), peaks, contexts)
 
 
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> TokenEncoder:
@@ -120,12 +120,6 @@ def build_phases(
         "encode images": partial(_encode, generator),
         "training step": partial(_step, encoder, language_model, generator, sizes, terms),
     }
-
-
-def _peak(phase: Callable[[], object]) -> int:
-    with FusedAttention(), LiveBytes("meta") as memory:
-        phase()
-    return memory.peak
 
 
 def _read(language_model: LanguageModel, sizes: Sizes) -> None:

@@ -62,26 +62,18 @@ class Answers:
     described: Tensor  # the option that describes each sample's image, int64 `(B, A)`; -1 where no option does
 
 
+@dataclass(frozen=True)
 class StepOutputs:
-    """What objective terms can compute with: everything is computed once, when the first term reads it.
+    """What objective terms can compute with: everything is computed once, when the first term reads it."""
 
-    Args:
-        soft_tokens: of each user, `(U, n, D)`, with gradients.
-        keywords: encoded preference keywords of each user, U rows, none dropped.
-        samples_per_user: K.
-        accepted: the generator's own tokens of each sample's image, see `AcceptedTokens`; None: no term needs them.
-        answers: what the encoder says of the scenario's attributes; None: no term needs it.
-        evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument selects the
-            condition with soft tokens (else without them and without gradients).
-    """
-
-    def __init__(
-        self, soft_tokens: Tensor, keywords: Block, samples_per_user: int,
-        evaluate: Callable[[ImageOwner, bool], SampleOutputs], accepted: AcceptedTokens | None = None,
-        answers: Answers | None = None,
-    ) -> None:  # fmt: skip
-        self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
-        self.answers, self._evaluate, self._accepted = answers, evaluate, accepted
+    soft_tokens: Tensor  # of each user, `(U, n, D)`, with gradients
+    keywords: Block  # encoded preference keywords of each user, U rows, none dropped
+    samples_per_user: int  # K
+    # runs the generator on the images of ``own`` or ``other`` users; the second argument selects the condition with
+    # soft tokens (else without them and without gradients)
+    evaluate: Callable[[ImageOwner, bool], SampleOutputs]
+    accepted_tokens: AcceptedTokens | None = None  # see `accepted`; None: no term needs them
+    answers: Answers | None = None  # what the encoder says of the scenario's attributes; None: no term needs it
 
     @property
     def samples(self) -> int:
@@ -91,14 +83,14 @@ class StepOutputs:
     @property
     def accepted(self) -> AcceptedTokens:
         """The generator's own tokens of each sample's image; PmgError if no term declares that it needs them."""
-        if self._accepted is None:
+        if self.accepted_tokens is None:
             raise undeclared("tokens of accepted images", "needs_accepted")
-        return self._accepted
+        return self.accepted_tokens
 
     @cached_property
     def own(self) -> SampleOutputs:
         """Each preference on its own user's images."""
-        return self._evaluate("own", True)
+        return self.evaluate("own", True)
 
     @cached_property
     def other(self) -> SampleOutputs:
@@ -106,17 +98,17 @@ class StepOutputs:
 
         Noise, times and dropped blocks are those of `own`. Costs one more pass of the generator.
         """
-        return self._evaluate("other", True)
+        return self.evaluate("other", True)
 
     @cached_property
     def own_reference(self) -> SampleOutputs:
         """As `own`, without soft tokens and without gradients: the reference of preference optimisation."""
-        return self._evaluate("own", False)
+        return self.evaluate("own", False)
 
     @cached_property
     def other_reference(self) -> SampleOutputs:
         """As `other`, without soft tokens and without gradients."""
-        return self._evaluate("other", False)
+        return self.evaluate("other", False)
 
 
 class ObjectiveTerm(Protocol):

@@ -166,8 +166,7 @@ class PreferenceTraining(OptimizedModule):
         self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
         self.user_inputs, self.texts = user_inputs, texts
         self.needs_prediction = any(term.needs_prediction for term in self.terms.values())
-        fit = self._fit_to_sample
-        self.averages = [] if ema_decay is None else [AveragedWeights(encoder, ema_decay, refit=fit)]
+        self.averages = [] if ema_decay is None else [AveragedWeights(encoder, ema_decay, refit=self._fit_to_sample)]
 
     @property
     def language_model(self) -> LanguageModel:

@@ -17,7 +17,8 @@ pytestmark = [*IN_BROWSER, pytest.mark.ci]
 def url(tmp_path_factory, looks):
     from pmg.studio.app.studio import Studio, build_app
 
-    studio = Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), looks, 3, 6, [0.5, 1.0, 2.0], 0)
+    pipe = load_tiny(tmp_path_factory.mktemp("pipeline"), names={"rocket": ["spaceship"], "dog": [], "cat": []})
+    studio = Studio(pipe, looks, 3, 6, [0.5, 1.0, 2.0], 0)
     with served(build_app(studio)) as url:
         yield url
 
@@ -50,12 +51,13 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     assert page.locator("#strength").is_hidden()
     page.set_input_files("#start", tmp_path / "good.png")
     page.locator("#start-picture").wait_for()
+    assert page.text_content("#knows") == "It draws 3 things; they are suggested as you type."
     page.fill("#target", "<b>rocket</b>")
     page.locator("#remark button").nth(2).wait_for()  # before anything is drawn
     page.press("#target", "Enter")
     page.locator("#step", has_text="done").wait_for(timeout=60_000)
     assert page.locator("#owners img").count() == 3
-    assert "does not know “<b>rocket</b>”" in page.text_content("#unsure")
+    assert page.text_content("#unsure").startswith("“<b>rocket</b>” is drawn as “")
     assert page.locator("figcaption", has_text="<b>rocket</b>, for you").count() == 1
     page.click("#details summary >> nth=0")
     before, requests = page.get_attribute("img[data-owner=own]", "src"), len(asked)

@@ -45,14 +45,18 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert own["record"]["seed"] == nobody["record"]["seed"]
 
 
-def test_titles_are_proposed_by_keyword_then_by_meaning(studio):
-    word, title = next((words[0].upper(), title) for title, words in sorted(studio.keywords.items()) if words)
-    assert title in studio.nearest(f" {word} ")
-    proposed = studio.nearest("coffee mug with a lid")
-    assert len(set(proposed)) == 3
-    assert set(proposed) <= set(studio.titles)
-    assert studio.titles[0] in studio.nearest(f"a {studio.titles[0]}")
-    assert len(studio.nearest("a mug " * 40)) == 3  # what is longer than the text encoder reads is cut
+def test_titles_are_proposed_where_a_generator_draws_these_alone(client, studio, looks, tmp_path):
+    ask = {"json": {"target": " Spaceship"}}
+    assert client.post("/api/nearest", **ask).json() == {"titles": []}
+    assert studio.describe()["only"] is False
+    names = {"rocket": ["spaceship"], "dog": [], "cat": [], "hot beverage": ["coffee"]}
+    pipe = load_tiny(tmp_path / "named", names=names)
+    other = Studio(pipe, looks, 3, 5, [0.5], 0)
+    with TestClient(build_app(other), base_url="http://127.0.0.1") as named:
+        proposed = named.post("/api/nearest", **ask).json()["titles"]
+    content = other.describe()
+    assert (proposed[0], len(set(proposed))) == ("rocket", 3)
+    assert (content["only"], content["titles"]) == (True, sorted(names))
 
 
 def test_users_without_pictures_are_not_offered(studio, looks):

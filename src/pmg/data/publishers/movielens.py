@@ -80,8 +80,7 @@ class MovieLens:
         parts = films["title"].str.strip().str.extract(TITLE)
         name = parts["article"].str.cat(parts["name"], sep=" ").fillna(parts["name"])
         genres = films["genres"].fillna(NO_GENRES).map(self._words)
-        years = parts["year"].fillna("year unknown")
-        pairs = zip(years, genres, strict=True)
+        pairs = zip(parts["year"].fillna("year unknown"), genres, strict=True)
         return as_rows(
             ITEMS, id=films["movieId"], concept=films["movieId"], title=name, keywords=genres,
             topic=genres.map(lambda words: words[0] if words else ""),

@@ -50,8 +50,7 @@ class Pog:
         found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
         names = (ITEM_FILE, USER_FILE, OUTFIT_FILE) if self.outfits else (ITEM_FILE, USER_FILE)
         files = {name: digest_file(self.source / name) for name in names}
-        pictures = {item: found[item] for item in items["id"] if item in found}
-        return Tables(items, interactions, drops, files, pictures)
+        return Tables(items, interactions, drops, files, {i: found[i] for i in items["id"] if i in found})
 
     def _user_lines(self, drops: Drops) -> list[tuple[str, list[str], str]]:
         """(user, clicked items, clicked outfit) of each line of the first users."""

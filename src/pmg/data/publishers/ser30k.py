@@ -49,10 +49,11 @@ class Stickers:
         facts, files = self._facts()
         found = _find(folder, drops)
         names = sorted({*found, *facts}, key=natural_key)
+        themes = [name.partition("/")[0] for name in names]
         items = as_rows(
-            ITEMS, id=names, concept=names, title=[_title(_theme(name)) for name in names],
+            ITEMS, id=names, concept=names, title=[_title(theme) for theme in themes],
             keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
-            topic=[_theme(name) for name in names], facts=[facts.get(name, NO_FACTS) for name in names],
+            topic=themes, facts=[facts.get(name, NO_FACTS) for name in names],
         )  # fmt: skip
         interactions = as_rows(
             INTERACTIONS, user="theme:" + items["topic"], item=names, action="sent", rating=np.nan,
@@ -121,10 +122,6 @@ def _find(folder: Path, drops: Drops) -> set[str]:
         else:
             drops.add_line("is no picture by its name", 0, name)
     return found
-
-
-def _theme(name: str) -> str:
-    return name.partition("/")[0]
 
 
 def _title(theme: str) -> str:

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from pmg.domain import Keywords, PmgError
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
-from pmg.evaluation.metrics.cosines import group_cosines, largest, truth_vectors
+from pmg.evaluation.metrics.cosines import group_cosines, largest, reference_vectors
 from pmg.models.vision.features import TextFeatures, encode_images
 from pmg.preferences.keywords import Budget
 
@@ -40,12 +40,11 @@ class ClipSimilarity:
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`; PmgError if a word alone is too long for CLIP."""
-        truths = truth_vectors(self.features, references)
         encoder = self.features
         targets = references.once(("target words", encoder), lambda: self._encode(references.target_words))
         preferences = references.once(("preference words", encoder), lambda: self._encode(references.preference_words))
-        vectors = encode_images(self.features, images)
-        nearest = largest(group_cosines(vectors, truths))
+        vectors = encode_images(encoder, images)
+        nearest = largest(group_cosines(vectors, reference_vectors(encoder, references, Input.TRUTHS)))
         found = nearest, *(cosine_similarity(vectors, words) for words in (targets, preferences))
         return {info.name: values for info, values in zip(self.outputs, found, strict=True)}
 

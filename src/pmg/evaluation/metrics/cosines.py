@@ -8,18 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pmg.evaluation.metric_interface import References
+from pmg.evaluation.metric_interface import Input, References
 from pmg.models.vision.features import ImageFeatures, encode_images
 
 
-def truth_vectors(features: ImageFeatures, references: References) -> list[Tensor]:
-    """Returns unit vectors `(T_i, D)` of each example's true images, computed once."""
-    return references.once(("truths", features), lambda: group_vectors(features, references.truths))
-
-
-def history_vectors(features: ImageFeatures, references: References) -> list[Tensor]:
-    """Returns unit vectors `(N_i, D)` of each example's history, computed once."""
-    return references.once(("histories", features), lambda: group_vectors(features, references.histories))
+def reference_vectors(features: ImageFeatures, references: References, of: Input) -> list[Tensor]:
+    """Returns unit vectors `(N_i, D)` of each example's true images or history, computed once."""
+    return references.once((of, features), lambda: group_vectors(features, getattr(references, of)))
 
 
 def group_vectors(features: ImageFeatures, groups: Sequence[Tensor]) -> list[Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
-from pmg.evaluation.metrics.cosines import group_cosines, history_vectors, largest, mean, truth_vectors
+from pmg.evaluation.metrics.cosines import group_cosines, largest, mean, reference_vectors
 from pmg.models.vision.features import ImageFeatures, encode_images
 
 
@@ -29,7 +29,9 @@ class DinoSimilarity:
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""
         vectors = encode_images(self.features, images)
+        truths = reference_vectors(self.features, references, Input.TRUTHS)
+        histories = reference_vectors(self.features, references, Input.HISTORIES)
         return {
-            "dino_truth": largest(group_cosines(vectors, truth_vectors(self.features, references))),
-            "dino_history": mean(group_cosines(vectors, history_vectors(self.features, references))),
+            "dino_truth": largest(group_cosines(vectors, truths)),
+            "dino_history": mean(group_cosines(vectors, histories)),
         }

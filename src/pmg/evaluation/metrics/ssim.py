@@ -62,25 +62,17 @@ class SsimToTruth:
 
     outputs = (MetricInfo("ssim_truth", "SSIM to truth", range=(-1.0, 1.0)),)
     inputs = (Input.TRUTHS,)
+    similarity = staticmethod(ssim)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""
         _, nearest = truths_of(self.perceptual, references).nearest(images)
-        return {"ssim_truth": ssim(to_unit(images), to_unit(nearest))}
+        return {self.outputs[0].name: self.similarity(to_unit(images), to_unit(nearest))}
 
 
-@dataclass(frozen=True)
-class MsSsimToTruth:
-    """MS-SSIM to the true image that is nearest by LPIPS."""
-
-    perceptual: PerceptualDistance
+class MsSsimToTruth(SsimToTruth):
+    """MS-SSIM to the true image that is nearest by LPIPS; PmgError if the images are smaller than a window."""
 
     outputs = (MetricInfo("ms_ssim_truth", "MS-SSIM to truth", range=(0.0, 1.0)),)
-    inputs = (Input.TRUTHS,)
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
-        """See `ImageMetric`; PmgError if the images are smaller than a window."""
-        _, nearest = truths_of(self.perceptual, references).nearest(images)
-        return {"ms_ssim_truth": ms_ssim(to_unit(images), to_unit(nearest))}
+    similarity = staticmethod(ms_ssim)

@@ -9,7 +9,6 @@ Shapes: `B` batch, `C, h, w` latents, `L` tokens of the condition, `D` the trans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ from pmg.models.diffusion.cross_attention import CrossAttentionCache, attention_
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities
 from pmg.models.diffusion.sequences import hide, token_bias
-from pmg.models.loading.weight_sources import load_frozen
 
 
 class PooledTransformer2DModel(ModelMixin, ConfigMixin):
@@ -128,12 +126,7 @@ class PooledTransformerAdapter:
 class PooledTransformerDenoiser(DiffusersDenoiser):
     """A `PooledTransformer2DModel` with its adapter."""
 
-    folder = "transformer"
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> PooledTransformerDenoiser:
-        """Loads a diffusers folder, frozen, in float32."""
-        return cls(load_frozen(PooledTransformer2DModel, folder))
+    folder, kind = "transformer", PooledTransformer2DModel
 
     def __init__(self, model: PooledTransformer2DModel) -> None:
         super().__init__(model, PooledTransformerAdapter(model))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from pmg.cache import atomic_write_json
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
@@ -23,7 +24,7 @@ from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 from pmg.looks.stages.training import LookTraining, reference_rows
 from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
-from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.diffusers_denoiser import NAMES, DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
@@ -215,11 +216,17 @@ class LookPoolStage(ABC):
         return self.batches(pool, data, self.text_encoder, process, drop, self.captions, codes=codes)
 
     def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
-        """Saves generator and style encoder; returns the loss on held-out drawings."""
+        """Saves generator, with the names of what it was trained to draw, and style encoder.
+
+        Returns the loss on held-out drawings.
+        """
         self.model.eval()
+        names = {item.title: self.captions.names.get(item.title, []) for item in data.picture_items}
         with quiet_libraries():
             for model, name in self._saved():
                 save_half(model, str(self.folder / name))
+                if model is not self.model.style_encoder:
+                    atomic_write_json(self.folder / name / NAMES, names)
         with torch.no_grad():
             losses = [self.module.held_out_losses(batch) for batch in built[1].validation]
         return {self.quality: float(torch.cat(losses).mean())}

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import ModelMixin
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import ConditionAdapter
+from pmg.models.loading.weight_sources import load_frozen
+
+NAMES = "names.json"  # beside the weights: of all that they were trained to draw
+_NAMES = TypeAdapter(dict[str, list[str]])
+
+
+def read_names(path: str | Path) -> dict[str, list[str]]:
+    """Returns other names by title of a JSON file; PmgError if it holds anything else."""
+    try:
+        return _NAMES.validate_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"names={path} can't be read ({reason}); it holds lists of names by title") from None
 
 
 class DiffusersDenoiser(nn.Module):
@@ -20,8 +35,20 @@ class DiffusersDenoiser(nn.Module):
     is none of diffusers'.
     """
 
-    folder: str
+    folder: ClassVar[str]
     """Name of the model's folder in a diffusers pipeline."""
+    kind: ClassVar[type[ModelMixin]]
+    """Class of the model."""
+    names: Mapping[str, Sequence[str]] = {}
+    """Of all that it was trained to draw, other names by title; empty: they aren't known."""
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Self:
+        """Loads a diffusers folder, frozen, in float32, with the names beside it."""
+        denoiser = cls(load_frozen(cls.kind, folder))  # type: ignore[call-arg]
+        if Path(folder, NAMES).is_file():
+            denoiser.names = read_names(Path(folder, NAMES))
+        return denoiser
 
     def __init__(self, model: ModelMixin, adapter: ConditionAdapter, sample_size: int | None = None) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class DiffusionGenerator(ImagePasses):
     @property
     def supports(self) -> Capabilities:
         """What the denoiser supports."""
-        return self.denoiser.adapter.supports
+        return replace(self.denoiser.adapter.supports, names=self.denoiser.names)
 
     def encode_pass(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)` of images `(B, 3, size, size)`, both on the weights' device."""

@@ -14,7 +14,7 @@ Shapes: `B` batch, `C, h, w` latents, `H, W` pixels, `L` tokens of width `D`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +41,7 @@ class Capabilities:
         references: whether it sees `Condition.references`.
         prompts_with_references: whether its text encoder reads a prompt behind them, see `PicturePromptEncoder`.
         fixed_steps: evaluations of a sampling, e.g. image tokens, where the model has no solver steps; None: it has.
+        names: of all that it was trained to draw, other names by title; empty: it draws whatever a text says.
     """
 
     attention_bias: bool = False
@@ -50,6 +51,7 @@ class Capabilities:
     references: bool = False
     prompts_with_references: bool = False
     fixed_steps: int | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class PromptEncoder(Protocol):

@@ -6,14 +6,13 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pmg.configuration.ranges import Strength
@@ -25,7 +24,7 @@ from pmg.generation.selection import pareto_front
 from pmg.generation.user_preference import UserPreference
 from pmg.html_document import render_document
 from pmg.models.language.picture_marks import name_pictures
-from pmg.preferences.keywords import Budget
+from pmg.preferences.target_names import TargetNames
 from pmg.studio.app.jobs import Job, JobQueue
 from pmg.studio.app.pictures import LARGEST, from_data_uri, read_picture, to_data_uri
 from pmg.studio.http_server import create_app
@@ -33,7 +32,7 @@ from pmg.studio.http_server import create_app
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's name
+SHOWN = 3  # titles behind a user's name
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 
 
@@ -92,8 +91,11 @@ class Studio:
         self.index = {item.id: place for place, item in enumerate(self.items)}
         named = [*(example.target for example in examples), *(item for _, items in people for item in items)]
         self.target = named[0].title if named else ""
-        self.keywords = {item.title: item.keywords for item in named}
-        self.titles = sorted(self.keywords)
+        if names := TargetNames.of(pipe.pipeline.generator):
+            texts: Any = copy.copy(names.text_encoder)
+            texts.tokenizer = copy.deepcopy(texts.tokenizer)  # a job may use the other at the same time
+            names = TargetNames(names.names, texts)
+        self.target_names, self.titles = names, sorted(names.names if names else {item.title for item in named})
         self.chats = bool(pipe.components["scenario"].chat_template)
         self._other = lru_cache(users)(
             lambda user: pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
@@ -112,6 +114,7 @@ class Studio:
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
             "target": self.target,
             "titles": self.titles,
+            "only": self.target_names is not None,
             "facts": facts,
             "chats": self.chats,
             "alpha": self.alpha,
@@ -138,29 +141,6 @@ class Studio:
             raise PmgError("the target is empty. Name what the picture should show.")
         for picture in (*(upload.picture for upload in wish.uploads), *filter(None, [wish.start])):
             from_data_uri(picture)
-
-    def nearest(self, target: str) -> list[str]:
-        """Returns the titles that a target may mean: those with this keyword, then the nearest ones in meaning."""
-        own = self._encode([target])
-        near = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
-        same = [title for title in self.titles if target.strip().lower() in self.keywords[title]]
-        return list(dict.fromkeys([*same, *(self.titles[place] for place in near)]))[:NEAREST]
-
-    @cached_property
-    def _title_vectors(self) -> Tensor:
-        """Unit vectors of the titles, `(N, D)`."""
-        return self._encode(self.titles)
-
-    def _encode(self, titles: Sequence[str]) -> Tensor:
-        """Returns unit vectors of titles, cut to what can be read, `(N, D)`."""
-        return normalize(self._texts.encode([*map(Budget.of(self._texts).cut, titles)]).pooled, dim=1)
-
-    @cached_property
-    def _texts(self) -> Any:
-        """The generator's text encoder with a tokenizer of its own: a job may use the other at the same time."""
-        texts: Any = copy.copy(self.pipe.pipeline.generator.text_encoder)
-        texts.tokenizer = copy.deepcopy(texts.tokenizer)
-        return texts
 
     def generate(self, wish: Wish, job: Job) -> None:
         """Generates images for the user, without a preference, and for another user; each is shown once it is done.
@@ -278,8 +258,8 @@ def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> Fast
 
     @app.post("/api/nearest")
     def nearest(named: Named) -> Mapping[str, list[str]]:
-        """Returns titles that a target may mean."""
-        return {"titles": studio.nearest(named.target)}
+        """Returns titles that a target may mean, the one that is drawn first; none where any text is drawn."""
+        return {"titles": studio.target_names.nearest(named.target) if studio.target_names else []}
 
     @app.post("/api/job")
     def job(code: JobCode) -> Mapping[str, Any]:

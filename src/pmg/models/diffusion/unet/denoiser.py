@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.cross_attention import attention_for, precompute_keys_values
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities, ConditionAdapter
-from pmg.models.loading.weight_sources import load_frozen
 
 
 class UNetConditionAdapter:
@@ -67,12 +65,7 @@ class UNetDenoiser(DiffusersDenoiser):
     times faster on CPUs, with other rounding. Without an `adapter` it has one for UNets that take no image size.
     """
 
-    folder = "unet"
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> UNetDenoiser:
-        """Loads a diffusers folder, frozen, in float32."""
-        return cls(load_frozen(UNet2DConditionModel, folder))
+    folder, kind = "unet", UNet2DConditionModel
 
     def __init__(
         self, model: UNet2DConditionModel, sample_size: int | None = None, channels_last: bool = True,

@@ -53,7 +53,7 @@ function build() {
   at("other").value = content.users.length > 1 ? "auto" : "";
   at("targets").append(...content.titles.map(title => make("option", {value: title})));
   at("target").value = content.target;
-  at("knows").textContent = `It knows ${content.titles.length} things by name; they are suggested as you type.`;
+  at("knows").textContent = content.only ? `It draws ${content.titles.length} things; they are suggested as you type.` : "";
   at("steps").value = content.steps;
   at("alpha").value = content.alpha;
   at("chat").hidden = !content.chats;
@@ -153,14 +153,14 @@ function busy(on) {
   at("progress").hidden = !on;
 }
 
-/* Says whether the target is no title, and names the nearest ones, which a click chooses. */
+/* Says which title is drawn where the target is none, and names the nearest ones, which a click chooses. */
 async function advise() {
   const text = at("target").value.trim(), turn = ++asked;
   report();
   const known = !text || content.titles.some(title => title.toLowerCase() === text.toLowerCase());
   const titles = known ? [] : (await send("api/nearest", {target: text})).titles;
   if (turn !== asked) return;
-  at("remark").replaceChildren(...(titles.length ? [`It does not know “${text}”, which may be hard to recognise. Nearest: `] : []),
+  at("remark").replaceChildren(...(titles.length ? [`“${text}” is drawn as “${titles[0]}”. Or: `] : []),
     ...titles.map(title => {
       const button = make("button", {type: "button"}, title);
       button.addEventListener("click", () => { at("target").value = title; advise().catch(report); });
@@ -193,7 +193,7 @@ at("generate").addEventListener("click", async () => {
     job = (await send("api/generate", wish)).id;
     await advise();
     drawn = wish.target;
-    at("unsure").textContent = at("remark").textContent && `It does not know “${drawn}”, so the pictures may be hard to recognise.`;
+    at("unsure").textContent = at("remark").textContent.split(" Or: ")[0];
     await follow(job);
   } catch (error) {
     report(error);
