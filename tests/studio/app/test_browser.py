@@ -53,7 +53,7 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.locator("#start-picture").wait_for()
     assert page.text_content("#knows") == "It draws 3 things; they are suggested as you type."
     page.fill("#target", "<b>rocket</b>")
-    page.locator("#remark button").nth(2).wait_for()  # before anything is drawn
+    page.locator("#remark button").nth(1).wait_for()  # before anything is drawn
     page.press("#target", "Enter")
     page.locator("#step", has_text="done").wait_for(timeout=60_000)
     assert page.locator("#owners img").count() == 3

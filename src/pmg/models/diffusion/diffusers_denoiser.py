@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import ConditionAdapter
+from pmg.models.loading.weight_files import refuse_large
 from pmg.models.loading.weight_sources import load_frozen
 
 NAMES = "names.json"  # beside the weights: of all that they were trained to draw
+LARGEST_NAMES = 2**25  # bytes
 _NAMES = TypeAdapter(dict[str, list[str]])
 
 
 def read_names(path: str | Path) -> dict[str, list[str]]:
-    """Returns other names by title of a JSON file; PmgError if it holds anything else."""
+    """Returns other names by title of a JSON file; PmgError if it holds anything else or is too large."""
+    refuse_large(Path(path), LARGEST_NAMES)
     try:
         return _NAMES.validate_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:

@@ -153,7 +153,7 @@ function busy(on) {
   at("progress").hidden = !on;
 }
 
-/* Says which title is drawn where the target is none, and names the nearest ones, which a click chooses. */
+/* Says which title is drawn where the target is none, and names other near ones, which a click chooses. */
 async function advise() {
   const text = at("target").value.trim(), turn = ++asked;
   report();
@@ -161,7 +161,7 @@ async function advise() {
   const titles = known ? [] : (await send("api/nearest", {target: text})).titles;
   if (turn !== asked) return;
   at("remark").replaceChildren(...(titles.length ? [`“${text}” is drawn as “${titles[0]}”. Or: `] : []),
-    ...titles.map(title => {
+    ...titles.slice(1).map(title => {
       const button = make("button", {type: "button"}, title);
       button.addEventListener("click", () => { at("target").value = title; advise().catch(report); });
       return button;
