@@ -26,6 +26,7 @@ from pmg.looks.stages.pool import ITEMS, Pool, build_pool
 from pmg.looks.stages.pretraining import save_half
 from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
+from pmg.models.diffusion.diffusers_denoiser import NAMES, read_names
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant
 
@@ -170,6 +171,8 @@ def test_the_stage_saves_what_the_generator_loads(data, training, generator_fold
     assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.float16}
     assert isinstance(JanusForConditionalGeneration.from_pretrained(folder / "janus"), JanusForConditionalGeneration)
     assert {path.name for path in folder.iterdir()} == {"janus", "style_encoder", "vae"}
+    assert read_names(folder / "janus" / NAMES).keys() == {item.title for item in data.picture_items}
+    assert not (folder / "style_encoder" / NAMES).exists()
     generator = load_look_janus(folder / "janus", tiny_text_encoder(width=WIDTH))
     batch = batches.validation[0]
     condition = join(generator.text_encoder.encode(["apple"] * len(batch["codes"])))

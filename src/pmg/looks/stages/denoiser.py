@@ -225,7 +225,7 @@ class LookPoolStage(ABC):
         with quiet_libraries():
             for model, name in self._saved():
                 save_half(model, str(self.folder / name))
-                if model is not self.model.style_encoder:
+                if name == self._parts()[0][1]:  # the generator's
                     atomic_write_json(self.folder / name / NAMES, names)
         with torch.no_grad():
             losses = [self.module.held_out_losses(batch) for batch in built[1].validation]
