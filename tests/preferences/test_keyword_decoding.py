@@ -95,6 +95,28 @@ def test_what_is_no_list_is_written_again_with_sampling(language_model, context,
     assert asked == [(3, 0.0, 0), (2, GENERATE.temperature, 1), (1, GENERATE.temperature, 2)]
 
 
+def test_one_more_question_makes_one_list_of_all_lists(language_model, context, monkeypatch):
+    whole = {0: "calm, mint, calm", 1: "no list at all, since it goes on and on and on", 2: "a, b, c, d, e, f"}
+    prompts, rows = [], iter([0, 1, 1, 1, 2])
+
+    def write(_, context, prompt, longest, *sampling):
+        prompts.append((prompt, longest))
+        if prompt.startswith("All"):
+            return [whole[next(rows)]]
+        return ["red, gold", "teal, grey", "pink"] if "outline" in prompt else ["flat", "flat, red", "soft"]
+
+    monkeypatch.setattr(LanguageModel, "generate", write)
+    decoding = replace(GENERATE, integrate="All, at most {limit} ({words}):", limit=4, max_new_tokens=64, max_words=2)
+    found = [set(keywords.words) for keywords in decoding(language_model, context, ATTRIBUTES)]
+    assert found == [{"calm", "mint"}, {"teal", "grey", "flat", "red"}, {"a", "b", "c", "d"}]
+    assert set(prompts[2][0].removeprefix("All, at most 4 (").removesuffix("):").split(", ")) == {
+        "red",
+        "gold",
+        "flat",
+    }
+    assert [longest for _, longest in prompts] == [64, 64, *[128] * 5]
+
+
 @pytest.mark.parametrize("option", ["choose", "generate"])
 def test_options_of_the_configuration_answer(compose, language_model, context, option):
     decoding = instantiate(compose("train", f"decoding={option}", "scenario=items").decoding)

@@ -149,8 +149,8 @@ class ChooseCalibrated(Choose):
 class Generate:
     """Generates a list of words for each attribute; for language models with billions of parameters.
 
-    Outputs that aren't lists are regenerated with sampling. Words are scored as options are by `Choose`, so that they
-    can be merged by score.
+    Outputs that aren't lists are regenerated with sampling. Words are scored as options are by `Choose`. One more
+    question makes one list of all, as in the paper; without it, or an answer, lists are merged by score.
     """
 
     prompt: str  # text between history and list, over ``{question}`` and ``{example}``
@@ -162,38 +162,49 @@ class Generate:
     retries: CountOrZero = 2  # further tries
     temperature: Positive = 0.8  # of the further tries
     seed: Seed = 0  # of the further tries
+    integrate: str | None = None  # text between history and last list, over ``{words}`` and ``{limit}``; None: none
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Generates a list for each attribute from the same prefilled texts."""
+        """Generates a list for each attribute from the same prefilled texts, and one of these lists."""
         groups = []
         for name, attribute in attributes.items():
             prompt = self.write_prompt(attribute)
-            lists = self._lists(language_model, context, prompt)
+            lists = self._lists(language_model, context, prompt, self.per_attribute)
             groups.append(rank_words(language_model, context, prompt, lists, self.per_attribute))
             if empty := sum(not words for words in lists):
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
-        rows = zip(*groups, strict=True) if groups else [()] * len(context)
-        return [merge_keywords(row, self.limit) for row in rows]
+        rows = list(zip(*groups, strict=True)) if groups else [()] * len(context)
+        return [self._merge(language_model, context.select([place]), row) for place, row in enumerate(rows)]
+
+    def _merge(self, language_model: LanguageModel, context: Context, groups: Sequence[Keywords]) -> Keywords:
+        """Returns one list of a text's lists: as the language model writes it, else merged by score."""
+        if self.integrate and (words := merge_keywords(groups, self.per_attribute * len(groups)).words):
+            prompt = self.integrate.format(words=", ".join(words), limit=self.limit)
+            whole = self._lists(language_model, context, prompt, self.limit)
+            if whole[0]:
+                return rank_words(language_model, context, prompt, whole, self.limit)[0]
+        return merge_keywords(groups, self.limit)
 
     def write_prompt(self, attribute: Attribute) -> str:
         """Returns the text between history and list."""
         example = self.example.format(example=attribute.example) if attribute.example else ""
         return self.prompt.format(question=attribute.question, example=example)
 
-    def _lists(self, language_model: LanguageModel, context: Context, prompt: str) -> list[tuple[str, ...]]:
-        """Generates lists, greedily first; empty ones are regenerated with sampling."""
+    def _lists(
+        self, language_model: LanguageModel, context: Context, prompt: str, count: int
+    ) -> list[tuple[str, ...]]:  # fmt: skip
+        """Generates lists of at most `count` words, greedily first; empty ones are regenerated with sampling."""
         lists: list[tuple[str, ...]] = [()] * len(context)
+        longest = self.max_new_tokens * -(-count // self.per_attribute)
         for attempt in range(self.retries + 1):
             missing = [row for row, words in enumerate(lists) if not words]
             if not missing:
                 break
             temperature = self.temperature if attempt else 0.0
-            texts = language_model.generate(
-                context.select(missing), prompt, self.max_new_tokens, temperature, self.seed + attempt
-            )
+            texts = language_model.generate(context.select(missing), prompt, longest, temperature, self.seed + attempt)
             for row, text in zip(missing, texts, strict=True):
-                cut = len(language_model.token_ids(text)) >= self.max_new_tokens
-                lists[row] = parse_list(text, self.max_words, cut)[: self.per_attribute]
+                cut = len(language_model.token_ids(text)) >= longest
+                lists[row] = parse_list(text, self.max_words, cut)[:count]
         return lists
