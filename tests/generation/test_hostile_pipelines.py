@@ -289,7 +289,7 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
     """A new parameter that names files must be checked as one."""
     texts = {
         "dtype", "name", "template", "line", "caption", "target_prefix", "target_question", "negative_prompt",
-        "dislike_template", "chat_template", "turn", "prompt",
+        "dislike_template", "chat_template", "turn", "prompt", "integrate",
         "example", "quantization", "sampler", "device", "question",
         "placement", "map_start", "distilled_from",
     }  # fmt: skip
