@@ -56,6 +56,8 @@ def test_what_has_no_name_is_drawn_as_the_title_of_the_nearest_names_on_average_
     assert told.startswith("the generator was trained to draw 3 things; targets that are none of them: 4, e.g. ")
     assert "'launcher' is drawn as 'rocket' (else: dog, cat); 'probe' is drawn" in told
     assert "shuttle" not in told
+    names.resolve([Item("1", "thing", "probe")])
+    assert len(caplog.records) == 1
 
 
 def test_keywords_of_targets_are_those_of_the_title():

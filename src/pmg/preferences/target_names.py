@@ -36,6 +36,7 @@ class TargetNames:
 
     def __init__(self, names: Mapping[str, Sequence[str]], text_encoder: PromptEncoder) -> None:
         self.names, self.text_encoder = names, text_encoder
+        self._told: set[str] = set()
         others = {name.casefold(): title for title, some in names.items() for name in some}
         self.known = others | {title.casefold(): title for title in names}
 
@@ -45,15 +46,17 @@ class TargetNames:
         return list(dict.fromkeys([*filter(None, [own]), *self._nearest([target], count)[0]]))[:count]
 
     def resolve(self, items: Sequence[Item]) -> list[Item]:
-        """Returns targets under the titles that they are drawn by; a warning names those that are guessed."""
+        """Returns targets under the titles that they are drawn by; a warning names those that are guessed, once."""
         known = [self.known.get(item.title.strip().casefold()) for item in items]
         unknown = list(dict.fromkeys(item.title for item, title in zip(items, known, strict=True) if title is None))
         guessed = dict(zip(unknown, self._nearest(unknown, 3), strict=True)) if unknown else {}
-        if guessed:
-            some = [f"'{one}' is drawn as '{own}' (else: {', '.join(more)})" for one, (own, *more) in guessed.items()]
+        new = {one: titles for one, titles in guessed.items() if one not in self._told}
+        self._told |= set(new)
+        if new:
+            some = [f"'{one}' is drawn as '{own}' (else: {', '.join(more)})" for one, (own, *more) in new.items()]
             log.warning(
                 "the generator was trained to draw %d things; targets that are none of them: %d, e.g. %s",
-                len(self.names), len(guessed), "; ".join(some[:SHOWN]),
+                len(self.names), len(new), "; ".join(some[:SHOWN]),
             )  # fmt: skip
         return [replace(item, title=title or guessed[item.title][0]) for item, title in zip(items, known, strict=True)]
 
