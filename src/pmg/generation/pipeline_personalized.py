@@ -109,21 +109,15 @@ class PersonalizedPipeline:
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         language_model = to_device(parts["language_model"].create().of(text_encoder), device)
-        budget = Budget.of(text_encoder)
         captioner = parts["captioner"]
         if scenario and captioner.build is MetadataCaptioner:
             captioner = replace(captioner, arguments={"template": scenario.caption})
-        templates = scenario or parts["scenario"].create()
+        extractor = PreferenceExtractor(
+            language_model, scenario or parts["scenario"].create(), NoCache(), str(folder), Budget.of(text_encoder),
+            text_encoder=text_encoder, names=TargetNames.of(pipeline.generator),
+        )  # fmt: skip
         return cls(
-            PreferenceExtractor(
-                language_model,
-                templates,
-                NoCache(),
-                str(folder),
-                budget,
-                text_encoder=text_encoder,
-                names=TargetNames.of(pipeline.generator),
-            ),
+            extractor,
             captioner.create(),
             parts["decoding"].create(),
             load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),

@@ -131,8 +131,7 @@ class Builder:
     ) -> Iterator[PreferenceExtractor]:  # fmt: skip
         """Builds an extractor with its language model; its keywords fit into what `text_encoder` reads.
 
-        Targets are named as the `generator` knows them; None: as they are.
-
+        Targets get the titles that the `generator` was trained to draw, see `TargetNames`; None: they keep theirs.
         Afterwards the run's ledger has the number of tokens that the language model computed.
         """
         from pmg.models.compilation import check_layers

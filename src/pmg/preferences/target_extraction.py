@@ -85,7 +85,7 @@ class TargetExtractor:
     cache: Cache  # keeps keywords between runs
     identity: str  # names the model in cache keys, e.g. its source and dtype
     budget: Budget  # what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`
-    names: TargetNames | None = None  # of what the generator was trained to draw; None: it draws whatever is asked for
+    names: TargetNames | None = None  # of what the generator was trained to draw; None: targets keep their titles
 
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.

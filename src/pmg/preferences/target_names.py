@@ -31,7 +31,7 @@ class TargetNames:
 
     @classmethod
     def of(cls, generator: Generator) -> Self | None:
-        """Returns the names of what a generator was trained to draw; None: it draws whatever is asked for."""
+        """Returns the names of what a generator was trained to draw; None: it isn't limited to certain titles."""
         return cls(generator.supports.names, generator.text_encoder) if generator.supports.names else None
 
     def __init__(self, names: Mapping[str, Sequence[str]], text_encoder: PromptEncoder) -> None:

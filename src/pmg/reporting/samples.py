@@ -153,9 +153,10 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
         found = {method: cells[example, method] for method in methods if (example, method) in cells}
         record = next(iter(found.values()))
         asked = ", ".join(record.target_keywords[:2]) or example
-        title = f"{asked} for {record.user} by"
         samples = {
-            method: Sample(_thumbnail(folder / made.image, made.sha256), f"{title} {method}", facts(made))
+            method: Sample(
+                _thumbnail(folder / made.image, made.sha256), f"{asked} for {record.user} by {method}", facts(made)
+            )
             for method, made in found.items()
         }
         rows.append(Row(asked, record.user, shown.get(example, Reference()), samples))

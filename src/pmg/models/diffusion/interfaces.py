@@ -41,7 +41,7 @@ class Capabilities:
         references: whether it sees `Condition.references`.
         prompts_with_references: whether its text encoder reads a prompt behind them, see `PicturePromptEncoder`.
         fixed_steps: evaluations of a sampling, e.g. image tokens, where the model has no solver steps; None: it has.
-        names: of all that it was trained to draw, other names by title; empty: it draws whatever a text says.
+        names: of all that it was trained to draw, other names by title; empty: it isn't limited to certain titles.
     """
 
     attention_bias: bool = False
