@@ -2,7 +2,7 @@
 
 python experiments/channels.py outputs/channels --split validation
 python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=reader,*
-python experiments/channels.py outputs/channels --untrained  # outputs/channels/untrained, a language model
+python experiments/channels.py outputs/channels --untrained 1  # outputs/channels/untrained1, a language model
 python experiments/channels.py outputs/channels --captions --split test  # a ridge from captions' words
 
 First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
@@ -600,7 +600,7 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         print(table)
 
 
-def write_untrained(folder: Path, seed: int = 0) -> None:
+def write_untrained(folder: Path, seed: int) -> None:
     """Writes the study's language model with weights drawn anew, and its tokenizer."""
     language_model = pmg.instantiate(World("validation", "all").config.language_model)
     torch.manual_seed(seed)
@@ -962,13 +962,15 @@ if __name__ == "__main__":
     parser.add_argument(
         "--second", nargs="*", type=Path, default=[], help="the same of pmg-evaluate metrics=second_judge"
     )
-    parser.add_argument("--untrained", action="store_true", help="write a language model that wasn't trained, no more")
+    parser.add_argument(
+        "--untrained", type=int, metavar="SEED", help="write a language model that wasn't trained, no more"
+    )
     parser.add_argument("--captions", action="store_true", help="fit the ridge regression from captions, no more")
     options = parser.parse_args()
     if options.record and options.split != "test":
         parser.error("the recorded tables are of test users: --record needs --split test")
-    if options.untrained:
-        write_untrained(options.into / "untrained")
+    if options.untrained is not None:
+        write_untrained(options.into / f"untrained{options.untrained}", options.untrained)
         parser.exit()
     if options.captions:
         fit_captions(options.into, options.split)

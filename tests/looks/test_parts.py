@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import pmg
 from looks import FEW_TOPICS, SPACE
 from pmg.cache import Cache
-from pmg.domain import Example, PmgError
+from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.metric_interface import References
 from pmg.installation import find_assets
 from pmg.looks.dataset import LookDataset
@@ -20,6 +22,7 @@ from pmg.looks.metrics import LookAccuracy, LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.style_tokens import StyleTokens, TrueStyleTokens
+from pmg.looks.true_words import TrueWords
 from pmg.looks.users import LookUsers
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_labels
 
@@ -139,6 +142,26 @@ def test_style_is_read_once_for_a_judge_and_pictures(tmp_path):
     again.load_state_dict(judge.state_dict())
     again.forward = None  # it can't read
     assert torch.equal(StyleReader(again, Cache(tmp_path))(first), styles)
+
+
+def test_true_words_are_those_of_the_exact_look_and_not_of_the_clicks(compose, looks):
+    cfg = compose("generate")
+    example = looks.examples("test", users=1, targets=1)[0]
+    captioner, scenario, images = pmg.instantiate(cfg.captioner), pmg.instantiate(cfg.scenario), looks.images
+    context = SimpleNamespace(
+        examples=[example, replace(example, history=())], images=images,
+        extractor=SimpleNamespace(scenario=scenario, budget=SimpleNamespace(fit=lambda words: words)),
+    )  # fmt: skip
+    source = TrueWords(captioner)
+    assert source.requires.labels == ("look_references",)
+    words, without_clicks = source(context)
+    references = [Item(name, "", "") for name in example.labels["look_references"].split()]
+    described = captioner.describe(images.pixels(images.rows(references)))
+    assert words == without_clicks
+    assert words.words
+    for attribute, word in zip(scenario.attributes, words.words, strict=True):
+        counted = Counter(one[attribute] for one in described)
+        assert counted[word] == max(counted.values())
 
 
 def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):

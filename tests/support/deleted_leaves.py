@@ -19,7 +19,7 @@ sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in get
 """Python's start-up: what isn't in the copy is not taken from the installed checkout."""
 PRODUCT = ("commands", "project")
 """Folders of tests whose subject is the whole product as it is shipped, with its documents and studies."""
-OF_LOOKS = ("experiment/families", "experiment/faults", "method/style", "method/true_style")
+OF_LOOKS = ("experiment/families", "experiment/faults", "method/style", "method/true_style", "method/true_words")
 """Options that set keys of looks or name its sources; all others build something of it, or choose such an option."""
 
 
