@@ -122,6 +122,7 @@ channel-encoders: $(STAMP) ## readers of clicks and words, and their controls (4
 channels: channel-encoders ## what clicks don't say: readers and their controls, the study, its tables (6 hours)
 	$(BIN)/python experiments/channels.py outputs/channels --split test --runs $(foreach name,reader pooled sentences,outputs/studies/channel_encoders/encoder=$(name),*)
 	$(BIN)/pmg-study experiment=channels $(ARGS)
+	$(BIN)/pmg-study experiment=channels_words $(ARGS)
 	$(BIN)/pmg-study experiment=channels_messages $(ARGS)
 	$(BIN)/pmg-train experiment=channel_encoders_captions $(ARGS)
 	$(BIN)/python experiments/channels.py outputs/channels --split test --captions

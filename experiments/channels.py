@@ -774,7 +774,7 @@ NAMES = {
 }
 PAIRS = (
     ("soft", "stored"), ("soft", "sentences"), ("soft", "pooled"), ("soft", "matched"), ("soft", "mean_style"),
-    ("pmg", "soft"), ("read", "none"),
+    ("pmg", "soft"), ("read", "none"), ("soft", "none"), ("true_words", "none"), ("soft", "true_words"),
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ TARGETS = [
     "pmg.models.diffusion.unet.stable_diffusion.DiffusionPipeline.from_pretrained",
     "pmg.generation.components.Component",
     "pmg.preferences.captioning.MetadataCaptioner.__init__.__globals__",
-    "pmg.models.vision.scorer.Scorer.from_folder",
+    "pmg.models.vision.scorer.EmbeddedScorer.from_folder",
 ]
 STRANGE = [None, 3, 1.5, True, [], {}, ["Scorer"], {"a": 1}, "", "scorer", "Scorer ", "__class__", "${oc.env:HOME}"]
 ESCAPES = [

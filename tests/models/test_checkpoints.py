@@ -26,7 +26,7 @@ from pmg.models.loading.weight_sources import resolve_source
 from pmg.models.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.features import VisionFeatures
-from pmg.models.vision.scorer import Scorer
+from pmg.models.vision.scorer import EmbeddedScorer
 from pmg.preferences.captioning import load_image_to_text
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
@@ -83,7 +83,7 @@ LOADERS = {
     "clip": lambda home: ClipScorer.from_source(str(home / "clip")),
     "siglip": lambda home: ClipScorer.from_source(str(home / "siglip")),
     "sd": lambda home: StableDiffusion.load(str(home / "sd")),
-    "scorer": lambda home: Scorer.from_folder(str(home / "scorer")),
+    "scorer": lambda home: EmbeddedScorer.from_folder(str(home / "scorer")),
 }
 FILES = {
     "llama": ("model.safetensors", "model.layers.1."),

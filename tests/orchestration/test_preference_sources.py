@@ -132,7 +132,9 @@ def test_groups_that_have_to_agree_exist(compose, tmp_path):
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):
     assert built_class(compose("train").preference_encoder) is VisualPreferenceEncoder
-    assert built_class({"_target_": "pmg.models.vision.scorer.Scorer.from_folder"}).__name__ == "Scorer"
+    assert (
+        built_class({"_target_": "pmg.models.vision.scorer.EmbeddedScorer.from_folder"}).__name__ == "EmbeddedScorer"
+    )
     with pytest.raises(PmgError, match="doesn't say what it builds: annotate its result with a class"):
         built_class({"_target_": "pmg.models.loading.weight_sources.load_frozen"})
 

@@ -85,7 +85,10 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
     """Returns `liked_with_image`; PmgError if there is none, naming what has a `need` of it."""
     if not (found := liked_with_image(images, example)):
-        raise PmgError(f"user {example.user} liked nothing that has a picture, which {need} needs")
+        raise PmgError(
+            f"user {example.user} liked nothing that has a picture, which {need} needs; such users are for methods "
+            "that read words: leave the others out, e.g. method=[none,keywords] or ~method.mean_style"
+        )
     return found
 
 

@@ -23,8 +23,8 @@ from pmg.models.diffusion.conditioning import Block, Condition, ReferenceLatents
 from pmg.models.diffusion.interfaces import Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
-from pmg.models.loading.device import device_of, to_device
-from pmg.models.vision.scorer import Scorer
+from pmg.models.loading.device import to_device
+from pmg.models.vision.scorer import Scorer, TasteScorer
 from pmg.preferences.keywords import Budget
 
 
@@ -84,7 +84,7 @@ class Pipeline:
         if other and other.latent_shape != own:
             key = f"method.{name}.start_denoiser"
             raise PmgError(f"{key} takes latents of {other.latent_shape}, the generator's are {own}: set {key}=null")
-        knows_tastes = hasattr(self.scorer, "compare")
+        knows_tastes = isinstance(self.scorer, TasteScorer)
         if method.taste and not knows_tastes:
             scorer = type(self.scorer).__name__
             raise PmgError(f"a {scorer} compares images with words. Set scorer=personal, or method.{name}.taste=''")
@@ -232,13 +232,14 @@ class Pipeline:
 
         Where requests have a taste, d_p is the scorer's own comparison with it.
         """
-        encode, device = self.texts.encode, device_of(self.scorer)
+        encode, device = self.texts.encode, self.scorer.device
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
         budget = Budget.of(self.texts)  # a scorer may read less than the generator
         targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
-        if tastes := [request.taste for request in requests if request.taste is not None]:
+        tastes = [request.taste for request in requests if request.taste is not None]
+        if tastes and isinstance(self.scorer, TasteScorer):
             preference = self.scorer.compare(style.view(shape), tastes)
         elif not any(request.keywords.words for request in requests):
             preference = torch.ones_like(accuracy)

@@ -16,7 +16,7 @@ from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.vision.scorer import Scorer, ScorerConfig
+from pmg.models.vision.scorer import EmbeddedScorer, ScorerConfig
 
 CORPUS = (
     "stickers that a person sent: red apple, dog face, rocket, volcano, ghost, heart, crown, cactus, cat",
@@ -98,7 +98,7 @@ def tiny_autoencoder() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def tiny_scorer(width: Count = 32, seed: Seed = 0) -> Scorer:
+def tiny_scorer(width: Count = 32, seed: Seed = 0) -> EmbeddedScorer:
     """Returns a scorer with a two-stage image encoder, frozen."""
     with seeded(seed):
-        return Scorer(ScorerConfig(widths=(4, 8), depths=(1, 1), width=width)).requires_grad_(False).eval()
+        return EmbeddedScorer(ScorerConfig(widths=(4, 8), depths=(1, 1), width=width)).requires_grad_(False).eval()

@@ -141,6 +141,7 @@ class TaggerCaptioner:
     @torch.no_grad()
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns the captions of images `(B, 3, H, W)` in [-1, 1]; the items are not used."""
+        assert images is not None  # see `needs_images`
         content, style = self.scorer(images)
         tags = []
         for words, shows, pooled in self.groups.values():

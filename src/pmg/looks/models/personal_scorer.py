@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 from pmg.domain import PmgError
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import EmbeddedModel, load_frozen
-from pmg.models.vision.scorer import Scorer, Taste, unit
+from pmg.models.vision.scorer import EmbeddedScorer, Taste, unit
 
 
 class PersonalRewardConfig(PreTrainedConfig):
@@ -85,13 +85,13 @@ class PersonalScorer(nn.Module):
 
     text_encoder = None
 
-    def __init__(self, scorer: Scorer, reward: PersonalReward) -> None:
+    def __init__(self, scorer: EmbeddedScorer, reward: PersonalReward) -> None:
         super().__init__()
         self.scorer, self.reward = scorer, reward
         self.encode_target = scorer.encode_target
 
     @classmethod
-    def from_folders(cls, scorer: Scorer, folder: str) -> Self:
+    def from_folders(cls, scorer: EmbeddedScorer, folder: str) -> Self:
         """Loads the reward, frozen; PmgError if it is missing, damaged, or of another scorer."""
         reward = load_frozen(PersonalReward, folder)
         if reward.config.features != scorer.encoder.width:

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
 from pmg.looks.models.trunk import PALETTE, ColourBranch, TextureBranch, statistics
-from pmg.models.vision.scorer import ImageEncoder, Scorer
+from pmg.models.vision.scorer import EmbeddedScorer, ImageEncoder
 
 STAGES = 6  # of seven: the last one has a fifth of the weights
 COLOUR_STRIDE, TEXTURE = 4, 32  # channels of texture
@@ -47,8 +47,8 @@ class LookEncoder(ImageEncoder):
         return self.norm(torch.cat([*looks, self.colour(images).float(), self.texture(images).float()], dim=1))
 
 
-class LookScorer(Scorer):
-    """A `Scorer` with a `LookEncoder`."""
+class LookScorer(EmbeddedScorer):
+    """An `EmbeddedScorer` with a `LookEncoder`."""
 
     config_class = LookScorerConfig
     encoder: LookEncoder

@@ -20,7 +20,7 @@ from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfi
 from pmg.looks.stages.pretraining import Built, count_groups, group_rows, save_half
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.image_passes import fit_size
-from pmg.models.vision.scorer import Scorer
+from pmg.models.vision.scorer import EmbeddedScorer
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
@@ -82,7 +82,11 @@ class LookRewardTraining(OptimizedModule):
     trained = "reward"
 
     def __init__(
-        self, reward: PersonalReward, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial
+        self,
+        reward: PersonalReward,
+        scorer: EmbeddedScorer,
+        optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         self.reward = reward
@@ -149,8 +153,8 @@ class LookRewardStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, scorer: Scorer, *, width: Count, spread: NotNegative,
-        noise: Fraction, restored: Fraction, training: Callable[[PersonalReward, Scorer], LookRewardTraining],
+        self, folder: str, generator_folder: str, scorer: EmbeddedScorer, *, width: Count, spread: NotNegative,
+        noise: Fraction, restored: Fraction, training: Callable[[PersonalReward, EmbeddedScorer], LookRewardTraining],
         batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.scorer = folder, Path(generator_folder), scorer

@@ -21,7 +21,7 @@ from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import processor_autocast
-from pmg.models.vision.scorer import Scorer
+from pmg.models.vision.scorer import EmbeddedScorer
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 
@@ -68,7 +68,7 @@ class LookScorerTraining(OptimizedModule):
 
     trained = "scorer"
 
-    def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
+    def __init__(self, scorer: EmbeddedScorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
         super().__init__(optimizer, lr_scheduler)
         self.scorer = scorer
 

@@ -11,7 +11,7 @@ from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
-from pmg.models.loading.device import torch_type
+from pmg.models.loading.device import device_of, torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pixels import ChannelNormalization
 from pmg.models.vision.scorer import unit
@@ -49,14 +49,12 @@ class ClipScorer(nn.Module):
         self.normalize = ChannelNormalization(mean, std)
 
     @classmethod
-    def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
-        """Loads a dual encoder from a hub id or folder; PmgError if it is missing, damaged, or another model."""
-        return cls.from_sources(source, source, dtype)
+    def from_source(cls, source: str, dtype: str = "float32", processors: str | None = None) -> ClipScorer:
+        """Loads a dual encoder from a hub id or folder; PmgError if it is missing, damaged, or another model.
 
-    @classmethod
-    def from_sources(cls, weights: str, processors: str, dtype: str) -> ClipScorer:
-        """Loads weights, and tokenizer and statistics of pixels from where they are; errors as `from_source`."""
-        path, beside = resolve_source(weights), resolve_source(processors)
+        `processors` has the tokenizer and the statistics of pixels; None: `source` has them.
+        """
+        path, beside = resolve_source(source), resolve_source(processors or source)
         with loading("a scorer", path):
             model = load_checkpoint(AutoModel, path, dtype=torch_type(dtype))
             tokenizer = load_tokenizer(beside, model)
@@ -66,6 +64,11 @@ class ClipScorer(nn.Module):
                 f"{path} has a {type(model).__name__}, which has no features of images and texts. Use CLIP or SigLIP."
             )
         return cls(model, tokenizer, processor.image_mean, processor.image_std)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return device_of(self.model)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,7 +104,7 @@ class ClipFeatures(Frozen):
 
         `processors` is where its tokenizer and statistics of pixels are, if `source` has weights alone.
         """
-        return cls(ClipScorer.from_sources(source, processors or source, dtype))
+        return cls(ClipScorer.from_source(source, dtype, processors))
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns unit vectors `(B, D)`; see `ImageFeatures`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, ResNetConfig, ResNetModel
 
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import EmbeddedModel
 
@@ -20,6 +22,35 @@ class Taste:
 
     vectors: Tensor  # `(H, D)`, as the scorer's style vectors
     liked: Tensor  # bool `(H,)`: the others were disliked
+
+
+class Scorer(Protocol):
+    """Vectors of images and of texts, whose cosines are the scores d_t and d_p."""
+
+    @property
+    def text_encoder(self) -> PromptEncoder | None:
+        """Whose pooled vectors it takes; None: those of the config's ``text_encoder``."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its images have to be."""
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns content and style vectors of length 1, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1]."""
+
+    def encode_target(self, pooled: Tensor) -> Tensor:
+        """Returns unit vectors of target texts, `(B, D)`, from their pooled vectors: compared with the content."""
+
+    def encode_preference(self, pooled: Tensor) -> Tensor:
+        """Returns unit vectors of keywords, `(B, D)`, from their pooled vectors: compared with the style."""
+
+
+@runtime_checkable
+class TasteScorer(Scorer, Protocol):
+    """A scorer that compares images with pictures which a user liked, in place of words."""
+
+    def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
+        """Returns d_p, `(B, C)`, of the style vectors `(B, C, E)` of each user's images."""
 
 
 class ImageEncoder(nn.Module):
@@ -49,7 +80,7 @@ class ResNetEncoder(ImageEncoder):
 
 
 class ScorerConfig(PreTrainedConfig):
-    """Sizes of a `Scorer`: channels and blocks of the image encoder, width `D` of pooled texts; `size` in pixels."""
+    """Sizes of an `EmbeddedScorer`: channels and blocks of the image encoder, width `D` of pooled texts; `size` in pixels."""
 
     model_type = "pmg_scorer"
 
@@ -61,7 +92,7 @@ class ScorerConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-class Scorer(EmbeddedModel):
+class EmbeddedScorer(EmbeddedModel):
     """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
     An image has two vectors, content and style, since the balance compares it with the target and with the preference.
