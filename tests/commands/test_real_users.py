@@ -25,6 +25,12 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "data=own_files reads kept/shop from now on" in done.stdout
     assert "'picture file is missing': 2" in done.stdout
+    head, *rows = (shop / "shop" / "chosen.csv").read_text().splitlines()
+    (shop / "shop" / "unknown.csv").write_text("\n".join([f"{head},action", *(f"{row},gekauft" for row in rows)]))
+    failed = pmg_here("prepare", *prepare, "source.read.interactions=shop/unknown.csv", "data.folder=kept/failed")
+    assert failed.returncode == 1, failed.stdout
+    assert "gekauft" in failed.stderr
+    assert (shop / "data" / "prepared.json").read_text().count("kept/shop") == 1
     options = [
         "experiment=real_users", "paths.data_dir=data", "paths.output_dir=out", "language_model=tiny",
         "generator=tiny", "text_encoder=tiny",

@@ -186,8 +186,10 @@ def test_times_are_seconds_dates_or_the_order_of_rows(write):
     rows = [{"user": "u", "item": 1, "timestamp": time} for time in times]
     items = write(ITEMS, "items.csv")
     for name in ("rows.csv", "rows.jsonl"):
-        found = read(items, write(rows, name))().interactions["timestamp"]
-        assert found.fillna(-1).tolist() == [5, 7, 0, 0, -1]
+        tables = read(items, write(rows, name))()
+        assert tables.interactions["timestamp"].tolist() == [5, 7, 0, 0]
+        assert tables.drops.counts == {"has a timestamp that is neither seconds nor ISO 8601, e.g. 2024-12-31": 1}
+        assert "timestamp yesterday" in next(iter(tables.drops.first.values()))
     dates = [{"user": "u", "item": 1, "timestamp": pd.Timestamp(9, unit="s")}]
     assert read(items, write(dates, "rows.parquet"))().interactions["timestamp"].tolist() == [9]
     plain = [{"user": "u", "item": item} for item in (3, 1, 3)]
@@ -221,8 +223,9 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
     counts = prepare(source, str(tmp_path / "made"), max_dropped=0.9)
     assert counts["dropped"] == {
         "is an item without id or title": 2, "is an item that repeats an earlier id": 1, "lacks a user or an item": 1,
-        "has a rating that is no number": 1, "has no timestamp": 1, "names an item that the items lack": 1,
-        "repeats an earlier row": 1,
+        "has a rating that is no number": 1,
+        "has a timestamp that is neither seconds nor ISO 8601, e.g. 2024-12-31": 1,
+        "names an item that the items lack": 1, "repeats an earlier row": 1,
     }  # fmt: skip
     assert counts["interactions"] == 3
     assert source().drops.first["has a rating that is no number"].startswith("row 8: user u, item 1")
@@ -233,6 +236,7 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
     [
         ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/own_data.md"),
         ("items.csv", b"id,name\n1,mug\n", r"items.csv has no column title for title: name it"),
+        ("items.csv", b"id;title\n1;mug\n", r"items.csv separates its columns by ';': save it with commas"),
         ("items.csv", b"id, id,title\n1,2,mug\n", r"items.csv has two columns id"),
         ("items.csv", b"id,title,maker,maker\n1,mug,Ann,Bo\n", r"items.csv has two columns maker"),
         (
@@ -253,6 +257,13 @@ def test_bad_files_are_named(write, tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PmgError, match=message):
         read(str(tmp_path / name), write(ROWS, "rows.csv"))()
+
+
+def test_a_table_without_rows_is_named(write, tmp_path):
+    (tmp_path / "rows.csv").write_text("user,item\n")
+    source = read(write(ITEMS, "items.csv"), str(tmp_path / "rows.csv"))
+    with pytest.raises(PmgError, match=r"there are no interactions: items.csv and rows.csv have no row"):
+        prepare(source, str(tmp_path / "made"))
 
 
 def test_rows_of_one_second_keep_their_order_of_time(write, tmp_path):

@@ -26,7 +26,7 @@ from pmg.models.loading.weight_sources import resolve_source
 from pmg.models.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.features import VisionFeatures
-from pmg.models.vision.scorer import EmbeddedScorer
+from pmg.models.vision.scorer import EmbeddedScorer, TasteScorer
 from pmg.preferences.captioning import load_image_to_text
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
@@ -310,6 +310,18 @@ def test_unknown_types_and_models_without_code_of_their_own_are_refused(tmp_path
         load_image_to_text(str(tmp_path), "float32", "cpu")
 
 
+def test_a_scorer_may_have_its_processors_elsewhere(home):
+    folder = home("clip") / "clip"
+    shutil.copytree(folder, folder.parent / "weights", ignore=shutil.ignore_patterns("*token*", "*processor*"))
+    with pytest.raises(PmgError):
+        ClipScorer.from_source(str(folder.parent / "weights"))
+    found = ClipScorer.from_source(str(folder.parent / "weights"), processors=str(folder))
+    images, expected = torch.zeros(2, 3, 8, 8), ClipScorer.from_source(str(folder))
+    assert found.device == torch.device("cpu")
+    assert torch.equal(found(images)[0], expected(images)[0])
+    assert not isinstance(found, TasteScorer)
+
+
 def test_shapes_of_text_towers_follow_their_config(tmp_path):
     tf.CLIPTextModel(text_config(50)).save_pretrained(tmp_path)
     assert type(load_checkpoint(tf.CLIPTextModel, Path(tmp_path))) is tf.CLIPTextModel
@@ -320,5 +332,9 @@ def test_a_package_is_found_without_importing_anything(importable):
     (importable / "hostile" / "__init__.py").write_text(f"open({str(importable / 'canary')!r}, 'w')\n")
     with pytest.raises(PmgError, match=r"package 'hostile.weights' with the embedded weights is not installed"):
         resolve_source("package:hostile.weights/model")
+    single = importable / "sdxl.safetensors"
+    single.touch()
+    with pytest.raises(PmgError, match=r"is a single file, where a folder .*from_single_file"):
+        resolve_source(str(single))
     assert resolve_source("package:hostile/weights") == str(importable / "hostile" / "weights")
     assert not (importable / "canary").exists()

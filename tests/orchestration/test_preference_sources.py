@@ -108,7 +108,7 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
         ),
         (["method.pmg.negative=soft"], "method.pmg.negative: the preference source 'soft' gives soft tokens. Name"),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'keywords'?"),
-        (["method=soft"], "preference.soft.run is not set: name the folder of a pmg-train run, e.g. preference.soft"),
+        (["method=soft"], "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN"),
         (
             ["method=soft", "train_run=nowhere"],
             r"soft: nowhere is not a run folder \(no metrics.json in it\). Run pmg-train run_dir=nowhere first",
@@ -132,9 +132,8 @@ def test_groups_that_have_to_agree_exist(compose, tmp_path):
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):
     assert built_class(compose("train").preference_encoder) is VisualPreferenceEncoder
-    assert (
-        built_class({"_target_": "pmg.models.vision.scorer.EmbeddedScorer.from_folder"}).__name__ == "EmbeddedScorer"
-    )
+    scorer = {"_target_": "pmg.models.vision.scorer.EmbeddedScorer.from_folder"}
+    assert built_class(scorer).__name__ == "EmbeddedScorer"
     with pytest.raises(PmgError, match="doesn't say what it builds: annotate its result with a class"):
         built_class({"_target_": "pmg.models.loading.weight_sources.load_frozen"})
 

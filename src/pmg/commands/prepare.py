@@ -21,18 +21,17 @@ def body(cfg: DictConfig, run: Run) -> None:
     run.begin()
     with run.ledger.phase("build"):
         counts = instantiate(cfg.source)
-    option = run.choices.get("data")
-    if option and "name" in cfg.data:  # of interactions; catalogues of drawings are assets
-        record_prepared(option, cfg.source.folder, cfg.paths.data_dir)
-        log.info("data=%s reads %s from now on", option, display_path(cfg.source.folder))
     run.metrics.update(counts)
     for name, value in counts.items():
         print(f"{name}: {value}")
-    if "name" in cfg.data:
-        data = instantiate(cfg.data)
-        data.feedback.record(cfg.data.folder)
+    if "name" in cfg.data:  # of interactions; catalogues of drawings are assets
+        data = instantiate(cfg.data, folder=cfg.source.folder)
+        data.feedback.record(cfg.source.folder)
         for name, value in data.describe().items():
             print(f"{name}: {value}")
+        if option := run.choices.get("data"):
+            record_prepared(option, cfg.source.folder, cfg.paths.data_dir)
+            log.info("data=%s reads %s from now on", option, display_path(cfg.source.folder))
 
 
 main = partial(launch, "prepare", body)

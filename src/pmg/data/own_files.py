@@ -95,10 +95,13 @@ class OwnFiles:
         if "timestamp" not in table:  # rows in order; without times a second equal row says nothing new
             table = drops.take(table, table.duplicated(), "repeats an earlier row")
             table = table.assign(timestamp=range(len(table)))
+        seconds = _seconds(table["timestamp"])
+        wrong = seconds.isna() & table["timestamp"].notna()
+        table = drops.take(table, wrong, "has a timestamp that is neither seconds nor ISO 8601, e.g. 2024-12-31")
         actions = table["action"].fillna(ACTION) if "action" in table else ACTION
         return as_rows(
             INTERACTIONS, user=table["user"], item=table["item"], action=actions,
-            rating=table["rating"].astype(float), timestamp=_seconds(table["timestamp"]),
+            rating=table["rating"].astype(float), timestamp=seconds[table.index],
         )  # fmt: skip
 
 

@@ -61,6 +61,10 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if not isinstance(table.index, pd.RangeIndex):
         raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
+    if len(table.columns) == 1 and (sign := next((one for one in ";\t|" if one in table.columns[0]), "")):
+        raise PmgError(
+            f"{path} separates its columns by {sign!r}: save it with commas, or as .jsonl or .parquet; {where}"
+        )
     if twice := header[header.duplicated() & header.ne("")].tolist():  # pandas gives the second another name
         raise PmgError(f"{path} has two columns {twice[0]}; {where}")
     if missing := [name for name in columns if name not in table.columns]:

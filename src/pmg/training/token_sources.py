@@ -43,7 +43,8 @@ class TrainedSource(PreferenceSource):
         """Checks that a whole run of the same data and models is named, else raises PmgError."""
         if not self.run:
             raise PmgError(
-                f"{key}.run is not set: name the folder of a pmg-train run, e.g. {key}.run=outputs/demo/train"
+                f"{key}.run is not set: name the folder of a pmg-train run, train_run=RUN for soft and read, else "
+                f"{key}.run=RUN; pmg-train run_dir=RUN trains one"
             )
         try:
             TrainingRun.open(self.run).check_same(config, self.same_as_training)

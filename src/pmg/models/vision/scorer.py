@@ -80,7 +80,7 @@ class ResNetEncoder(ImageEncoder):
 
 
 class ScorerConfig(PreTrainedConfig):
-    """Sizes of an `EmbeddedScorer`: channels and blocks of the image encoder, width `D` of pooled texts; `size` in pixels."""
+    """Sizes of an `EmbeddedScorer`: channels and blocks of images, width `D` of pooled texts; `size` in pixels."""
 
     model_type = "pmg_scorer"
 
