@@ -277,6 +277,8 @@ def test_scorer_on_another_device_gets_its_inputs_there(pipe, monkeypatch):
     seen = []
 
     class Elsewhere(torch.nn.Linear):
+        device = torch.device("meta")
+
         def forward(self, images):
             seen.append(images.device.type)
             return torch.zeros(len(images), 2), torch.zeros(len(images), 2)

@@ -25,7 +25,7 @@ SCENARIO = {
         "shading": {"question": "Their favourite shading", "options": ["flat", "soft gradients"], "example": "flat"},
     },
 }  # fmt: skip
-SCORER = {"_class_name": "Scorer", "folder": "<here>/frozen/0-scorer"}
+SCORER = {"_class_name": "EmbeddedScorer", "folder": "<here>/frozen/0-scorer"}
 TINY = {
     "_class_name": "PersonalizedPipeline",
     "_pmg_version": "0.1.0",

@@ -112,7 +112,7 @@ class ComponentReader:
         for place, text in texts(plain, key):
             _check_text(place, text)
         _check_types(build, key, plain)
-        paths = [name for name in plain if name in LOCATIONS]
+        paths = [name for name in plain if name in LOCATIONS and plain[name] is not None]
         found = {name: self.locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in paths}
         return {**plain, **found, **nested}
 
