@@ -817,7 +817,7 @@ def drawn_table(rows: pd.DataFrame) -> str:
         cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}", ""]
         for column in columns:
             pair = [table[column][name].to_numpy(float) for name in (first, second)]
-            if np.isnan(pair).all():
+            if any(np.isnan(part).all() for part in pair):  # one of them wasn't judged
                 cells.append("")
                 continue
             found = paired_difference(*pair, users)
