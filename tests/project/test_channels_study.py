@@ -145,4 +145,4 @@ def test_the_second_judges_columns_are_added_to_the_rows_of_the_same_pictures(st
     table = study.drawn_table(both).splitlines()
     assert table[0].endswith("| style, second judge | concept, second judge | finish error, second judge |")
     shown = {line.split(" | ")[0]: line.split(" | ")[6] for line in table[2:]}
-    assert shown == {"| none": "", "| reader": "0.667", "| reader - none": ""}  # of two, one wasn't judged
+    assert shown == {"| none": "0.667", "| reader": "", "| reader - none": ""}  # of two, one wasn't judged
