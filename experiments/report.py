@@ -240,7 +240,7 @@ def summarize(rows: pd.DataFrame, study: Study, builder: ResultBuilder) -> dict[
     if study.mismatched:
         for label, part in parts.items():
             found[label]["own_minus_mismatched"] = own_minus_mismatched(part, builder.metrics)
-    return {"variants": found, "paired": pairs}
+    return {"variants": found, "paired": {name: pair for name, pair in pairs.items() if pair}}
 
 
 def differences(one: pd.DataFrame, other: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, float]]:

@@ -47,7 +47,7 @@ STUDIES = {
     ),
     "prefix": Study(
         {"m": "preference_encoder.prefix_length"},
-        ("soft", "pmg"),
+        ("mean_style", "soft", "pmg"),
         base="m = 0",
         by="group",
         trains=True,
