@@ -82,12 +82,9 @@ class LookRewardTraining(OptimizedModule):
     trained = "reward"
 
     def __init__(
-        self,
-        reward: PersonalReward,
-        scorer: EmbeddedScorer,
-        optimizer: OptimizerPartial,
+        self, reward: PersonalReward, scorer: EmbeddedScorer, optimizer: OptimizerPartial,
         lr_scheduler: SchedulerPartial,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(optimizer, lr_scheduler)
         self.reward = reward
         self.frozen = (scorer,)  # in a tuple it is no sub-module, so never saved or trained
