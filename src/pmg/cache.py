@@ -77,14 +77,6 @@ def find_replaced(target: Path) -> Path | None:
     return None if target.exists() else next(target.parent.glob(f".{target.name}.replaced-*/old"), None)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Removes temporary files of killed writers in `folder` that are older than an hour."""
-    for path in folder.glob(".*"):
-        with contextlib.suppress(OSError):  # another process removed it, or it is none of ours
-            if time.time() - path.stat().st_mtime > 3600:
-                path.unlink()
-
-
 def atomic_write_text(path: Path, content: str) -> None:
     """Writes text as `atomic_write_bytes` does, in UTF-8."""
     atomic_write_bytes(path, content.encode())
@@ -171,7 +163,10 @@ class Cache:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
         path = self._path(key)
         atomic_write_bytes(path, pack(tensors, key))
-        remove_abandoned(path.parent)
+        for abandoned in path.parent.glob(".*"):  # temporary files of killed writers
+            with contextlib.suppress(OSError):  # another process removed it, or it is none of ours
+                if time.time() - abandoned.stat().st_mtime > 3600:
+                    abandoned.unlink()
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""

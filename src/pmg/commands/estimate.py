@@ -48,7 +48,12 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
     with without_weights():
         generator = instantiate(cfg.generator)
-        _check_measurable(generator)
+        needed = ("images_at_once", "encode_pass", "frozen_models")
+        if missing := [name for name in needed if not hasattr(generator, name)]:
+            raise PmgError(
+                f"generator can't be forecast: {type(generator).__name__} lacks {', '.join(missing)}. Add what "
+                "pmg.training.memory_forecast.MeasurableGenerator asks for."
+            )
         language_model = instantiate(cfg.language_model).of(generator.text_encoder)
     few_bits = cfg.language_model.get("quantization"), cfg.generator.get("quantization")
     mixed, models = "bf16" in str(cfg.trainer.precision), list(generator.frozen_models().values())
@@ -108,15 +113,6 @@ def _measure_texts(text_encoder: PromptEncoder) -> TextSizes:
         return text_encoder.longest()
     length, pooled = text_encoder.max_length, text_encoder.encode([""]).pooled
     return TextSizes(length, length, text_encoder.width, pooled.shape[-1])
-
-
-def _check_measurable(generator: Any) -> None:
-    missing = [name for name in ("images_at_once", "encode_pass", "frozen_models") if not hasattr(generator, name)]
-    if missing:
-        raise PmgError(
-            f"generator can't be forecast: {type(generator).__name__} lacks {', '.join(missing)}. Add what "
-            "pmg.training.memory_forecast.MeasurableGenerator asks for."
-        )
 
 
 def _show(estimate: Estimate) -> None:

@@ -41,7 +41,6 @@ from pmg.runs.run_folder import identify, read_identity, read_portable, replace_
 
 if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
-    from pmg.evaluation.set_comparison import ArmImages
     from pmg.generation.records import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
     from pmg.evaluation.comparison import Comparison
+    from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
     from pmg.evaluation.image_evaluation import SELECTION_SCORES, ImageEvaluation, RowCache, in_order
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
@@ -97,9 +97,10 @@ def body(cfg: DictConfig, run: Run) -> None:
     write_results(cfg.results_dir, results, rows)
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
-    drawn = {key.method: arms[key.method] for key in images}
-    _draw_sheet(Path(cfg.results_dir), examples, data, drawn, cfg.sheet_users)
-    run.tracking.record_image("contact_sheet", Path(cfg.results_dir, "contact_sheet.png"))
+    chosen, sheet = choose_examples(examples, data.labels, cfg.sheet_users), Path(cfg.results_dir, "contact_sheet.png")
+    drawn = {method: arms[method](chosen) for method in dict.fromkeys(key.method for key in images)}
+    contact_sheet(build_rows(chosen, data.labels, data.images, drawn), list(drawn)).save(sheet)
+    run.tracking.record_image("contact_sheet", sheet)
     run.publish(Path(cfg.results_dir), results, {"all numbers": "results.json", "images": "contact_sheet.png"})
 
 
@@ -200,16 +201,6 @@ def _read_images(
         )
     refuse_mixtures(folder, (record for _, record in scan_records(folder)), hash_images(made.metrics["identity"]))
     return records, StoredImages(folder, records, data.images.size).check()
-
-
-def _draw_sheet(
-    folder: Path, examples: Sequence[Example], data: Dataset, arms: Mapping[str, ArmImages], users: int
-) -> None:
-    from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
-
-    chosen = choose_examples(examples, data.labels, users)
-    rows = build_rows(chosen, data.labels, data.images, {method: read(chosen) for method, read in arms.items()})
-    contact_sheet(rows, list(arms)).save(folder / "contact_sheet.png")
 
 
 main = partial(launch, "evaluate", body)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -25,6 +23,7 @@ from pmg.runs.run_folder import EXPORTED_ENCODER, TRAINED, read_finished
 def body(cfg: DictConfig, run: Run) -> None:
     """Makes a pipeline folder of a training run."""
     from pmg.evaluation.model_card import write_pipeline_card
+    from pmg.evaluation.results import read_results
     from pmg.generation import export
     from pmg.generation.serialization import PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
@@ -36,7 +35,12 @@ def body(cfg: DictConfig, run: Run) -> None:
     check_made(Path(cfg.train_run), metrics, TRAINED)
     refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED, *PARTS)
     if cfg.results:
-        refuse_results(cfg.results, metrics["identity"])
+        facts = dict(leaves(read_results(cfg.results, "config", "arms")["config"]))
+        same = {
+            key: value for key, value in metrics["identity"].items() if key in facts and ANY_DTYPE not in str(value)
+        }
+        if differ := {key: (value, facts[key]) for key, value in same.items() if facts[key] != value}:
+            raise PmgError(f"results={cfg.results} is of another training: {format_differences(differ)}")
     kind = built_class(trained.preference_encoder)
     # a training's config has no settings of the generation
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)
@@ -56,16 +60,6 @@ def body(cfg: DictConfig, run: Run) -> None:
     if cfg.push_to:
         with run.ledger.phase("push"):
             print(push(folder, cfg.push_to, cfg.private))
-
-
-def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
-    """Raises PmgError if the results that a card shows can't be read, or are of images by another training."""
-    from pmg.evaluation.results import read_results
-
-    facts = dict(leaves(read_results(path, "config", "arms")["config"]))
-    known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
-    if differ := {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}:
-        raise PmgError(f"results={path} is of another training: {format_differences(differ)}")
 
 
 def push(folder: Path, repository: str, private: bool) -> str:

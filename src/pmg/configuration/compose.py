@@ -62,7 +62,12 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         with searched(read_override(given)), own_hydra(command):
             cfg = hydra.compose(command, overrides=given, return_hydra_config=True)
-            _fix(cfg)
+            HydraConfig.instance().set_config(cfg)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            for key, value in texts(OmegaConf.to_container(cfg, resolve=False)):
+                if "${hydra:" in value or "${now:" in value:  # which need Hydra
+                    OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
             allow_plugins(cfg)
             take_out(cfg, command, given)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -82,17 +87,6 @@ def own_hydra(command: str) -> Iterator[None]:
             yield
     finally:
         GlobalHydra.instance().hydra, config.cfg = outer, outer_config
-
-
-def _fix(cfg: DictConfig) -> None:
-    """Replaces interpolations that need Hydra by their values, and takes Hydra's own config out."""
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-        plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        for key, value in texts(plain):
-            if "${hydra:" in value or "${now:" in value:
-                OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
 
 
 def refuse_overrides(overrides: Sequence[str]) -> None:

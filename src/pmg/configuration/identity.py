@@ -22,6 +22,10 @@ KINDS = {
 """What the preference source that an argument of a method names has to give."""
 _REFERENCE = re.compile(rf"method\.[^.]+\.(?:{'|'.join(KINDS)})")
 _SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")
+# groups whose entries may be added and left out while the others' results remain
+_ARMS = dict.fromkeys(("generate", "study"), ("method", "preference"))
+_ARMS["evaluate"] = ("generate_run.method", "generate_run.preference")
+SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 
 def names_run(key: str) -> bool:
@@ -90,12 +94,6 @@ def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
     if key == "trainer.max_steps":
         return new.get(SCHEDULE) == CONSTANT and (new.get(key) or 0) > (old.get(key) or 0)
     return key == "trainer.max_time"
-
-
-# groups whose entries may be added and left out while the others' results remain
-_ARMS = dict.fromkeys(("generate", "study"), ("method", "preference"))
-_ARMS["evaluate"] = ("generate_run.method", "generate_run.preference")
-SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 
 def format_differences(differ: Mapping[str, tuple[Any, Any]]) -> str:

@@ -27,6 +27,7 @@ LIBRARIES = [
     "transformers.configuration_utils", "transformers.modeling_utils", "transformers.models",
     "transformers.tokenization_utils_base",
 ]  # fmt: skip
+LIBRARY_PACKAGES = {module.partition(".")[0] for module in LIBRARIES}
 # arguments by which libraries run code that comes with weights
 CODE_ARGUMENTS = frozenset({"trust_remote_code", "custom_pipeline", "allow_pickle", "weights_only", "pickle_module"})
 # packages of plug-ins that this process may build from: named by its command line or its Python code
@@ -48,7 +49,7 @@ def check_plugin(name: str) -> str:
 
 def is_reserved(name: str) -> bool:
     """Returns whether a top-level package is no plug-in's: Python's, pmg's, or a library's."""
-    return name in sys.stdlib_module_names or name in _library_packages() or name in ("pmg", "hydra", "omegaconf")
+    return name in sys.stdlib_module_names or name in LIBRARY_PACKAGES or name in ("pmg", "hydra", "omegaconf")
 
 
 def allowed_plugins() -> tuple[str, ...]:
@@ -58,11 +59,7 @@ def allowed_plugins() -> tuple[str, ...]:
 
 def is_library(target: str) -> bool:
     """Returns whether a dotted name is of a library, whose own annotations hold no ranges."""
-    return target.partition(".")[0] in _library_packages()
-
-
-def _library_packages() -> set[str]:
-    return {module.partition(".")[0] for module in LIBRARIES}
+    return target.partition(".")[0] in LIBRARY_PACKAGES
 
 
 def check_package(key: str, target: Any) -> str:

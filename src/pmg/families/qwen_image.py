@@ -40,10 +40,6 @@ class QwenImageCodec(NormalizingCodec):
     def _decode(self, latents: Tensor) -> Tensor:
         return self.autoencoder.decode(latents[:, :, None]).sample[:, :, 0]
 
-    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        config, view = self.autoencoder.config, (1, -1, 1, 1)
-        return latents.new_tensor(config.latents_mean).view(view), latents.new_tensor(config.latents_std).view(view)
-
 
 class BiasedDoubleStreamAttention(QwenDoubleStreamAttnProcessor2_0):
     """Attention with a bias on the logits of text tokens as keys; the published one takes a mask of booleans."""

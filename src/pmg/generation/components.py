@@ -108,7 +108,9 @@ class ComponentReader:
         nested = {
             name: self.read_component(name, f"{key}.{name}", node[name]) for name in parts if name not in left_out
         }
-        _check_keys(key, plain)
+        for place, part in mappings(plain, key):
+            if private := [str(name) for name in part if str(name).startswith("_")]:  # libraries act on these
+                raise PmgError(f"{place} can't hold a key that begins with '_': {private[0][:80]!r}")
         for place, text in texts(plain, key):
             _check_text(place, text)
         _check_types(build, key, plain)
@@ -166,11 +168,3 @@ def _check_text(key: str, text: str) -> None:
     for name, kind in fields:
         if kind or not (name == "" or name.isidentifier()) or name.startswith("_"):
             raise PmgError(f"{key} holds a field that is no plain name: {name[:60]!r}. Templates insert names alone.")
-
-
-def _check_keys(key: str, node: Mapping[str, Any]) -> None:
-    """Refuses mappings with private keys, which libraries act on."""
-    for place, part in mappings(node, key):
-        for name in part:
-            if str(name).startswith("_"):
-                raise PmgError(f"{place} can't hold a key that begins with '_': {str(name)[:80]!r}")

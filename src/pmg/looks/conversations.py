@@ -117,7 +117,10 @@ class Conversations:
         if wishes.others:
             groups.append([_say_whose(phrases, wishes, rng)])
         opening = rng.choice(phrases.openings)
-        messages = _interleave(groups, rng)
+        order = [number for number, group in enumerate(groups) for _ in group]
+        rng.shuffle(order)  # each group's messages keep their own order
+        rest = [iter(group) for group in groups]
+        messages = [next(rest[number]) for number in order]
         if not brief:
             messages.insert(0, opening)
         turns = []
@@ -169,11 +172,3 @@ def _say_whose(phrases: PhraseSet, wishes: Wishes, rng: random.Random) -> str:
     listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
     text = rng.choice(sentences).replace(TITLES, listed)
     return text[0].upper() + text[1:]
-
-
-def _interleave(groups: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
-    """Returns the messages of all groups in random order, each group's in their own."""
-    order = [number for number, messages in enumerate(groups) for _ in messages]
-    rng.shuffle(order)
-    rest = [iter(messages) for messages in groups]
-    return [next(rest[number]) for number in order]

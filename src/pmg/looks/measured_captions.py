@@ -23,6 +23,7 @@ HUES = ((15.0, "red"), (42.0, "orange"), (70.0, "yellow"), (160.0, "green"), (19
         (290.0, "violet"), (340.0, "pink"), (361.0, "red"))  # fmt: skip
 GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
 NEUTRAL = ("black", "white", "grey")
+MEASURED = ("ground", "palette", "colour", "outline", "surface", "shading")
 SIZE = 64  # pixels a side of the pictures that the thresholds were chosen on
 
 
@@ -56,9 +57,6 @@ class Thresholds:
     two_tone: float = 0.985  # share of variance along one line from which a drawing has two tones
     line: float = 0.72  # share of the silhouette below which a drawing is called a line drawing
     soft: float = 9.0  # number of tones from which shading is called soft
-
-
-MEASURED = ("ground", "palette", "colour", "outline", "surface", "shading")
 
 
 class MeasuringCaptioner:

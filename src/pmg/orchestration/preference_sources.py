@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -112,13 +112,6 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
     )
 
 
-def hide_truth(context: SourceContext, labels: Sequence[str]) -> SourceContext:
-    """Returns the context without true images, and with those labels of examples alone that a source requires."""
-    kept = [{name: each.labels[name] for name in labels} for each in context.examples]
-    examples = [replace(one, truth=(), labels=own) for one, own in zip(context.examples, kept, strict=True)]
-    return replace(context, examples=examples)
-
-
 def build_preferences(
     sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
 ) -> dict[str, Preference]:
@@ -128,8 +121,12 @@ def build_preferences(
     made: dict[str, Any] = {}
     count = len(context.examples)
     for name, source in sources.items():
+        labels = source.requires.labels
+        hidden = [  # without true images, and with those labels alone that the source requires
+            replace(one, truth=(), labels={label: one.labels[label] for label in labels}) for one in context.examples
+        ]
         with ledger.phase(f"preference {name}"):
-            rows = made[name] = source(hide_truth(context, source.requires.labels))
+            rows = made[name] = source(replace(context, examples=hidden))
         if len(rows) != count:
             raise PmgError(f"preference.{name} gave {len(rows)} rows for {count} profiles. Return one for each")
     return {

@@ -171,7 +171,9 @@ class PreferenceExtractor(TargetExtractor):
             # negative keywords leave out words that are liked, too: only users with dislikes need those
             compared = [None if bad is None else text for text, bad in zip(stated, against, strict=True)]
             likes |= self._keywords(of_dislikes, compared, pictures)
-            likes = self._add_stated(likes, chunk, wanted)
+            if self.matcher and likes:
+                limits = {name: getattr(wanted[name], "limit", LIMIT) for name in likes}  # not every decoding has one
+                likes = self.matcher.overlay(likes, [own_messages(one.conversation) for one in chunk], limits)
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
             bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)
@@ -238,12 +240,3 @@ class PreferenceExtractor(TargetExtractor):
             words = iter(self._decode(decoding, present, context) if present else ())
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
-
-    def _add_stated(
-        self, decoded: dict[str, list[Keywords]], examples: Sequence[Example], wanted: Mapping[str, Decoding]
-    ) -> dict[str, list[Keywords]]:
-        """Returns keywords by decoding, with what the messages of the examples state where they are matched."""
-        if self.matcher is None or not decoded:
-            return decoded
-        limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # not every decoding has one
-        return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples], limits)

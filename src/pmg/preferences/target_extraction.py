@@ -49,19 +49,6 @@ def chat_keywords(
     return [Keywords(*zip(*row, *scene, strict=True)) for row in rows[len(references) :]]
 
 
-def written_keywords(
-    language_model: LanguageModel, conversations: Sequence[Sequence[Turn]], scenario: Scenario, writing: TargetWriting
-) -> list[Keywords | None]:
-    """Returns what the image that answers each conversation shows, in the model's own words, and the scene words.
-
-    Scores are 0; None where the model wrote nothing that can be used.
-    """
-    context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in conversations])
-    answers = writing.write(language_model, context)
-    words = [(answer, *scenario.scene_words) if answer else None for answer in answers]
-    return [None if row is None else Keywords(row, (0.0,) * len(row)) for row in words]
-
-
 def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: TargetWriting) -> float:
     """Returns the share of the probe that a language model passes, see `TargetWriting`."""
     messages = [(Turn(USER, message),) for message in writing.probes]
@@ -109,7 +96,10 @@ class TargetExtractor:
         model, scenario, writing = self.language_model, self.scenario, self.scenario.target_writing
         found: list[Keywords | None] = [None] * len(conversations)
         if writing is not None and self._probed >= writing.least:
-            found = written_keywords(model, conversations, scenario, writing)
+            context = model.prefill([verbalize_conversation(turns, scenario) for turns in conversations])
+            scene = scenario.scene_words
+            answers = writing.write(model, context)
+            found = [Keywords((text, *scene), (0.0,) * (1 + len(scene))) if text else None for text in answers]
         rest = [turns for turns, words in zip(conversations, found, strict=True) if words is None]
         ranked = iter(chat_keywords(model, rest, scenario) if rest else [])
         return [self.budget.fit_target(next(ranked) if words is None else words) for words in found]

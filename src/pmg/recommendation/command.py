@@ -21,7 +21,6 @@ from pmg.runs.run_folder import read_run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from omegaconf import DictConfig
 
     from pmg.evaluation.comparison import Comparison
@@ -173,32 +172,29 @@ def write(
     builder: Builder, folder: Path, orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour,
     comparison: Comparison, metrics: Sequence[MetricInfo],
 ) -> None:  # fmt: skip
-    """Measures every arm's orders, writes results into a folder and prints their table."""
-    from pmg.evaluation.results import ResultBuilder, write_results
-    from pmg.runs.provenance import origin
+    """Measures every arm's orders, writes results into a folder and prints their table.
 
-    run = builder.run
-    with run.ledger.phase("statistics"):
-        rows = to_rows(orders, behaviour, builder.seed)
-        results = ResultBuilder(metrics, comparison, ["likes"], builder.seed).build(rows)
-    results |= origin({"recommend": run.ledger.as_dict()}, builder.portable)
-    write_results(folder, results, rows)
-    run.publish(folder, results)
-
-
-def to_rows(orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour, seed: int) -> pd.DataFrame:
-    """Returns a row a user and arm; the label ``likes`` says how many likes were learned from."""
+    The label ``likes`` says how many likes were learned from.
+    """
     import pandas as pd
 
+    from pmg.evaluation.results import ResultBuilder, write_results
     from pmg.recommendation.ranking import measure
+    from pmg.runs.provenance import origin
 
+    run, seed = builder.run, builder.seed
     rows: list[dict[str, Any]] = []
-    for name, one in orders.items():
-        for user, values in measure(one, behaviour.test, behaviour.known).to_dict("index").items():
-            likes = "fewer than 5" if len(behaviour.train.get(user, ())) < 5 else "5 or more"
-            keys = {"example": user, "user": user, "method": name, "control": "own", "seed": seed, "likes": likes}
-            rows.append(keys | values)
-    return pd.DataFrame(rows)
+    with run.ledger.phase("statistics"):
+        for name, one in orders.items():
+            for user, values in measure(one, behaviour.test, behaviour.known).to_dict("index").items():
+                likes = "fewer than 5" if len(behaviour.train.get(user, ())) < 5 else "5 or more"
+                keys = {"example": user, "user": user, "method": name, "control": "own", "seed": seed, "likes": likes}
+                rows.append(keys | values)
+        table = pd.DataFrame(rows)
+        results = ResultBuilder(metrics, comparison, ["likes"], seed).build(table)
+    results |= origin({"recommend": run.ledger.as_dict()}, builder.portable)
+    write_results(folder, results, table)
+    run.publish(folder, results)
 
 
 main = partial(launch, "recommend", body)

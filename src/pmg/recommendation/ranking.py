@@ -42,6 +42,8 @@ METRICS = (
     MetricInfo(NEW, "recall at 20 of new items", range=(0.0, 1.0)),
 )
 PAIR_METRICS = tuple(one for one in METRICS if not one.name.endswith("_20"))  # these are equal for orders of 20 items
+PENALTY = 1.0  # of the squared weights, beside a sum over users
+FOLDS = 5
 
 
 class Recommender:
@@ -156,10 +158,6 @@ def measure(orders: Mapping[str, Sequence[str]], later: Likes, known: set[str]) 
         new = np.array([item for item in relevant if item not in known])
         rows[user][NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-PENALTY = 1.0  # of the squared weights, beside a sum over users
-FOLDS = 5
 
 
 def fit_choice(features: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> np.ndarray:

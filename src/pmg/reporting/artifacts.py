@@ -73,7 +73,9 @@ def gather(runs: Sequence[RunFolder]) -> Artifacts:
             found.problems[number] = " ".join(str(error).split())
     for number, (folder, records) in found.records.items():
         if number not in found.rows and not runs[number].problem and folder not in taken:
-            found.rows[number] = selection_rows(records)  # generated, and evaluated by none of these runs
+            # generated, and evaluated by none of these runs: the scores that selected them
+            scores = ({"user": one.user, **one.key._asdict(), **selection_scores(one)} for one in records)
+            found.rows[number] = pd.DataFrame(scores)
     return found
 
 
@@ -88,17 +90,6 @@ def read_curves(run: RunFolder) -> pd.DataFrame | None:
                 joined = pd.concat([joined[joined["step"] < later["step"].min()], later], ignore_index=True)
             return joined
     return None
-
-
-def selection_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Returns rows of images that were not evaluated: the scores that selected them."""
-    return pd.DataFrame(
-        {
-            "example": record.example, "user": record.user, "method": record.method, "control": record.control,
-            "seed": record.seed, **selection_scores(record),
-        }
-        for record in records
-    )  # fmt: skip
 
 
 def _rows_file(run: RunFolder) -> Path | None:

@@ -27,6 +27,7 @@ from pmg.reporting.variants import Factors
 PANELS = 6  # of a figure at most
 LEARNT = ("train/", "val/")  # metrics whose curves show the learning; not memory or rates
 EFFECTS = 8  # figures of factors at most
+Drawn = tuple[str, str, str, Figure]  # name, title, text, figure
 
 
 def draw_pictures(
@@ -42,9 +43,6 @@ def draw_pictures(
         Picture(re.sub(r"[^\w.-]", "_", name), title, text, png(figure))
         for name, title, text, figure in progress(list(drawn), "Drawing")
     ]
-
-
-Drawn = tuple[str, str, str, Figure]  # name, title, text, figure
 
 
 def _effects(

@@ -128,7 +128,15 @@ def draw_trade(
     figure, axes = panels(len(curves) + (plane is not None), 4.4, 3.9)
     shown = list(dict.fromkeys(group for groups in curves.values() for group in groups))
     for axis, (method, groups) in zip(axes, curves.items(), strict=False):
-        _alpha_panel(axis, groups, shown)
+        for group, points in groups.items():
+            colour = shade(shown.index(group), len(shown))
+            axis.plot(*zip(*points, strict=True), ".-", color=colour, label=group, linewidth=1)
+        for place in (0, len(ALPHAS) // 2, len(ALPHAS) - 1):
+            axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
+        axis.margins(0.15)
+        axis.locator_params(nbins=6)
+        axis.set(xlabel="accuracy d_t †", ylabel="preference d_p †")
+        axis.grid(alpha=0.3)
         axis.set_title(f"{method}: alpha by the scores that select", fontsize=10)
     if plane:
         draw_plane(axes[-1], variants, plane, proposed)
@@ -137,18 +145,6 @@ def draw_trade(
     if len(shown) > 1:
         _legend(figure, axes[: len(curves)], name)
     return figure
-
-
-def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequence[str]) -> None:
-    for group, points in groups.items():
-        colour = shade(names.index(group), len(names))
-        axis.plot(*zip(*points, strict=True), ".-", color=colour, label=group, linewidth=1)
-    for place in (0, len(ALPHAS) // 2, len(ALPHAS) - 1):
-        axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
-    axis.margins(0.15)
-    axis.locator_params(nbins=6)
-    axis.set(xlabel="accuracy d_t †", ylabel="preference d_p †")
-    axis.grid(alpha=0.3)
 
 
 def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: str = "") -> None:

@@ -18,6 +18,7 @@ from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.variants import Factors, order, show
 
 JUDGED, TRAINED = "Judged images", "Training"  # titles
+MEASURED = ("method", "control", "metric", "value", "standard_error", "n")
 TRAINING = "Intervals of training metrics, and of metrics of whole sets: Student's, over runs; a single run has none."
 
 Arm = Mapping[str, Mapping[str, float]]  # mean, low, high, n (users), runs by metric
@@ -54,9 +55,6 @@ def tidy(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> p
         rows += [{**known, **values, **origin} for values in measured or [dict.fromkeys(MEASURED)]]
     frame = pd.DataFrame(rows)
     return frame.assign(**{key: _plain(frame[key]) for key in factors.varied}).astype({"seed": "Int64"})
-
-
-MEASURED = ("method", "control", "metric", "value", "standard_error", "n")
 
 
 def problem_of(run: RunFolder, unread: str | None) -> str:

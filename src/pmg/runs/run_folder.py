@@ -80,10 +80,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the mapping in a JSON file; empty for a file that is missing or damaged."""
     try:
-        found = json.loads(path.read_text())
+        return _read_mapping(path)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def resolve_dtype(cfg: DictConfig) -> str | None:

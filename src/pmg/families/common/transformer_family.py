@@ -40,14 +40,6 @@ from pmg.models.loading.weight_sources import loading, resolve_source
 TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
 
 
-def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
-    """Returns `loading_options` for a diffusion transformer; PmgError also without a GPU, which diffusers requires."""
-    options = loading_options(dtype, quantization, BitsAndBytesConfig)
-    if "quantization_config" in options and not torch.cuda.is_available():
-        raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
-    return options
-
-
 class TextModel(NamedTuple):
     """A text model of a checkpoint with its tokenizer, and with its image processor where it reads pictures."""
 
@@ -140,7 +132,10 @@ class TransformerFamily(ABC):
         cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, *,
         quantization: Quantization | None, text_on_cpu: bool, **options: Any,
     ) -> DiffusionGenerator:  # fmt: skip
-        denoising, encoding = transformer_options(dtype, quantization), loading_options(dtype, quantization)
+        denoising = loading_options(dtype, quantization, BitsAndBytesConfig)
+        if "quantization_config" in denoising and not torch.cuda.is_available():  # which diffusers requires
+            raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
+        encoding = loading_options(dtype, quantization)
         if quantization and text_on_cpu:
             encoding["device_map"] = {"": "cpu"}
         path = resolve_source(source)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 from diffusers import ModelMixin
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pmg.cache import atomic_write_bytes
 from pmg.configuration.ranges import Decay
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.janus import LookJanus
@@ -27,8 +28,6 @@ from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial
 
 AT_ONCE = 16  # pictures in one pass of autoencoder and tokenizer
-
-
 TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the codebook of the tokenizer that made them
 
 
@@ -42,9 +41,7 @@ def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tens
     if "codes" in stored and torch.equal(stored["codebook"], codebook):
         return stored["codes"]
     codes = make()
-    part = path.with_suffix(".part")
-    save_file({"codes": codes, "codebook": codebook.contiguous()}, part)
-    part.replace(path)
+    atomic_write_bytes(path, save({"codes": codes, "codebook": codebook.contiguous()}))
     return codes
 
 

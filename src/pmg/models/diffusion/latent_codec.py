@@ -48,9 +48,10 @@ class NormalizingCodec(nn.Module, ABC):
     def _decode(self, latents: Tensor) -> Tensor:
         """Returns the images of such latents."""
 
-    @abstractmethod
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and deviation of latents like these, `()` or `(1, C, 1, 1)`."""
+        """Returns mean and deviation of latents like these, `()` or `(1, C, 1, 1)`; here those of the config."""
+        config, view = self.autoencoder.config, (1, -1, 1, 1)
+        return latents.new_tensor(config.latents_mean).view(view), latents.new_tensor(config.latents_std).view(view)
 
 
 class AutoencoderKLCodec(NormalizingCodec):
@@ -75,7 +76,7 @@ class AutoencoderKLCodec(NormalizingCodec):
         return self.autoencoder.decode(latents).sample
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        config, view = self.autoencoder.config, (1, -1, 1, 1)
-        if config.latents_mean is None:
-            return latents.new_tensor(config.shift_factor or 0.0), latents.new_tensor(1 / config.scaling_factor)
-        return latents.new_tensor(config.latents_mean).view(view), latents.new_tensor(config.latents_std).view(view)
+        config = self.autoencoder.config
+        if config.latents_mean is not None:
+            return super()._statistics(latents)
+        return latents.new_tensor(config.shift_factor or 0.0), latents.new_tensor(1 / config.scaling_factor)

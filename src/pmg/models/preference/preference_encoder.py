@@ -98,13 +98,6 @@ class PreferenceEncoder(TokenEncoder):
         self.output_mean.copy_(mean)
         self.output_std.copy_(std)
 
-    @torch.no_grad()
-    def start_from_words(self, language_model: LanguageModel, words: str) -> None:
-        """Initialises the multimodal tokens with the embeddings of `words`, repeated or cut to n tokens."""
-        ids = language_model.token_ids(words)
-        rows = [ids[i % len(ids)] for i in range(len(self.multimodal_tokens))]
-        self.multimodal_tokens.copy_(language_model.embeddings[torch.tensor(rows)])
-
 
 def build_preference_encoder(
     language_model: LanguageModel, text_embeddings: Tensor, sample: Context, words: str, *, soft_tokens: Count = 4,
@@ -147,7 +140,9 @@ def start_encoder(
     encoder: PreferenceEncoder, language_model: LanguageModel, text_embeddings: Tensor, sample: Any, words: str
 ) -> None:
     """Sets the multimodal tokens and the statistics of an untrained encoder, see `build_preference_encoder`."""
-    encoder.start_from_words(language_model, words)
+    ids = language_model.token_ids(words)
+    rows = [ids[i % len(ids)] for i in range(len(encoder.multimodal_tokens))]  # repeated or cut
+    encoder.multimodal_tokens.copy_(language_model.embeddings[torch.tensor(rows)])
     encoder.fit_statistics(encoder.states(language_model, sample))
     if not isinstance(encoder.standardize, nn.Identity):
         encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))

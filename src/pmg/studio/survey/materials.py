@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
 HISTORY = 12  # shown images of a history, the latest
+LARGEST = 4096  # bytes of an answer
 
 
 def choose_records(
@@ -146,9 +147,6 @@ def render_page(content: Mapping[str, Any], served: bool) -> str:
     """
     values = {"content": {**content, "served": served}, "connect": "'self'" if served else "'none'"}
     return render_document("pmg.studio.survey", "survey", "pmg.studio", **values)
-
-
-LARGEST = 4096  # bytes of an answer
 
 
 class Join(BaseModel, extra="forbid"):
