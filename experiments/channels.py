@@ -37,6 +37,7 @@ from transformers import AutoModelForCausalLM
 import pmg
 from pmg.cache import atomic_write_text, open_cache
 from pmg.configuration.portable import named_folders
+from pmg.configuration.targets import allow_plugin
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Turn
 from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
@@ -955,6 +956,7 @@ if __name__ == "__main__":
     parser.add_argument("into", type=Path, help="folder of results and soft tokens")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--runs", nargs="*", default=[], help="folders of pmg-train experiment=channel_encoders")
+    parser.add_argument("--plugins", nargs="*", default=[], help="modules whose encoders the runs may have")
     parser.add_argument("--record", action="store_true", help="write the tables into experiments/channels")
     parser.add_argument(
         "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED"
@@ -975,6 +977,8 @@ if __name__ == "__main__":
     if options.captions:
         fit_captions(options.into, options.split)
         parser.exit()
+    for name in options.plugins:
+        allow_plugin(name)
     main(options.into, options.split, options.runs)
     if options.record:
         record(options.into, options.split, options.judged, options.second)
