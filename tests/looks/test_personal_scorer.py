@@ -125,7 +125,9 @@ def test_words_and_tastes_are_for_their_scorers(pipeline, generator):
     pipeline.check("none", Method())
     pipeline.check("pmg", Method(keywords="keywords", taste="taste"))
     words = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
-    with pytest.raises(PmgError, match=r"a Scorer compares images with words\. .* or method\.soft\.taste"):
+    with pytest.raises(
+        PmgError, match=r"the scorer, EmbeddedScorer, compares images with words\. .* or method\.soft\.taste"
+    ):
         words.check("soft", Method(taste="taste"))
 
 

@@ -87,7 +87,9 @@ class Pipeline:
         knows_tastes = isinstance(self.scorer, TasteScorer)
         if method.taste and not knows_tastes:
             scorer = type(self.scorer).__name__
-            raise PmgError(f"a {scorer} compares images with words. Set scorer=personal, or method.{name}.taste=''")
+            raise PmgError(
+                f"the scorer, {scorer}, compares images with words. Set scorer=personal, or method.{name}.taste=''"
+            )
         if method.keywords and not method.taste and knows_tastes:
             raise PmgError(
                 f"scorer=personal compares images with pictures that users liked, and method.{name} gives it words "

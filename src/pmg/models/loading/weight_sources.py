@@ -25,7 +25,7 @@ def resolve_source(source: str) -> str:
     ``package:NAME/path`` is a path inside an installed package, found without an import; other sources are
     unchanged. PmgError if the package or the path inside it is missing, or the source is a single file.
     """
-    if Path(source).is_file():
+    if source.endswith((".safetensors", ".ckpt")) and Path(source).is_file():
         raise PmgError(
             f"{source} is a single file, where a folder of from_pretrained is read. Convert it, e.g. by diffusers' "
             "StableDiffusionXLPipeline.from_single_file(FILE).save_pretrained(FOLDER), and name the folder"
