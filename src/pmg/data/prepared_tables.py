@@ -124,9 +124,7 @@ def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
     if kept and dropped / (dropped + kept) <= max_dropped:
         return
     if not dropped + kept:
-        raise PmgError(
-            f"there are no interactions: {' and '.join(tables.files)} have no row of one below their header"
-        )
+        raise PmgError(f"there are no interactions: {' and '.join(tables.files)} have no row with a user and an item")
     reasons = " · ".join(
         f"{count} x {why} (first: {tables.drops.first[why]})" for why, count in tables.drops.counts.items()
     )
