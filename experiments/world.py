@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from record import QUALITY, markdown, show
+from studies import LINE_ART
 from targets import MORE_GROUPS, by_another_artist, draw_targets, reference_pictures, true_pictures
 from torch import Tensor
 
@@ -34,8 +36,11 @@ from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.alexnet_judge import AlexNetJudge
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.style_encoder import StyleEncoder
+from pmg.looks.retrieved_images import KnownPictures
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Start
+from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
@@ -46,6 +51,7 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
+KNOWN = 2000  # random pictures that the found drawing's artist and finish are taken from
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
 METRICS = {  # and their titles
@@ -86,7 +92,7 @@ class LookGenerator:
     @torch.no_grad()
     def __call__(
         self, targets: Sequence[str], words: Sequence[str] | None, style: Tensor | None, scales: Scales,
-        steps: int, seeds: Sequence[int],
+        steps: int, seeds: Sequence[int], start: Start | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns pictures `(B, 3, H, W)` in [-1, 1].
 
@@ -97,6 +103,7 @@ class LookGenerator:
             scales: of the guidance.
             steps: of the solver.
             seeds: of each picture's noise.
+            start: what sampling starts from; None: noise alone.
         """
         encode = self.generator.text_encoder.encode
         blocks: dict[str, Block] = {"target": encode(targets)}
@@ -109,23 +116,47 @@ class LookGenerator:
         empty = encode([""]).expand(len(targets))
         with processor_autocast():
             latents = self.generator.sample(
-                [join_seen(blocks, empty, seen) for seen in coefficients], list(coefficients.values()), seeds, steps
-            )
+                [join_seen(blocks, empty, seen) for seen in coefficients], [*coefficients.values()], seeds, steps,
+                start=start,
+            )  # fmt: skip
         return self.generator.decode(latents.float())
 
 
 def draw_all(
     generator: LookGenerator, names: Sequence[str], targets: Sequence[LookTarget], style: Tensor | None, steps: int,
-    options: Any,
+    options: Any, start: Start | None = None,
 ) -> Tensor:  # fmt: skip
     """Returns a picture of each target under its name, `(B, 3, H, W)`; its noise is the same whatever the name."""
     scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
     parts = []
-    for start in range(0, len(targets), BATCH):
-        rows = slice(start, start + BATCH)
+    for first in range(0, len(targets), BATCH):
+        rows = slice(first, first + BATCH)
         texts, seeds = [f"{name}, {options.scene}" for name in names[rows]], [one.seed for one in targets[rows]]
-        parts.append(generator(texts, None, None if style is None else style[rows], scales, steps, seeds))
+        tokens, begin = None if style is None else style[rows], start and replace(start, latents=start.latents[rows])
+        parts.append(generator(texts, None, tokens, scales, steps, seeds, begin))
     return torch.cat(parts)
+
+
+class FoundDrawings:
+    """Drawings of targets by another artist that ``method=retrieve`` finds, and the denoiser that draws from them.
+
+    Their artist, one of training, and their finish are those of the nearest of random pictures to the references.
+    """
+
+    def __init__(self, generator: LookGenerator, data: LookData, denoiser: UNetDenoiser) -> None:
+        self.generator, self.data, self.denoiser = generator, data, denoiser
+        self.known = KnownPictures(data, self._read_each, KNOWN, seed=0)
+
+    @torch.no_grad()
+    def _read_each(self, pictures: Tensor) -> Tensor:
+        """Returns the style tokens of single pictures as vectors, `(B, n D)`."""
+        return self.generator.read_style(pictures[:, None]).flatten(1)
+
+    def __call__(self, targets: list[LookTarget]) -> Tensor:
+        """Returns the drawings, `(B, 3, H, W)` in [-1, 1]."""
+        references = reference_pictures(self.data, targets)
+        orders = [self.known.nearest(self._read_each(pictures).mean(0)) for pictures in references]
+        return torch.stack([self.known.picture(one.row, order) for one, order in zip(targets, orders, strict=True)])
 
 
 def draw_arms(
@@ -140,10 +171,17 @@ def draw_arms(
         "none": (None, options.steps), "oracle": (style, options.steps), "oracle_4_steps": (style, 4),
         "another_artist_4_steps": (other, 4),
     }  # fmt: skip
+    starts: dict[str, Start] = {}
+    if options.found:
+        pictures["found"] = options.found(targets)
+        latents = generator.generator.encode_images(pictures["found"])
+        for strength in options.strengths:
+            starts[f"oracle_from_found_{strength}"] = Start(latents, strength, options.found.denoiser)
+        settings |= dict.fromkeys(starts, (style, 4))
     for arm, (tokens, steps) in settings.items():
-        start = time.perf_counter()
-        pictures[arm] = draw_all(generator, titles, targets, tokens, steps, options)
-        seconds[arm] = (time.perf_counter() - start) / len(targets)
+        begun = time.perf_counter()
+        pictures[arm] = draw_all(generator, titles, targets, tokens, steps, options, starts.get(arm))
+        seconds[arm] = (time.perf_counter() - begun) / len(targets)
     return pictures, seconds
 
 
@@ -177,6 +215,8 @@ def judge_synonyms(
     listed = torch.tensor([synonym.casefold() in names.known for synonym in synonyms])
     results = {}
     for which, chosen in {"all": listed | True, "listed": listed, "others": ~listed}.items():
+        if not chosen.any():
+            continue
         some = {by: values[chosen] for by, values in named.items()}
         shares = {f"share_{by}": float(values.mean() / some["title"].mean()) for by, values in some.items()}
         results[which] = {by: summarise(values, rows[chosen.numpy()]) for by, values in some.items()} | shares
@@ -249,14 +289,41 @@ def judge_group(
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.webp", quality=QUALITY)
     drawings = np.array([target.row for target in targets])
-    table = {
-        name: {metric: summarise(values[metric], drawings) for metric in METRICS} for name, values in measured.items()
+    lines = torch.tensor([data.drawings.artists[row] in LINE_ART for row in drawings.tolist()])
+    some = {"all": lines | True, "line art": lines, "colour": ~lines}
+    tables = {
+        which: {
+            name: {metric: summarise(values[metric][chosen], drawings[chosen.numpy()]) for metric in METRICS}
+            for name, values in measured.items()
+        }
+        for which, chosen in some.items()
+        if chosen.any()
     }
     own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
     carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
     return {
-        "arms": table, "shares": shares(measured), "own_minus_another_artist": carried, "seconds_a_picture": seconds
+        "arms": tables, "shares": shares(measured), "own_minus_another_artist": carried,
+        "from_found": from_found(measured, drawings, some), "seconds_a_picture": seconds,
     }  # fmt: skip
+
+
+def from_found(
+    measured: dict[str, dict[str, Tensor]], drawings: np.ndarray, some: dict[str, Tensor]
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Returns the paired differences of pictures drawn from the found drawing to those of other arms."""
+    return {
+        f"{arm} - {other}": {
+            which: {
+                metric: summarise((measured[arm][metric] - measured[other][metric])[chosen], drawings[chosen.numpy()])
+                for metric in ("style_accuracy", "concept_accuracy", "main_colour", "lpips_truth")
+            }
+            for which, chosen in some.items()
+            if chosen.any()
+        }
+        for arm in measured
+        if arm.startswith("oracle_from_found")
+        for other in ("found", "oracle_4_steps", "none")
+    }
 
 
 @torch.no_grad()
@@ -278,36 +345,45 @@ def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -
     return torch.cat([perceptual(a, b) for a, b in pairs])
 
 
-def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """Returns values of the oracle as shares of those of the truth and of `none`."""
+def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, float]]:
+    """Returns values of each arm that is told the look as shares of those of the truth and of `none`."""
     means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
-    none, oracle, best, truth = (means[name] for name in ("none", "oracle", "vae_reconstruction", "truth"))
+    none, best, truth = (means[name] for name in ("none", "vae_reconstruction", "truth"))
     return {
-        "style_of_truth": oracle["style_accuracy"] / truth["style_accuracy"],
-        "style_of_truth_second": oracle["style_accuracy_second"] / truth["style_accuracy_second"],
-        "lpips_gap_closed": (none["lpips_truth"] - oracle["lpips_truth"])
-        / (none["lpips_truth"] - best["lpips_truth"]),
-        "finish_error_of_none": oracle["finish_error"] / none["finish_error"],
+        arm: {
+            "style_of_truth": told["style_accuracy"] / truth["style_accuracy"],
+            "style_of_truth_second": told["style_accuracy_second"] / truth["style_accuracy_second"],
+            "main_colour_of_reconstruction": told["main_colour"] / best["main_colour"],
+            "lpips_gap_closed": (none["lpips_truth"] - told["lpips_truth"])
+            / (none["lpips_truth"] - best["lpips_truth"]),
+            "finish_error_of_none": told["finish_error"] / none["finish_error"],
+            "finish_error_of_truth": told["finish_error"] / truth["finish_error"],
+        }
+        for arm, told in means.items()
+        if arm.startswith(("oracle", "found"))
     }
 
 
 def write_table(results: dict[str, Any], into: Path) -> str:
-    """Writes table.md: a row a group and arm."""
-    head = ("group", "arm", *METRICS.values())
+    """Writes table.md: a row a group, kind of drawing and arm."""
+    head = ("group", "drawings", "arm", *METRICS.values())
     rows = [
-        [group, arm, *(show(row[metric]) for metric in METRICS)]
+        [group, which, arm, *(show(row[metric]) for metric in METRICS)]
         for group, result in results["groups"].items()
-        for arm, row in result["arms"].items()
+        for which, arms in result["arms"].items()
+        for arm, row in arms.items()
     ]
-    text = markdown(head, rows, names=2)
+    text = markdown(head, rows, names=3)
     atomic_write_text(into / "table.md", text)
     return text
 
 
 def main(options: Any) -> None:
     """Draws, judges and writes everything."""
-    cfg = pmg.compose("generate", overrides=["data=looks", "scenario=looks", f"generator={options.generator}"])
+    looks = ["data=looks", "scenario=looks", "method=sdedit_trained"]
+    cfg = pmg.compose("generate", overrides=[*looks, f"generator={options.generator}"])
     denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
+    given = dict(vars(options))
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
@@ -319,13 +395,17 @@ def main(options: Any) -> None:
     perceptual = PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips")
     parts = (data, generator, [judge.float() for judge in judges], perceptual)
     options.scene = cfg.scenario.scene_words[0]
+    trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
+    options.found = (
+        FoundDrawings(generator, data, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None
+    )
     shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
     options.into = options.into or (HERE if shipped else HERE.parent / "outputs") / "world"
     options.into.mkdir(parents=True, exist_ok=True)
     draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
     results = {
         "revision": (git_state() or {}).get("revision"),
-        "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},
+        "settings": {name: str(value) for name, value in given.items() if name != "into"},
         "groups": {group: judge_group(group, parts, options) for group in options.groups},
         "synonyms": judge_synonyms(parts, options),
     }
@@ -345,6 +425,9 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)
     parser.add_argument("--style-scale", type=float, default=3.5)
+    parser.add_argument(
+        "--strengths", nargs="+", type=float, default=[0.33, 0.4], help="of what is drawn from a found drawing"
+    )
     parser.add_argument(
         "--into", type=Path, help="experiments/world; of validation targets or other models: outputs/world"
     )

@@ -17,8 +17,10 @@ from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_ten
 from pmg.preferences.scenarios import Scenario, verbalize_conversation
 from pmg.preferences.target_names import TargetNames
 from pmg.preferences.target_writing import TargetWriting
+from pmg.progress import track
 
 log = logging.getLogger(__name__)
+AT_ONCE = 64  # targets that are described, and kept, together
 
 
 def chat_keywords(
@@ -126,11 +128,11 @@ class TargetExtractor:
             unique = dict(zip(unique, self.names.resolve([*unique.values()]), strict=True))
         found = {concept: self.cache.load(self._key(item)) for concept, item in unique.items()}
         missing = [item for concept, item in unique.items() if found[concept] is None]
-        made = target_keywords(self.language_model, missing, self.scenario) if missing else []
-        for item, keywords in zip(missing, made, strict=True):
-            tensors = to_tensors([keywords])
-            found[item.concept] = tensors
-            self.cache.save(self._key(item), tensors)
+        parts = [missing[start : start + AT_ONCE] for start in range(0, len(missing), AT_ONCE)]
+        for part in track(parts, "Describing targets", size=len) if len(parts) > 1 else parts:
+            for item, keywords in zip(part, target_keywords(self.language_model, part, self.scenario), strict=True):
+                found[item.concept] = tensors = to_tensors([keywords])
+                self.cache.save(self._key(item), tensors)
         return {concept: self.budget.fit_target(from_tensors(kept)[0]) for concept, kept in found.items() if kept}
 
     def _key(self, item: Item) -> str:
