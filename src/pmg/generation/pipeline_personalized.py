@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pmg.cache import NoCache
-from pmg.configuration.targets import check_plugin
 from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
@@ -29,13 +26,12 @@ from pmg.generation.call_arguments import (
     read_scales,
 )
 from pmg.generation.capability_checks import check_steps
-from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, build_pipeline
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.pipeline_loading import load_parts
 from pmg.generation.requests import Request
-from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import (
     UserPreference,
     build_plain_request,
@@ -43,16 +39,13 @@ from pmg.generation.user_preference import (
     extract_preference,
     read_starts,
 )
-from pmg.models.loading.device import emulates_bfloat16, to_device
-from pmg.models.loading.weight_sources import download, load_frozen
+from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
-from pmg.preferences.captioning import Captioner, MetadataCaptioner
+from pmg.preferences.captioning import Captioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import Budget
 from pmg.preferences.scenarios import Scenario
-from pmg.preferences.target_names import TargetNames
 from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs
 
@@ -102,30 +95,7 @@ class PersonalizedPipeline:
             trust: modules whose classes the folder may name, e.g. ``["my_module"]``; their code runs.
             scenario: for items of another catalogue, whose facts captions are then formatted with; None: the folder's.
         """
-        trusted = [check_plugin(name) for name in trust]
-        folder = Path(source) if Path(source).is_dir() else download(str(source), f"'{source}' is no folder here")
-        cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
-        parts = read_index(folder, cache, float32=emulates_bfloat16(device), trust=trusted)
-        pipeline = build_pipeline(parts, device, Component.create)
-        text_encoder = pipeline.generator.text_encoder
-        language_model = to_device(parts["language_model"].create().of(text_encoder), device)
-        captioner = parts["captioner"]
-        if scenario and captioner.build is MetadataCaptioner:
-            captioner = replace(captioner, arguments={"template": scenario.caption})
-        extractor = PreferenceExtractor(
-            language_model, scenario or parts["scenario"].create(), NoCache(), str(folder), Budget.of(text_encoder),
-            text_encoder=text_encoder, names=TargetNames.of(pipeline.generator),
-        )  # fmt: skip
-        return cls(
-            extractor,
-            captioner.create(),
-            parts["decoding"].create(),
-            load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
-            pipeline,
-            parts["balance"]["alpha_rule"].create(),
-            inputs=parts["inputs"].create(),
-            source=None if scenario else folder,
-        )
+        return cls(**load_parts(source, device, cache_dir, trust, scenario))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes a folder that `from_pretrained` loads, which is created if it doesn't exist.
