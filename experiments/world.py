@@ -30,7 +30,7 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import Item
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookData, LookTarget
+from pmg.looks.drawings import REFERENCES, SAME_ARTIST, SAME_FINISH, LookChoice, LookData, LookTarget
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.alexnet_judge import AlexNetJudge
@@ -51,12 +51,14 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
+SPREAD = 0.02  # of the finishes of drawings that show a candidate look
 KNOWN = 2000  # random pictures that the found drawing's artist and finish are taken from
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
 METRICS = {  # and their titles
     "style_accuracy": "style", "style_accuracy_second": "style (second judge)",
     "artist": "artist, where the finish is right", "artist_second": "artist (second judge)",
+    "family": "artist or a sibling", "family_second": "artist or a sibling (second judge)",
     "main_colour": "main colour",
     "concept_accuracy": "concept", "concept_accuracy_second": "concept (second judge)",
     "lpips_truth": "LPIPS to truth",
@@ -265,15 +267,16 @@ def judge_group(
     """Returns the results of one group of targets and writes its contact sheet."""
     data, generator, judges, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
-    first, second = (LookJudging(data, StyleReader(judge), targets) for judge in judges)
+    siblings = find_siblings(data, targets)
+    first, second = (LookJudging(data, StyleReader(judge), targets, SPREAD) for judge in judges)
     truth = true_pictures(data, targets)
     arms, seconds = draw_arms(generator, data, targets, options)
     arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
     arms["truth"] = truth
     colours = [words["colour"] for words in CAPTIONER.describe(truth)]
     measured = {
-        name: measure(first, pictures)
-        | {f"{metric}_second": values for metric, values in measure(second, pictures).items()}
+        name: measure(first, pictures, siblings)
+        | {f"{metric}_second": values for metric, values in measure(second, pictures, siblings).items()}
         | {
             "lpips_truth": distances(perceptual, pictures, truth),
             "main_colour": torch.tensor(
@@ -326,16 +329,34 @@ def from_found(
     }
 
 
-@torch.no_grad()
-def measure(judging: LookJudging, pictures: Tensor) -> dict[str, Tensor]:
-    """Returns each metric's value a picture, `(B,)`; ``artist``: NaN where the finish was mistaken, too.
+def find_siblings(data: LookData, targets: Sequence[LookTarget]) -> Tensor:
+    """Returns whether each candidate look's artist is of the true one's family, bool `(B, CANDIDATES)`.
 
-    Of the ten candidate looks those of the true finish count for it: the own, and three by other artists.
+    A family are the artists whose names begin alike: Noto, its first version and its line art.
+    """
+    choice, rows = LookChoice(data, SPREAD), []
+    for one in targets:
+        looks = choice.candidates((data.drawings.artists[one.row], one.finish), random.Random(one.seed))
+        families = [artist.partition("-")[0] for artist, _ in looks]
+        rows.append([family == families[0] for family in families])
+    return torch.tensor(rows)
+
+
+@torch.no_grad()
+def measure(judging: LookJudging, pictures: Tensor, siblings: Tensor) -> dict[str, Tensor]:
+    """Returns each metric's value a picture, `(B,)`; ``artist`` and ``family``: NaN where the finish was mistaken.
+
+    Of the ten candidate looks those of the true finish count for them: the own, and three by other artists.
+    `siblings` are as `find_siblings` returns them.
     """
     values = judging.measure(pictures)
     picked = values.pop("picked")
     finish = (picked == 0) | ((picked > SAME_ARTIST) & (picked <= SAME_ARTIST + SAME_FINISH))
-    return values | {"artist": torch.where(finish, (picked == 0).float(), torch.nan)}
+    family = siblings[torch.arange(len(picked)), picked].float()
+    return values | {
+        "artist": torch.where(finish, (picked == 0).float(), torch.nan),
+        "family": torch.where(finish, family, torch.nan),
+    }
 
 
 @torch.no_grad()
@@ -421,7 +442,7 @@ if __name__ == "__main__":
     parser.add_argument("--judge", help="folder of the two judges, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(MORE_GROUPS), choices=MORE_GROUPS)
-    parser.add_argument("--count", type=int, default=300, help="targets of each group")
+    parser.add_argument("--count", type=int, default=600, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)
     parser.add_argument("--style-scale", type=float, default=3.5)
