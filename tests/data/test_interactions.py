@@ -108,6 +108,13 @@ def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
     }  # fmt: skip
 
 
+def test_a_split_without_examples_is_named(prepared, caplog):
+    describe = prepared({"u": ["a"]}, {}).describe()
+    assert describe["examples"] == "test 0"
+    assert "no example for test" in caplog.text
+    assert "data.min_likes" in caplog.text
+
+
 def test_copies_may_be_kept(prepared):
     photo = noise(1)
     data = prepared({"u": ["a", "c", "b"]}, {"a": photo, "b": photo, "c": noise(2)}, duplicates=None)

@@ -180,6 +180,12 @@ class InteractionData(Dataset):
         }
         if self.pictures is not None:
             facts["examples"] = ", ".join(f"{split} {len(samples)}" for split, samples in self.samples.items())
+            if empty := [split for split, samples in self.samples.items() if not samples]:
+                log.warning(
+                    "data=%s: no example for %s, too little to train on: more users are needed with %d likes and a "
+                    "later one with a picture; see data.min_likes, data.windows and data.shares",
+                    self.name, ", ".join(empty), self.windows.history,
+                )  # fmt: skip
         return {name: fact for name, fact in facts.items() if fact}
 
     @cached_property
