@@ -46,6 +46,7 @@ from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
 from pmg.preferences.target_names import TargetNames
+from pmg.progress import track
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
@@ -423,14 +424,18 @@ def main(options: Any) -> None:
     shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
     options.into = options.into or (HERE if shipped else HERE.parent / "outputs") / "world"
     options.into.mkdir(parents=True, exist_ok=True)
-    draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
-    results = {
+    file, begun = options.into / "results.json", {
         "revision": (git_state() or {}).get("revision"),
         "settings": {name: str(value) for name, value in given.items() if name != "into"},
-        "groups": {group: judge_group(group, parts, options) for group in options.groups},
-        "synonyms": judge_synonyms(parts, options),
-    }
-    atomic_write_json(options.into / "results.json", results)
+    }  # fmt: skip
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    results = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
+    for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):
+        results["groups"][group] = judge_group(group, parts, options)
+        atomic_write_json(file, results)  # what an interrupted run resumes
+    draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
+    results["synonyms"] = judge_synonyms(parts, options)
+    atomic_write_json(file, results)
     print(write_table(results, options.into))
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
