@@ -250,14 +250,16 @@ def contact_sheet(columns: list[Tensor]) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float]:
-    """Returns the mean over drawings and its 95 % bootstrap interval.
+def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float] | None:
+    """Returns the mean over drawings and its 95 % bootstrap interval; None: no target has a value.
 
     Args:
         values: of each target; NaN: none.
         drawings: that each target is of; those of several targets count once, by the mean of these.
     """
     there = ~values.isnan().numpy()
+    if not there.any():
+        return None
     found = interval(values.double().numpy()[there], drawings[there])
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": int(there.sum()), "drawings": found.n}
 
@@ -313,7 +315,7 @@ def judge_group(
 
 def from_found(
     measured: dict[str, dict[str, Tensor]], drawings: np.ndarray, some: dict[str, Tensor]
-) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+) -> dict[str, dict[str, dict[str, dict[str, float] | None]]]:
     """Returns the paired differences of pictures drawn from the found drawing to those of other arms."""
     return {
         f"{arm} - {other}": {
@@ -390,7 +392,7 @@ def write_table(results: dict[str, Any], into: Path) -> str:
     """Writes table.md: a row a group, kind of drawing and arm."""
     head = ("group", "drawings", "arm", *METRICS.values())
     rows = [
-        [group, which, arm, *(show(row[metric]) for metric in METRICS)]
+        [group, which, arm, *(show(row[metric]) if row[metric] else "–" for metric in METRICS)]
         for group, result in results["groups"].items()
         for which, arms in result["arms"].items()
         for arm, row in arms.items()
