@@ -12,7 +12,8 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.alexnet_judge import AlexNetJudge
 from pmg.looks.models.judge import LookJudge
-from pmg.looks.models.style_encoder import StyleEncoder
+from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -52,7 +53,6 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
-SPREAD = 0.02  # of the finishes of drawings that show a candidate look
 KNOWN = 2000  # random pictures that the found drawing's artist and finish are taken from
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
@@ -140,25 +140,26 @@ def draw_all(
     return torch.cat(parts)
 
 
+@dataclass
 class FoundDrawings:
     """Drawings of targets by another artist that ``method=retrieve`` finds, and the denoiser that draws from them.
 
     Their artist, one of training, and their finish are those of the nearest of random pictures to the references.
     """
 
-    def __init__(self, generator: LookGenerator, data: LookData, denoiser: UNetDenoiser) -> None:
-        self.generator, self.data, self.denoiser = generator, data, denoiser
-        self.known = KnownPictures(data, self._read_each, KNOWN, seed=0)
+    data: LookData
+    tower: StyleTower  # encodes pictures
+    denoiser: UNetDenoiser
 
-    @torch.no_grad()
-    def _read_each(self, pictures: Tensor) -> Tensor:
-        """Returns the style tokens of single pictures as vectors, `(B, n D)`."""
-        return self.generator.read_style(pictures[:, None]).flatten(1)
+    @cached_property
+    def known(self) -> KnownPictures:
+        """The random pictures."""
+        return KnownPictures(self.data, self.tower, KNOWN, seed=0)
 
     def __call__(self, targets: list[LookTarget]) -> Tensor:
         """Returns the drawings, `(B, 3, H, W)` in [-1, 1]."""
         references = reference_pictures(self.data, targets)
-        orders = [self.known.nearest(self._read_each(pictures).mean(0)) for pictures in references]
+        orders = [self.known.nearest(self.tower(pictures).mean(0)) for pictures in references]
         return torch.stack([self.known.picture(one.row, order) for one, order in zip(targets, orders, strict=True)])
 
 
@@ -271,7 +272,7 @@ def judge_group(
     data, generator, judges, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
     siblings = find_siblings(data, targets)
-    first, second = (LookJudging(data, StyleReader(judge), targets, SPREAD) for judge in judges)
+    first, second = (LookJudging(data, StyleReader(judge), targets) for judge in judges)
     truth = true_pictures(data, targets)
     arms, seconds = draw_arms(generator, data, targets, options)
     arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
@@ -296,14 +297,14 @@ def judge_group(
     sheet.save(options.into / f"{group}.webp", quality=QUALITY)
     drawings = np.array([target.row for target in targets])
     lines = torch.tensor([data.drawings.artists[row] in LINE_ART for row in drawings.tolist()])
-    some = {"all": lines | True, "line art": lines, "colour": ~lines}
+    kinds = {"all": lines | True, "line art": lines, "colour": ~lines}
+    some = {which: chosen for which, chosen in kinds.items() if chosen.any()}
     tables = {
         which: {
             name: {metric: summarise(values[metric][chosen], drawings[chosen.numpy()]) for metric in METRICS}
             for name, values in measured.items()
         }
         for which, chosen in some.items()
-        if chosen.any()
     }
     own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
     carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
@@ -316,7 +317,7 @@ def judge_group(
 def from_found(
     measured: dict[str, dict[str, Tensor]], drawings: np.ndarray, some: dict[str, Tensor]
 ) -> dict[str, dict[str, dict[str, dict[str, float] | None]]]:
-    """Returns the paired differences of pictures drawn from the found drawing to those of other arms."""
+    """Returns paired differences to other arms of pictures drawn from the found drawing, of `some` targets each."""
     return {
         f"{arm} - {other}": {
             which: {
@@ -324,7 +325,6 @@ def from_found(
                 for metric in ("style_accuracy", "concept_accuracy", "main_colour", "lpips_truth")
             }
             for which, chosen in some.items()
-            if chosen.any()
         }
         for arm in measured
         if arm.startswith("oracle_from_found")
@@ -337,7 +337,7 @@ def find_siblings(data: LookData, targets: Sequence[LookTarget]) -> Tensor:
 
     A family are the artists whose names begin alike: Noto, its first version and its line art.
     """
-    choice, rows = LookChoice(data, SPREAD), []
+    choice, rows = LookChoice(data, spread=0.0), []  # candidates don't depend on it
     for one in targets:
         looks = choice.candidates((data.drawings.artists[one.row], one.finish), random.Random(one.seed))
         families = [artist.partition("-")[0] for artist, _ in looks]
@@ -407,7 +407,7 @@ def main(options: Any) -> None:
     looks = ["data=looks", "scenario=looks", "method=sdedit_trained"]
     cfg = pmg.compose("generate", overrides=[*looks, f"generator={options.generator}"])
     denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
-    given = dict(vars(options))
+    settings = {name: str(value) for name, value in vars(options).items() if name != "into"}
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
@@ -420,16 +420,13 @@ def main(options: Any) -> None:
     parts = (data, generator, [judge.float() for judge in judges], perceptual)
     options.scene = cfg.scenario.scene_words[0]
     trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
-    options.found = (
-        FoundDrawings(generator, data, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None
-    )
+    tower = StyleTower(str(denoiser.parent / "style_encoder"), generator.generator.codec)
+    options.found = FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None
     shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
     options.into = options.into or (HERE if shipped else HERE.parent / "outputs") / "world"
     options.into.mkdir(parents=True, exist_ok=True)
-    file, begun = options.into / "results.json", {
-        "revision": (git_state() or {}).get("revision"),
-        "settings": {name: str(value) for name, value in given.items() if name != "into"},
-    }  # fmt: skip
+    file = options.into / "results.json"
+    begun = {"revision": (git_state() or {}).get("revision"), "settings": settings}
     found = json.loads(file.read_text()) if file.is_file() else {}
     results = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
     for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):

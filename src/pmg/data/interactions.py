@@ -170,7 +170,10 @@ class InteractionData(Dataset):
         return splits
 
     def describe(self) -> dict[str, Any]:
-        """Returns what the interactions became, by name: the sign of each action, users, and examples by split."""
+        """Returns what the interactions became, by name: the sign of each action, users, and examples by split.
+
+        A split without an example is logged as a warning.
+        """
         signs = {action: "like" if self.feedback.likes(action) else "dislike" for action in self.actions}
         facts: dict[str, Any] = {
             "titles": f"{self.items['title'].nunique()} for {len(self.items)} items (what each shows, without brand)",
