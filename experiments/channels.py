@@ -72,7 +72,8 @@ SEEN = {
 }
 """In `split`, users who have training users' words for looks, or their sentences, or both."""
 OF_SPLIT = NOT_OWN | SHOWN | SEEN
-ARM = ["channel", "method"]  # whose rows are recorded together
+ARM = ["channel", "method", "seed"]  # whose rows are replaced together
+NOT_DRAWN = ("truth", "vae_reconstruction", "nearest")  # rows of evaluations that no table shows
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
 
@@ -783,8 +784,17 @@ SECOND = ("style_accuracy_second", "concept_accuracy_second", "finish_error_seco
 
 
 def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
-    """Returns the rows of evaluations, ``channel=CHANNEL,seed=SEED``, with their channel."""
-    return pd.concat([pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in folders])
+    """Returns the rows of what methods drew, of evaluations ``channel=CHANNEL,seed=SEED``, with their channel."""
+    parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in folders]
+    rows = pd.concat(parts)
+    return rows[~rows["method"].isin(NOT_DRAWN)]
+
+
+def replace_rows(rows: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows with new ones in place of those of the same channel, method and seed."""
+    drawn = pd.MultiIndex.from_frame(new[ARM])
+    rows = pd.concat([rows[~pd.MultiIndex.from_frame(rows[ARM]).isin(drawn)], new])
+    return rows.astype(dict.fromkeys(rows.select_dtypes("float64").columns, "float32"))
 
 
 def add_second_judge(rows: pd.DataFrame, folders: Sequence[Path]) -> pd.DataFrame:
@@ -809,7 +819,7 @@ def drawn_table(rows: pd.DataFrame) -> str:
     counts = own["method"].value_counts()
     users = np.array(table.index)
     lines = [["pictures", "number", *columns.values()], ["---", *["---:"] * (1 + len(columns))]]
-    drawn = [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]
+    drawn = list(table["lpips_truth"])
     for name in drawn:
         means = [table[column][name].mean() for column in columns]
         cells = ["" if np.isnan(mean) else f"{mean:.3f}" for mean in means]  # '': the second judge didn't see them
@@ -921,17 +931,14 @@ def record(into: Path, split: str, judged: Sequence[Path], second: Sequence[Path
     second judge.
     """
     study = HERE / "channels"
-    found = json.loads((into / f"explained-{split}.json").read_text())
+    text = (into / f"explained-{split}.json").read_text()
+    found = json.loads(text, parse_float=lambda number: float(f"{float(number):.5g}"))
     (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
     for kind, name in KINDS_OF_TABLES.items():
         fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
     rows = pd.read_parquet(study / f"rows-{split}.parquet")
     if judged:
-        before, new = rows, read_rows(judged)
-        drawn = pd.MultiIndex.from_frame(new[ARM])
-        rows = pd.concat([before[~pd.MultiIndex.from_frame(before[ARM]).isin(drawn)], new])  # other channels' stay
-        numbers = rows.select_dtypes("float64").columns
-        rows = rows.astype(dict.fromkeys(numbers, "float32"))
+        rows = replace_rows(rows, read_rows(judged))
         sheets = [folder / "contact_sheet.png" for folder in judged if _channel(folder) == "messages"]
         for sheet in sheets[:1]:
             image = Image.open(sheet).convert("RGB")

@@ -129,6 +129,14 @@ def test_an_endpoint_has_to_beat_every_control_after_holms_correction(study):
     ]
 
 
+def test_new_rows_replace_those_of_their_channel_method_and_seed(study):
+    arms = [("split", "soft", 0), ("split", "soft", 1), ("split", "none", 0), ("words", "soft", 0)]
+    rows = pd.DataFrame(arms, columns=study.ARM).assign(lpips_truth=0.3)
+    both = study.replace_rows(rows, rows[:1].assign(lpips_truth=0.2))
+    assert both.sort_index()["lpips_truth"].tolist() == pytest.approx([0.2, 0.3, 0.3, 0.3])
+    assert study.replace_rows(rows, rows[:1].assign(seed=2))["seed"].tolist() == [0, 1, 0, 0, 2]
+
+
 def test_the_second_judges_columns_are_added_to_the_rows_of_the_same_pictures(study, tmp_path):
     keys = ["example", "user", "method", "control", "seed"]
     pictures = [(f"u{user}-0", f"u{user}", method, "own", 0) for user in range(3) for method in ("soft", "none")]
