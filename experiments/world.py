@@ -125,21 +125,6 @@ class LookGenerator:
         return self.generator.decode(latents.float())
 
 
-def draw_all(
-    generator: LookGenerator, names: Sequence[str], targets: Sequence[LookTarget], style: Tensor | None, steps: int,
-    options: Any, start: Start | None = None,
-) -> Tensor:  # fmt: skip
-    """Returns a picture of each target under its name, `(B, 3, H, W)`; its noise is the same whatever the name."""
-    scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
-    parts = []
-    for first in range(0, len(targets), BATCH):
-        rows = slice(first, first + BATCH)
-        texts, seeds = [f"{name}, {options.scene}" for name in names[rows]], [one.seed for one in targets[rows]]
-        tokens, begin = None if style is None else style[rows], start and replace(start, latents=start.latents[rows])
-        parts.append(generator(texts, None, tokens, scales, steps, seeds, begin))
-    return torch.cat(parts)
-
-
 @dataclass
 class FoundDrawings:
     """Drawings of targets by another artist that ``method=retrieve`` finds, and the denoiser that draws from them.
@@ -163,49 +148,77 @@ class FoundDrawings:
         return torch.stack([self.known.picture(one.row, order) for one, order in zip(targets, orders, strict=True)])
 
 
-def draw_arms(
-    generator: LookGenerator, data: LookData, targets: list[LookTarget], options: Any
-) -> tuple[dict[str, Tensor], dict[str, float]]:
+@dataclass(frozen=True)
+class Study:
+    """What is asked, who draws it and who judges it."""
+
+    options: argparse.Namespace  # of the command line
+    data: LookData
+    generator: LookGenerator
+    found: FoundDrawings | None  # None: a generator without a denoiser for them
+    judges: tuple[LookJudge | AlexNetJudge, ...]
+    perceptual: PerceptualDistance
+    scene: str  # behind each target's name
+    into: Path
+
+    @property
+    def scales(self) -> LeaveOneOutScales:
+        """Those of the guidance."""
+        return LeaveOneOutScales(self.options.target_scale, self.options.target_scale, self.options.style_scale)
+
+
+def draw_all(
+    study: Study, names: Sequence[str], targets: Sequence[LookTarget], style: Tensor | None, steps: int,
+    start: Start | None = None,
+) -> Tensor:  # fmt: skip
+    """Returns a picture of each target under its name, `(B, 3, H, W)`; its noise is the same whatever the name."""
+    parts = []
+    for first in range(0, len(targets), BATCH):
+        rows = slice(first, first + BATCH)
+        texts, seeds = [f"{name}, {study.scene}" for name in names[rows]], [one.seed for one in targets[rows]]
+        tokens, begin = None if style is None else style[rows], start and replace(start, latents=start.latents[rows])
+        parts.append(study.generator(texts, None, tokens, study.scales, steps, seeds, begin))
+    return torch.cat(parts)
+
+
+def draw_arms(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Returns the pictures of each arm, `(B, 3, H, W)`, and the seconds that it took for a picture."""
+    data, generator, found, steps = study.data, study.generator, study.found, study.options.steps
     titles = [data.drawings.items[one.row].title for one in targets]
     style = generator.read_style(reference_pictures(data, targets))
     other = generator.read_style(reference_pictures(data, [by_another_artist(data, one) for one in targets]))
     pictures, seconds = {}, {}
     settings = {
-        "none": (None, options.steps), "oracle": (style, options.steps), "oracle_4_steps": (style, 4),
+        "none": (None, steps), "oracle": (style, steps), "oracle_4_steps": (style, 4),
         "another_artist_4_steps": (other, 4),
     }  # fmt: skip
     starts: dict[str, Start] = {}
-    if options.found:
-        pictures["found"] = options.found(targets)
+    if found:
+        pictures["found"] = found(targets)
         latents = generator.generator.encode_images(pictures["found"])
-        for strength in options.strengths:
-            starts[f"oracle_from_found_{strength}"] = Start(latents, strength, options.found.denoiser)
+        for strength in study.options.strengths:
+            starts[f"oracle_from_found_{strength}"] = Start(latents, strength, found.denoiser)
         settings |= dict.fromkeys(starts, (style, 4))
-    for arm, (tokens, steps) in settings.items():
+    for arm, (tokens, number) in settings.items():
         begun = time.perf_counter()
-        pictures[arm] = draw_all(generator, titles, targets, tokens, steps, options, starts.get(arm))
+        pictures[arm] = draw_all(study, titles, targets, tokens, number, starts.get(arm))
         seconds[arm] = (time.perf_counter() - begun) / len(targets)
     return pictures, seconds
 
 
-def judge_synonyms(
-    parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
-) -> dict[str, Any]:
+def judge_synonyms(study: Study) -> dict[str, Any]:
     """Returns how often the judge names targets asked for by title, by synonym, and by the title it is drawn by.
 
     It does so for all targets, for those whose synonym the generator has a name for, and for the others.
     """
-    data, generator, (judge, _), _ = parts
-    many = draw_targets(data, options.split, "met", 10 * options.count)
-    targets = [one for one in many if data.drawings.items[one.row].title in SYNONYMS][: options.count]
-    judging, style = (
-        LookJudging(data, StyleReader(judge), targets),
-        generator.read_style(reference_pictures(data, targets)),
-    )
+    data, count = study.data, study.options.count
+    many = draw_targets(data, study.options.split, "met", 10 * count)
+    targets = [one for one in many if data.drawings.items[one.row].title in SYNONYMS][:count]
+    judging = LookJudging(data, StyleReader(study.judges[0]), targets)
+    style = study.generator.read_style(reference_pictures(data, targets))
     titles = [data.drawings.items[one.row].title for one in targets]
     rows = np.array([one.row for one in targets])
-    synonyms, names = [SYNONYMS[title] for title in titles], TargetNames.of(generator.generator)
+    synonyms, names = [SYNONYMS[title] for title in titles], TargetNames.of(study.generator.generator)
     if names is None:
         raise SystemExit(
             "assets/look_generator/unet has no names.json, which says what the generator was trained to draw"
@@ -213,7 +226,7 @@ def judge_synonyms(
     drawn = [item.title for item in names.resolve([Item("", "", synonym) for synonym in synonyms])]
     asked = {"title": titles, "synonym": synonyms, "drawn_as": drawn}
     named = {
-        by: judging.measure(draw_all(generator, names, targets, style, 4, options))["concept_accuracy"]
+        by: judging.measure(draw_all(study, names, targets, style, 4))["concept_accuracy"]
         for by, names in asked.items()
     }
     listed = torch.tensor([synonym.casefold() in names.known for synonym in synonyms])
@@ -227,9 +240,9 @@ def judge_synonyms(
     return results
 
 
-def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:
+def draw_grid(study: Study) -> Image.Image:
     """Returns a grid of `GRID` concepts, a column each, in `GRID_LOOKS` looks that the oracle is told exactly."""
-    rng = random.Random(0)
+    data, generator, rng = study.data, study.generator, random.Random(0)
     artists = sorted(set(data.drawings.artists) - data.unseen_artists)
     rows = []
     for number in range(GRID_LOOKS):
@@ -237,9 +250,8 @@ def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.I
         shown = [row for row in data.rows("train").tolist() if data.drawings.artists[row] == artist]
         pictures = data.drawings.pictures(torch.tensor(rng.sample(shown, REFERENCES)), [finish] * REFERENCES)
         style = generator.read_style(pictures[None]).expand(len(GRID), -1, -1)
-        titles = [f"{title}, {options.scene}" for title in GRID]
-        scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
-        drawn = generator(titles, None, style, scales, options.steps, list(range(len(GRID))))
+        titles = [f"{title}, {study.scene}" for title in GRID]
+        drawn = generator(titles, None, style, study.scales, study.options.steps, list(range(len(GRID))))
         rows.append(torch.cat([pictures[:1], drawn]))
     return contact_sheet([torch.stack(column) for column in zip(*rows, strict=True)])
 
@@ -265,24 +277,22 @@ def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float] | None:
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": int(there.sum()), "drawings": found.n}
 
 
-def judge_group(
-    group: str, parts: tuple[LookData, LookGenerator, Sequence[LookJudge], PerceptualDistance], options: Any
-) -> dict:
+def judge_group(study: Study, group: str) -> dict:
     """Returns the results of one group of targets and writes its contact sheet."""
-    data, generator, judges, perceptual = parts
-    targets = draw_targets(data, options.split, group, options.count)
+    data, codec = study.data, study.generator.generator
+    targets = draw_targets(data, study.options.split, group, study.options.count)
     siblings = find_siblings(data, targets)
-    first, second = (LookJudging(data, StyleReader(judge), targets) for judge in judges)
+    first, second = (LookJudging(data, StyleReader(judge), targets) for judge in study.judges)
     truth = true_pictures(data, targets)
-    arms, seconds = draw_arms(generator, data, targets, options)
-    arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
+    arms, seconds = draw_arms(study, targets)
+    arms["vae_reconstruction"] = codec.decode(codec.encode_images(truth))
     arms["truth"] = truth
     colours = [words["colour"] for words in CAPTIONER.describe(truth)]
     measured = {
         name: measure(first, pictures, siblings)
         | {f"{metric}_second": values for metric, values in measure(second, pictures, siblings).items()}
         | {
-            "lpips_truth": distances(perceptual, pictures, truth),
+            "lpips_truth": distances(study.perceptual, pictures, truth),
             "main_colour": torch.tensor(
                 [
                     float(words["colour"] == colour)
@@ -294,7 +304,7 @@ def judge_group(
     }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
-    sheet.save(options.into / f"{group}.webp", quality=QUALITY)
+    sheet.save(study.into / f"{group}.webp", quality=QUALITY)
     drawings = np.array([target.row for target in targets])
     lines = torch.tensor([data.drawings.artists[row] in LINE_ART for row in drawings.tolist()])
     kinds = {"all": lines | True, "line art": lines, "colour": ~lines}
@@ -402,40 +412,47 @@ def write_table(results: dict[str, Any], into: Path) -> str:
     return text
 
 
-def main(options: Any) -> None:
-    """Draws, judges and writes everything."""
+def load(options: argparse.Namespace) -> Study:
+    """Returns the study that the command line asks for, with its models."""
     looks = ["data=looks", "scenario=looks", "method=sdedit_trained"]
     cfg = pmg.compose("generate", overrides=[*looks, f"generator={options.generator}"])
     denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
-    settings = {name: str(value) for name, value in vars(options).items() if name != "into"}
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
-    folder = Path(options.judge or options.models)
-    judges = (
-        LookJudge.from_folder(str(folder / "look_judge")),
-        AlexNetJudge.from_folder(str(folder / "look_judge_alexnet")),
-    )
-    perceptual = PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips")
-    parts = (data, generator, [judge.float() for judge in judges], perceptual)
-    options.scene = cfg.scenario.scene_words[0]
     trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
     tower = StyleTower(str(denoiser.parent / "style_encoder"), generator.generator.codec)
-    options.found = FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None
+    folder = Path(options.judge or options.models)
+    judges = (
+        LookJudge.from_folder(str(folder / "look_judge")).float(),
+        AlexNetJudge.from_folder(str(folder / "look_judge_alexnet")).float(),
+    )
     shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
-    options.into = options.into or (HERE if shipped else HERE.parent / "outputs") / "world"
-    options.into.mkdir(parents=True, exist_ok=True)
-    file = options.into / "results.json"
+    return Study(
+        options, data, generator,
+        found=FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None,
+        judges=judges, perceptual=PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"),
+        scene=cfg.scenario.scene_words[0],
+        into=options.into or (HERE if shipped else HERE.parent / "outputs") / "world",
+    )  # fmt: skip
+
+
+def main(options: argparse.Namespace) -> None:
+    """Draws, judges and writes everything."""
+    study = load(options)
+    study.into.mkdir(parents=True, exist_ok=True)
+    file = study.into / "results.json"
+    settings = {name: str(value) for name, value in vars(options).items() if name != "into"}
     begun = {"revision": (git_state() or {}).get("revision"), "settings": settings}
     found = json.loads(file.read_text()) if file.is_file() else {}
-    results = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
+    results: dict[str, Any] = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
     for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):
-        results["groups"][group] = judge_group(group, parts, options)
+        results["groups"][group] = judge_group(study, group)
         atomic_write_json(file, results)  # what an interrupted run resumes
-    draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
-    results["synonyms"] = judge_synonyms(parts, options)
+    draw_grid(study).save(study.into / "grid.webp", quality=QUALITY)
+    results["synonyms"] = judge_synonyms(study)
     atomic_write_json(file, results)
-    print(write_table(results, options.into))
+    print(write_table(results, study.into))
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
 
