@@ -932,7 +932,7 @@ def record(into: Path, split: str, judged: Sequence[Path], second: Sequence[Path
     """
     study = HERE / "channels"
     text = (into / f"explained-{split}.json").read_text()
-    found = json.loads(text, parse_float=lambda number: float(f"{float(number):.5g}"))
+    found = json.loads(text, parse_float=lambda number: float(f"{float(number):.7g}"))
     (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
     for kind, name in KINDS_OF_TABLES.items():
         fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
