@@ -32,7 +32,9 @@ from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
 IN_README = "components"  # its first table, shortened, is in the project's README
-LEGEND = "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method, bounds aside."
+LEGEND = (
+    "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method, bounds aside."
+)
 
 
 def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
