@@ -456,7 +456,8 @@ def main(options: argparse.Namespace) -> None:
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
 
-if __name__ == "__main__":
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the options of a command line; None: of this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="assets", help="folder of the two judges and the generator")
     parser.add_argument("--generator", default="looks", choices=("looks", "looks_transformer"))
@@ -473,4 +474,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--into", type=Path, help="experiments/world; of validation targets or other models: outputs/world"
     )
-    main(parser.parse_args())
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main(read_options())
