@@ -67,7 +67,7 @@ catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs 
 	$(BIN)/pmg-prepare data.folder=outputs/catalogue $(ARGS)
 	cp outputs/catalogue/*.* assets/drawings/
 
-pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to resume
+pretrain: $(STAMP) ## train the embedded models from scratch (16 hours of a core) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
@@ -77,7 +77,7 @@ demo: $(STAMP) ## train, generate and evaluate on looks (4.5 minutes on two core
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
 pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
-	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 stage.pool.looks=24000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_transformer full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_janus full_steps=1280 run_dir=outputs/families/janus paths.models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)

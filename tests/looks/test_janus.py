@@ -57,7 +57,7 @@ def pool(data, codec):
     def describe(pictures):
         return [{"ground": "white ground", "outline": "no outline"} for _ in pictures]
 
-    return build_pool(data, "train", 4, seed=0, describe=describe, encode=codec.encode, at_once=4)
+    return build_pool(data, "train", range(4), seed=0, describe=describe, encode=codec.encode, at_once=4)
 
 
 def rng(seed=0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -13,9 +14,12 @@ from pmg.commands.pretrain import body, describe_data, install, refuse_short
 from pmg.configuration.instantiate import check_targets, instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
+from pmg.evaluation.model_card import read_steps
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.stages.training import random_affine
 from pmg.orchestration.run import Run
+
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 
 
 def test_augmentation_keeps_white_white_and_depends_on_its_seed():
@@ -36,6 +40,14 @@ def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(com
     assets = [value for value in read if str(value).startswith(cfg.paths.assets_dir)]
     assert all(str(value).endswith("/names.json") for value in assets)  # words, and no model
     assert cfg.trainer.max_steps == cfg.full_steps
+
+
+def test_make_pretrain_trains_each_shipped_model_for_as_many_steps(compose):
+    stages = re.search(r"^STAGES := (.+)$", MAKEFILE.read_text(), re.M)
+    for stage in stages[1].split():
+        cfg = compose("pretrain", f"stage={stage}")
+        shipped = Path(cfg.paths.assets_dir, Path(cfg.card.folder).relative_to(Path(cfg.run_dir, "model")))
+        assert read_steps(shipped) == cfg.full_steps, stage
 
 
 def test_a_card_says_which_data_a_model_learned_from(compose):

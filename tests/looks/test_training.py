@@ -59,7 +59,7 @@ def encode(pictures):
 
 @pytest.fixture(scope="module")
 def pool(data):
-    return build_pool(data, "train", 6, seed=0, describe=describe, encode=encode, at_once=4)
+    return build_pool(data, "train", range(6), seed=0, describe=describe, encode=encode, at_once=4)
 
 
 def unet():
@@ -102,7 +102,7 @@ def test_a_pool_is_made_of_looks(pool, data):
 
 
 def test_a_held_out_pool_begins_with_held_out_drawings(data):
-    held_out = build_pool(data, "validation", 3, seed=0, describe=describe, encode=encode)
+    held_out = build_pool(data, "validation", range(3), seed=0, describe=describe, encode=encode)
     train, validation = (set(data.rows(split).tolist()) for split in ("train", "validation"))
     for first, *others in held_out.rows.tolist():
         assert first in validation
@@ -145,8 +145,35 @@ def test_a_pool_of_other_looks_is_refused(data, tmp_path, monkeypatch, change):
             Pool(str(tmp_path / "pool"), *other).get(data, "train", **given)
 
 
+def test_an_interrupted_pool_keeps_its_parts(data, tmp_path, monkeypatch):
+    codec = SimpleNamespace(encode=encode, autoencoder=torch.nn.Identity())
+    monkeypatch.setattr("pmg.looks.stages.pool.AutoencoderDCCodec.from_folder", lambda folder: codec)
+    monkeypatch.setattr("pmg.looks.stages.pool.PART", 2)
+    seen = []
+
+    def stop(images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return describe(images)
+
+    given = {"seed": 0, "generator_folder": tmp_path}
+    whole = Pool(str(tmp_path / "whole"), 7, 2).get(
+        data, "train", captioner=SimpleNamespace(describe=describe), **given
+    )
+    pool = Pool(str(tmp_path / "pool"), 7, 2)
+    with pytest.raises(KeyboardInterrupt):
+        pool.get(data, "train", captioner=SimpleNamespace(describe=stop), **given)
+    resumed = pool.get(data, "train", captioner=SimpleNamespace(describe=stop), **given)
+    assert seen == [8, 4, 8, 4, 8, 4, 8, 4, 4, 4, 4]  # each part of two looks, and its first look to compare with
+    assert torch.equal(resumed.rows, whole.rows)
+    assert torch.equal(resumed.latents, whole.latents)
+    assert (resumed.words, resumed.remarks) == (whole.words, whole.remarks)
+    assert {path.name for path in (tmp_path / "pool" / "train").iterdir()} == {"pool.safetensors", "words.json"}
+
+
 def test_mirrored_looks_are_the_same_looks_mirrored_and_captions_say_so(pool, data):
-    mirrored = build_pool(data, "train", 6, seed=0, describe=describe, encode=encode, mirrored=1.0)
+    mirrored = build_pool(data, "train", range(6), seed=0, describe=describe, encode=encode, mirrored=1.0)
     assert torch.equal(mirrored.rows, pool.rows)
     torch.testing.assert_close(mirrored.latents[:, :, :3], pool.latents[:, :, :3].flip(-1), atol=1e-3, rtol=0.0)
     assert (mirrored.remarks, pool.remarks) == (["mirrored"] * 6, [""] * 6)

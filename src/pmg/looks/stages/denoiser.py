@@ -55,8 +55,7 @@ class LookBatches:
         self, pool: LookPool, data: PictureGroups, text_encoder: TextEncoder, process: NoiseProcess | None, drop: Drop,
         write: TargetCaptions, *, codes: Tensor | None = None,
     ) -> None:  # fmt: skip
-        self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
-        self.codes = codes
+        self.pool, self.text_encoder, self.process, self.drop, self.codes = pool, text_encoder, process, drop, codes
         captions = [write(item) for item in data.picture_items]
         self.remarks, self.pictures = sorted(set(pool.remarks)), len(captions)
         suffixes = [f", {remark}" if remark else "" for remark in self.remarks]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ from pmg.models.loading.device import processor_autocast
 from pmg.progress import track
 from pmg.seeding import stable_number
 
+FILE = "pool.safetensors"
 ROUNDING = 0.05  # mean difference of latents of unit variance
+PART = 256  # looks that are written at once: an interrupted pool loses these
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
 Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
@@ -54,14 +57,21 @@ class LookPool:
         said = {"words": self.words, "remarks": self.remarks, "digest": self._digest()}
         (folder / "words.json").write_text(json.dumps(said))
         save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
-        (folder / ".pool.part").replace(folder / "pool.safetensors")
+        (folder / ".pool.part").replace(folder / FILE)
+
+    @classmethod
+    def join(cls, pools: list[LookPool]) -> LookPool:
+        """Returns the looks of several pools, one after another."""
+        latents, rows = torch.cat([pool.latents for pool in pools]), torch.cat([pool.rows for pool in pools])
+        words = [said for pool in pools for said in pool.words]
+        return cls(latents, rows, words, [remark for pool in pools for remark in pool.remarks])
 
     @classmethod
     def load(cls, folder: Path) -> LookPool:
         """Reads a pool; PmgError if there is none, or it was changed."""
-        if not (folder / "pool.safetensors").is_file():
+        if not (folder / FILE).is_file():
             raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=look_unet")
-        tensors, said = load_file(folder / "pool.safetensors"), json.loads((folder / "words.json").read_text())
+        tensors, said = load_file(folder / FILE), json.loads((folder / "words.json").read_text())
         pool = cls(tensors["latents"], tensors["rows"], said["words"], said["remarks"])
         if said.get("digest") != pool._digest():
             raise PmgError(f"{folder} was changed after it was written: remove it, or name another stage.pool.folder")
@@ -73,17 +83,17 @@ class LookPool:
 
 
 def build_pool(
-    data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode,
+    data: PictureGroups, split: str, looks: range, *, seed: int, describe: Describe, encode: Encode,
     mirrored: float = 0.0, remark: str = "mirrored", at_once: int = 16,
 ) -> LookPool:  # fmt: skip
-    """Returns a pool of looks: groups of pictures, varied as the data set varies them.
+    """Returns a pool of the `looks` of these numbers: groups of pictures, varied as the data set varies them.
 
     Looks of the split ``validation`` begin with a held-out picture. A share of the looks is `mirrored`; captions of
     these end with `remark`.
     """
     latents, rows, words, remarks = [], [], [], []
-    for start in track(range(0, looks, at_once), "Making looks"):
-        numbers = range(start, min(start + at_once, looks))
+    for start in range(0, len(looks), at_once):
+        numbers = looks[start : start + at_once]
         groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
         flips = [is_mirrored(seed, split, number, mirrored) for number in numbers]
         pictures = torch.cat([seen.flip(-1) if flip else seen for (_, seen), flip in zip(groups, flips, strict=True)])
@@ -128,28 +138,42 @@ class Pool:
     def get(
         self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
     ) -> LookPool:
-        """Returns the pool of a split; PmgError if it is of other looks: the first one is made again and compared."""
-        folder = self.folder / split
+        """Returns the pool of a split; parts that an interrupted process made are read.
 
-        def build(looks: int) -> LookPool:
-            """Returns the first looks of the pool."""
-            codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
+        PmgError if it is of other looks: the first one is made again and compared.
+        """
+        folder, count = self.folder / split, self.looks[split]
+        codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
+
+        def build(looks: range) -> LookPool:
+            """Returns looks of the pool."""
             return build_pool(
                 data, split, looks, seed=seed, describe=captioner.describe, encode=processor_autocast()(codec.encode),
                 mirrored=self.mirrored[split], remark=self.remark,
             )  # fmt: skip
 
-        if not (folder / "pool.safetensors").is_file():
-            build(self.looks[split]).save(folder)
-            return LookPool.load(folder)
-        pool = LookPool.load(folder)
-        flips = [is_mirrored(seed, split, number, self.mirrored[split]) for number in range(self.looks[split])]
-        remarks = [self.remark if flip else "" for flip in flips]
-        first = build(1)  # whose latents may differ by the rounding of other batches
-        same = pool.remarks == remarks and torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
-        if not same or (pool.latents[:1] - first.latents).float().abs().mean().item() >= ROUNDING:
-            raise PmgError(
-                f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, another number, or "
-                "mirrored ones. Remove it, or name another stage.pool.folder"
-            )
-        return pool
+        def read(folder: Path, looks: range) -> LookPool:
+            """Returns a saved pool of these looks."""
+            pool = LookPool.load(folder)
+            remarks = [
+                self.remark if is_mirrored(seed, split, number, self.mirrored[split]) else "" for number in looks
+            ]
+            first = build(looks[:1])  # whose latents may differ by the rounding of other batches
+            same = pool.remarks == remarks and torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words
+            if not same or (pool.latents[:1] - first.latents).float().abs().mean().item() >= ROUNDING:
+                raise PmgError(
+                    f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, another "
+                    "number, or mirrored ones. Remove it, or name another stage.pool.folder"
+                )
+            return pool
+
+        if not (folder / FILE).is_file():
+            parts = []
+            for start in track(range(0, count, PART), "Making looks"):
+                part, looks = folder / "parts" / str(start), range(start, min(start + PART, count))
+                if not (part / FILE).is_file():
+                    build(looks).save(part)
+                parts.append(read(part, looks))
+            LookPool.join(parts).save(folder)
+            shutil.rmtree(folder / "parts")
+        return read(folder, range(count))
