@@ -220,9 +220,7 @@ def judge_synonyms(study: Study) -> dict[str, Any]:
     rows = np.array([one.row for one in targets])
     synonyms, names = [SYNONYMS[title] for title in titles], TargetNames.of(study.generator.generator)
     if names is None:
-        raise SystemExit(
-            "assets/look_generator/unet has no names.json, which says what the generator was trained to draw"
-        )
+        raise SystemExit(f"the denoiser in {study.options.models} has no names.json, which says what it draws")
     drawn = [item.title for item in names.resolve([Item("", "", synonym) for synonym in synonyms])]
     asked = {"title": titles, "synonym": synonyms, "drawn_as": drawn}
     named = {
@@ -414,7 +412,7 @@ def write_table(results: dict[str, Any], into: Path) -> str:
 
 def load(options: argparse.Namespace) -> Study:
     """Returns the study that the command line asks for, with its models."""
-    looks = ["data=looks", "scenario=looks", "method=sdedit_trained"]
+    looks = ["data=looks", "scenario=looks", "method=sdedit_trained", f"plugins=[{','.join(options.plugins)}]"]
     cfg = pmg.compose("generate", overrides=[*looks, f"generator={options.generator}"])
     denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
@@ -422,6 +420,8 @@ def load(options: argparse.Namespace) -> Study:
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
     trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
     tower = StyleTower(str(denoiser.parent / "style_encoder"), generator.generator.codec)
+    if not trained.is_dir():
+        print(f"{trained} is missing: nothing is drawn from found drawings (arms found and oracle_from_found_…)")
     folder = Path(options.judge or options.models)
     judges = (
         LookJudge.from_folder(str(folder / "look_judge")).float(),
@@ -460,7 +460,8 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the options of a command line; None: of this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="assets", help="folder of the two judges and the generator")
-    parser.add_argument("--generator", default="looks", choices=("looks", "looks_transformer"))
+    parser.add_argument("--generator", default="looks", help="option of the config group, e.g. looks_transformer")
+    parser.add_argument("--plugins", nargs="*", default=[], help="modules of a generator of your own")
     parser.add_argument("--judge", help="folder of the two judges, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(MORE_GROUPS), choices=MORE_GROUPS)

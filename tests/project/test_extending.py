@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 
 import pytest
@@ -98,14 +99,17 @@ def test_a_denoiser_of_ones_own_is_trained_and_then_draws(examples, pmg_here, tm
         "stage.batch_size=4", "trainer.max_steps=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    made = tmp_path / "outputs" / "models" / "my_generator"
+    made = tmp_path / "outputs" / "models" / "look_generator"
     assert {path.name for path in made.iterdir()} == {"convolutions", "style_encoder", "vae"}
     tiny = (
         topics, "data.users.targets=1", "split_sizes={train: 8, validation: 3, test: 3}", "objective.users_per_step=4",
         "targets={train: 1, validation: 1, test: 1}", "trainer.max_steps=2", "trainer.val_check_interval=1",
     )  # fmt: skip
-    done = pmg_here("train", *train.split(), *tiny, "run_dir=trained")
+    done = pmg_here("train", *shlex.split(train), *tiny, "run_dir=trained")
     assert done.returncode == 0, done.stderr[-3000:]
-    done = pmg_here("generate", *train.split(), *tiny[:3], "train_run=trained", "run_dir=drawn", "method=[none,pmg]")
+    draw = (*shlex.split(train), *tiny[:3], "train_run=trained", "run_dir=drawn", "method=[none,mean_style,pmg]")
+    cfg = pmg.compose("generate", list(draw))
+    assert str(cfg.preference.mean_style.folder) == "outputs/models/look_generator/style_encoder"  # its own
+    done = pmg_here("generate", *draw)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list((tmp_path / "drawn" / "images" / "pmg" / "own").glob("*.png"))) == 3
