@@ -67,7 +67,7 @@ catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs 
 	$(BIN)/pmg-prepare data.folder=outputs/catalogue $(ARGS)
 	cp outputs/catalogue/*.* assets/drawings/
 
-pretrain: $(STAMP) ## train the embedded models from scratch (16 hours of a core) into outputs/pretrain/models; run it again to resume
+pretrain: $(STAMP) ## train the embedded models from scratch (15 hours of a core) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
