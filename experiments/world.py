@@ -233,7 +233,7 @@ def judge_synonyms(study: Study) -> dict[str, Any]:
         if not chosen.any():
             continue
         some = {by: values[chosen] for by, values in named.items()}
-        best = float(some["title"].mean()) or None  # 0: an untrained generator's
+        best = float(some["title"].mean())  # 0: an untrained generator's
         shares = {f"share_{by}": float(values.mean()) / best if best else None for by, values in some.items()}
         results[which] = {by: summarise(values, rows[chosen.numpy()]) for by, values in some.items()} | shares
     return results

@@ -19,8 +19,6 @@ from pmg.looks.models.judge import LookJudge
 from pmg.looks.stages.training import random_affine
 from pmg.orchestration.run import Run
 
-MAKEFILE = Path(__file__).parents[2] / "Makefile"
-
 
 def test_augmentation_keeps_white_white_and_depends_on_its_seed():
     white = torch.ones(2, 3, 16, 16)
@@ -42,8 +40,8 @@ def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(com
     assert cfg.trainer.max_steps == cfg.full_steps
 
 
-def test_make_pretrain_trains_each_shipped_model_for_as_many_steps(compose):
-    stages = re.search(r"^STAGES := (.+)$", MAKEFILE.read_text(), re.M)
+def test_make_pretrain_trains_each_shipped_model_for_as_many_steps(compose, root):
+    stages = re.search(r"^STAGES := (.+)$", (root / "Makefile").read_text(), re.M)
     for stage in stages[1].split():
         cfg = compose("pretrain", f"stage={stage}")
         shipped = Path(cfg.paths.assets_dir, Path(cfg.card.folder).relative_to(Path(cfg.run_dir, "model")))

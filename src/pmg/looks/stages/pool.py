@@ -29,7 +29,7 @@ from pmg.seeding import stable_number
 
 FILE = "pool.safetensors"
 ROUNDING = 0.05  # mean difference of latents of unit variance
-PART = 256  # looks that are written at once: an interrupted pool loses these
+PART = 64  # looks that are written at once: an interrupted pool loses these
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
 Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
@@ -51,13 +51,14 @@ class LookPool:
     words: list[list[dict[str, str]]]  # of each look and drawing what the captioner said, by name
     remarks: list[str]  # of each look words that captions of its pictures end with, e.g. ``mirrored``; often empty
 
-    def save(self, folder: Path) -> None:
-        """Writes the pool; a reader never sees half of it."""
+    def save(self, folder: Path) -> LookPool:
+        """Writes the pool and returns it; a reader never sees half of it."""
         folder.mkdir(parents=True, exist_ok=True)
         said = {"words": self.words, "remarks": self.remarks, "digest": self._digest()}
         (folder / "words.json").write_text(json.dumps(said))
         save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
         (folder / ".pool.part").replace(folder / FILE)
+        return self
 
     @classmethod
     def join(cls, pools: list[LookPool]) -> LookPool:
@@ -171,9 +172,7 @@ class Pool:
             parts = []
             for start in track(range(0, count, PART), "Making looks"):
                 part, looks = folder / "parts" / str(start), range(start, min(start + PART, count))
-                if not (part / FILE).is_file():
-                    build(looks).save(part)
-                parts.append(read(part, looks))
+                parts.append(read(part, looks) if (part / FILE).is_file() else build(looks).save(part))
             LookPool.join(parts).save(folder)
-            shutil.rmtree(folder / "parts")
+        shutil.rmtree(folder / "parts", ignore_errors=True)
         return read(folder, range(count))
