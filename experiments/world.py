@@ -3,6 +3,7 @@
 python experiments/world.py --models assets --into experiments/world
 python experiments/world.py --split validation --count 100 --groups met
 python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into NAME
+python experiments/world_compare.py outputs/NAME outputs/OTHER  # two of them, question by question
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from record import QUALITY, markdown, show
@@ -53,6 +55,7 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
+ROWS = "rows-{}.parquet"  # of a group: a row an arm and question, what world_compare.py reads
 KNOWN = 2000  # random pictures that the found drawing's artist and finish are taken from
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "world" / "synonyms.json").read_text())  # of titles
@@ -159,6 +162,7 @@ class Study:
     judges: tuple[LookJudge | AlexNetJudge, ...]
     perceptual: PerceptualDistance
     scene: str  # behind each target's name
+    names: TargetNames  # that the generator has for its targets
     into: Path
 
     @property
@@ -182,28 +186,35 @@ def draw_all(
 
 
 def draw_arms(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Returns the pictures of each arm, `(B, 3, H, W)`, and the seconds that it took for a picture."""
-    data, generator, found, steps = study.data, study.generator, study.found, study.options.steps
+    """Returns the pictures of each arm that is asked for, `(B, 3, H, W)`, and the seconds that it took for a picture.
+
+    The true pictures, and these through the autoencoder, are among them, whatever is asked for.
+    """
+    data, codec, steps = study.data, study.generator.generator, study.options.steps
+    wanted = study.options.arms
     titles = [data.drawings.items[one.row].title for one in targets]
-    style = generator.read_style(reference_pictures(data, targets))
-    other = generator.read_style(reference_pictures(data, [by_another_artist(data, one) for one in targets]))
-    pictures, seconds = {}, {}
-    settings = {
-        "none": (None, steps), "oracle": (style, steps), "oracle_4_steps": (style, 4),
-        "another_artist_4_steps": (other, 4),
+    style = study.generator.read_style(reference_pictures(data, targets))
+    other = study.generator.read_style(reference_pictures(data, [by_another_artist(data, one) for one in targets]))
+    settings: dict[str, tuple[Tensor | None, int, Start | None]] = {
+        "none": (None, steps, None), "oracle": (style, steps, None), "oracle_4_steps": (style, 4, None),
+        "another_artist_4_steps": (other, 4, None),
     }  # fmt: skip
-    starts: dict[str, Start] = {}
-    if found:
-        pictures["found"] = found(targets)
-        latents = generator.generator.encode_images(pictures["found"])
-        for strength in study.options.strengths:
-            starts[f"oracle_from_found_{strength}"] = Start(latents, strength, found.denoiser)
-        settings |= dict.fromkeys(starts, (style, 4))
-    for arm, (tokens, number) in settings.items():
+    strengths = {f"oracle_from_found_{one}": one for one in study.options.strengths} if study.found else {}
+    known = [*settings, *(["found", *strengths] if study.found else [])]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise SystemExit(f"--arms has no {', '.join(unknown)}; there are {', '.join(known)}")
+    pictures, seconds = {}, {}
+    if study.found and (not wanted or {"found", *strengths} & set(wanted)):
+        pictures["found"] = study.found(targets)
+        latents = codec.encode_images(pictures["found"])
+        for arm, strength in strengths.items():
+            settings[arm] = (style, 4, Start(latents, strength, study.found.denoiser))
+    for arm in [one for one in settings if not wanted or one in wanted]:
         begun = time.perf_counter()
-        pictures[arm] = draw_all(study, titles, targets, tokens, number, starts.get(arm))
+        pictures[arm] = draw_all(study, titles, targets, *settings[arm])
         seconds[arm] = (time.perf_counter() - begun) / len(targets)
-    return pictures, seconds
+    truth = true_pictures(data, targets)
+    return pictures | {"vae_reconstruction": codec.decode(codec.encode_images(truth)), "truth": truth}, seconds
 
 
 def judge_synonyms(study: Study) -> dict[str, Any]:
@@ -218,9 +229,7 @@ def judge_synonyms(study: Study) -> dict[str, Any]:
     style = study.generator.read_style(reference_pictures(data, targets))
     titles = [data.drawings.items[one.row].title for one in targets]
     rows = np.array([one.row for one in targets])
-    synonyms, names = [SYNONYMS[title] for title in titles], TargetNames.of(study.generator.generator)
-    if names is None:
-        raise SystemExit(f"the denoiser in {study.options.models} has no names.json, which says what it draws")
+    synonyms, names = [SYNONYMS[title] for title in titles], study.names
     drawn = [item.title for item in names.resolve([Item("", "", synonym) for synonym in synonyms])]
     asked = {"title": titles, "synonym": synonyms, "drawn_as": drawn}
     named = {
@@ -278,14 +287,12 @@ def summarise(values: Tensor, drawings: np.ndarray) -> dict[str, float] | None:
 
 def judge_group(study: Study, group: str) -> dict:
     """Returns the results of one group of targets and writes its contact sheet."""
-    data, codec = study.data, study.generator.generator
+    data = study.data
     targets = draw_targets(data, study.options.split, group, study.options.count)
     siblings = find_siblings(data, targets)
     first, second = (LookJudging(data, StyleReader(judge), targets) for judge in study.judges)
-    truth = true_pictures(data, targets)
     arms, seconds = draw_arms(study, targets)
-    arms["vae_reconstruction"] = codec.decode(codec.encode_images(truth))
-    arms["truth"] = truth
+    truth = arms["truth"]
     colours = [words["colour"] for words in CAPTIONER.describe(truth)]
     measured = {
         name: measure(first, pictures, siblings)
@@ -306,6 +313,7 @@ def judge_group(study: Study, group: str) -> dict:
     sheet.save(study.into / f"{group}.webp", quality=QUALITY)
     drawings = np.array([target.row for target in targets])
     lines = torch.tensor([data.drawings.artists[row] in LINE_ART for row in drawings.tolist()])
+    as_rows(targets, lines, measured).to_parquet(study.into / ROWS.format(group), compression="zstd", index=False)
     kinds = {"all": lines | True, "line art": lines, "colour": ~lines}
     some = {which: chosen for which, chosen in kinds.items() if chosen.any()}
     tables = {
@@ -315,12 +323,25 @@ def judge_group(study: Study, group: str) -> dict:
         }
         for which, chosen in some.items()
     }
-    own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
-    carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
+    carried = {}
+    if "oracle_4_steps" in measured and "another_artist_4_steps" in measured:
+        own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
+        carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
     return {
         "arms": tables, "shares": shares(measured), "own_minus_another_artist": carried,
         "from_found": from_found(measured, drawings, some), "seconds_a_picture": seconds,
     }  # fmt: skip
+
+
+def as_rows(targets: Sequence[LookTarget], lines: Tensor, measured: dict[str, dict[str, Tensor]]) -> pd.DataFrame:
+    """Returns a row an arm and question, with its values and whether it is of line art (`lines`, bool `(B,)`)."""
+    seeds, drawings = [one.seed for one in targets], [one.row for one in targets]
+    asked = {"question": seeds, "drawing": drawings, "line_art": lines.numpy()}
+    frames = [
+        pd.DataFrame({"arm": arm} | asked | {name: values[name].float().numpy() for name in METRICS})
+        for arm, values in measured.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def from_found(
@@ -338,6 +359,7 @@ def from_found(
         for arm in measured
         if arm.startswith("oracle_from_found")
         for other in ("found", "oracle_4_steps", "none")
+        if other in measured
     }
 
 
@@ -379,7 +401,12 @@ def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -
 
 
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, float]]:
-    """Returns values of each arm that is told the look as shares of those of the truth and of `none`."""
+    """Returns values of each arm that is told the look as shares of those of the truth and of `none`.
+
+    Nothing if `none` wasn't drawn.
+    """
+    if "none" not in measured:
+        return {}
     means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
     none, best, truth = (means[name] for name in ("none", "vae_reconstruction", "truth"))
     return {
@@ -420,6 +447,8 @@ def load(options: argparse.Namespace) -> Study:
     data = instantiate(cfg.data)
     generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
     trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
+    if (names := TargetNames.of(generator.generator)) is None:
+        raise SystemExit(f"{denoiser} has no names.json, the titles that it draws and their other names")
     tower = StyleTower(str(denoiser.parent / "style_encoder"), generator.generator.codec)
     if not trained.is_dir():
         print(f"{trained} is missing: nothing is drawn from found drawings (arms found and oracle_from_found_…)")
@@ -433,7 +462,7 @@ def load(options: argparse.Namespace) -> Study:
         options, data, generator,
         found=FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None,
         judges=judges, perceptual=PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"),
-        scene=cfg.scenario.scene_words[0],
+        scene=cfg.scenario.scene_words[0], names=names,
         into=options.into or (HERE if shipped else HERE.parent / "outputs") / "world",
     )  # fmt: skip
 
@@ -466,6 +495,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--judge", help="folder of the two judges, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(MORE_GROUPS), choices=MORE_GROUPS)
+    parser.add_argument(
+        "--arms", nargs="+", default=[], help="those that are drawn, e.g. none oracle_4_steps; else all"
+    )
     parser.add_argument("--count", type=int, default=600, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=3.0)

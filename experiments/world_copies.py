@@ -13,9 +13,9 @@ import imagehash
 import pandas as pd
 import torch
 from PIL import Image
-from targets import draw_targets, reference_pictures, true_pictures
+from targets import draw_targets
 from torch import Tensor
-from world import HERE, Study, distances, draw_all, load, read_options
+from world import HERE, distances, draw_arms, load, read_options
 
 from pmg.cache import atomic_write_json
 from pmg.data.duplicates import Hashes, NearCopies, mean_colours
@@ -63,27 +63,18 @@ def count(data: LookData, targets: list[LookTarget], drawn: pd.DataFrame) -> tup
     return counts, torch.tensor(under)
 
 
-def measure(study: Study, targets: list[LookTarget]) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns LPIPS to the truth, `(B,)`, of `none`, of `oracle_4_steps` and of the truth through the autoencoder."""
-    data, codec, truth = study.data, study.generator.generator, true_pictures(study.data, targets)
-    titles = [data.drawings.items[one.row].title for one in targets]
-    style = study.generator.read_style(reference_pictures(data, targets))
-    none = draw_all(study, titles, targets, None, 4)
-    told = draw_all(study, titles, targets, style, 4)
-    best = codec.decode(codec.encode_images(truth))
-    return tuple(distances(study.perceptual, pictures, truth) for pictures in (none, told, best))
-
-
 def main() -> None:
     """Counts, measures and writes."""
-    study = load(read_options([]))
+    study = load(read_options(["--arms", "none", "oracle_4_steps", "--steps", "4"]))
     data, options = study.data, study.options
     drawn = hash_drawings(data, list(range(len(data.drawings))), AS_DRAWN)
     results: dict[str, Any] = {"revision": (git_state() or {}).get("revision"), "groups": {}}
     for group in track([one for one in options.groups if one != "trained"], "Groups of targets"):
         targets = draw_targets(data, options.split, group, options.count)
         counts, copied = count(data, targets, drawn)
-        values = measure(study, targets)
+        pictures, _ = draw_arms(study, targets)
+        order = ("none", "oracle_4_steps", "vae_reconstruction")
+        values = [distances(study.perceptual, pictures[arm], pictures["truth"]) for arm in order]
         shares = {}
         for which, chosen in {"all": copied | True, "copied": copied, "others": ~copied}.items():
             none, told, best = (float(each[chosen].mean()) for each in values)
