@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval, paired_difference
-from pmg.generation.selection import balance_z
+from pmg.generation.selection import WeightedScores
 from pmg.looks.drawings import GROUPS, LookData
 from pmg.looks.models.personal_scorer import PersonalScorer
 from pmg.looks.models.style_encoder import StyleEncoder
@@ -177,7 +177,7 @@ def read_candidates(runs: Path, split: str) -> pd.DataFrame:
 def keep(rows: pd.DataFrame, preference: str, alpha: float) -> pd.DataFrame:
     """Returns the candidate of the highest z of each example."""
     scores = [torch.tensor(rows[name].to_numpy()) for name in (preference, "selection_accuracy")]
-    return keep_best(rows, rows["draw"].nunique(), lambda _: balance_z(*scores, alpha)).sort_values("example")
+    return keep_best(rows, rows["draw"].nunique(), lambda _: WeightedScores()(*scores, alpha)).sort_values("example")
 
 
 def measure_selection(runs: Path) -> dict[str, Any]:

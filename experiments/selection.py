@@ -25,7 +25,7 @@ from torch import Tensor
 from pmg.evaluation.metric_interface import read_infos
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.generation.calibration import NormalCalibration
-from pmg.generation.selection import balance_z
+from pmg.generation.selection import WeightedScores
 from pmg.runs.provenance import git_state
 
 STUDY = "selection"
@@ -76,8 +76,8 @@ def calibrate(rows: pd.DataFrame) -> NormalCalibration:
 def rules(calibration: NormalCalibration, alphas: Mapping[str, float]) -> dict[str, Choose]:
     """Returns the ways to choose by name."""
     return {
-        "z": lambda rows: balance_z(*scores(rows), alphas["z"]),
-        "calibrated z": lambda rows: balance_z(*calibration(*scores(rows)), alphas["calibrated z"]),
+        "z": lambda rows: WeightedScores()(*scores(rows), alphas["z"]),
+        "calibrated z": lambda rows: WeightedScores()(*calibration(*scores(rows)), alphas["calibrated z"]),
         "best possible": lambda rows: -torch.tensor(rows[GUIDE].to_numpy()),
     }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pmg.generation.calibration import NoCalibration, NormalCalibration
-from pmg.generation.selection import balance_z
+from pmg.generation.selection import WeightedScores
 
 MEASURED = NormalCalibration(-0.1, 0.05, 0.6, 0.2)
 
@@ -26,6 +26,6 @@ def test_scores_of_measured_cosines_are_uniform():
 def test_negative_cosines_are_told_apart():
     """Without calibration their logarithms are clamped to one value."""
     d_p, d_t = torch.tensor([-0.2, -0.1]), torch.tensor([0.6, 0.6])
-    plain, calibrated = (balance_z(*calibration(d_p, d_t), 0.5) for calibration in (NoCalibration(), MEASURED))
+    plain, calibrated = (WeightedScores()(*calibration(d_p, d_t), 0.5) for calibration in (NoCalibration(), MEASURED))
     assert plain[0] == plain[1]
     assert calibrated[0] < calibrated[1]

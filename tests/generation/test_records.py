@@ -42,7 +42,6 @@ def record(example="e0", method="pmg", control="own", model="m", seed=0):
         negative_keywords=("gradients",),
         alpha=0.4,
         front=(0, 1),
-        hypervolume=0.5,
     )
 
 

@@ -56,7 +56,8 @@ def run(monkeypatch, capsys):
 def runs(tmp_path):
     """Two evaluated studies with samples, the name of one being markup, and a failed one."""
     for number, name in enumerate(("plain", f"{EVIL.replace('/', '')}")):
-        folder = write_run(tmp_path / "runs" / name, "study", config={"style": ["plain", EVIL][number]})
+        config = {"style": ["plain", EVIL][number], "balance.combination.logarithms": True}
+        folder = write_run(tmp_path / "runs" / name, "study", config=config)
         write_rows(folder, [0.1, 0.2 + number])
         write_records(
             folder / "generate", [record(f"u{n}", [(0.2, 0.4), (0.3, 0.2)], words=(EVIL,)) for n in range(2)]
@@ -89,6 +90,16 @@ def test_report_holds_all_and_refers_to_nothing_outside(run, runs, tmp_path):
     script = re.search(r"<script>(.*)</script>", html, re.DOTALL)[1]
     assert f"script-src 'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'" in html
     assert "| ValueError: <script>alert(1)</script>'\"\\|& |" in (into / "summary.md").read_text()
+
+
+def test_candidates_that_are_kept_by_another_z_have_no_curve(run, tmp_path):
+    for name, logarithms in (("paper", True), ("sum", False)):
+        folder = write_run(tmp_path / name, "study", config={"balance.combination.logarithms": logarithms})
+        write_rows(folder, [0.1, 0.2])
+        write_records(folder / "generate", [record(f"u{n}", [(0.2, 0.4), (0.3, 0.2)]) for n in range(2)])
+        write_run(folder / "generate", "generate")
+        assert run(folder, "--into", tmp_path / f"report {name}")[0] == 0
+        assert (tmp_path / f"report {name}" / "figures" / "alpha.png").exists() == logarithms
 
 
 def test_a_later_report_replaces_the_earlier_one_and_nothing_else(run, runs, tmp_path):

@@ -41,6 +41,7 @@ TINY = {
     "balance": {
         "weights": {"_class_name": "WeightGrid", "preference": [1.0, 1.25], "target": [1.0], "noises": 1},
         "weighting": {"_class_name": "ScaleWeighting"}, "calibration": {"_class_name": "NoCalibration"},
+        "combination": {"_class_name": "WeightedScores"},
         "alpha_rule": {"_class_name": "FixedAlpha", "alpha": 0.5}, "alpha": 0.5,
     },
     "sampling": {"steps": 2, "scales": {"_class_name": "Scales", "target": 2.0, "keywords": 2.0, "soft": 2.0}},

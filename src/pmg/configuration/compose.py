@@ -121,8 +121,7 @@ def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -
     if unknown:
         return _explain_key(text, unknown.group(1) or unknown.group(2), command, overrides)
     where = f" (key '{value[1]}')" if (value := FULL_KEY.search(text)) else ""
-    lines = dict.fromkeys(_first_line(cause) for cause in _chain(error))
-    return ": ".join(line for line in lines if line) + where
+    return ": ".join(filter(None, dict.fromkeys(map(_first_line, _chain(error))))) + where
 
 
 def _first_line(error: BaseException) -> str:

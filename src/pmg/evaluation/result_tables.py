@@ -181,8 +181,7 @@ def heading(metric: MetricInfo) -> str:
 
 
 def _number(value: float, signed: bool = False, digits: int = 3) -> str:
-    text = f"{value:+z.{digits}f}" if signed else f"{value:z.{digits}f}"
-    return text.replace("-", MINUS)
+    return f"{value:{'+' if signed else ''}z.{digits}f}".replace("-", MINUS)
 
 
 def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3, fewer: int = 0) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
 
 import torch
 
@@ -13,9 +12,9 @@ from pmg.domain import Example
 from pmg.generation.output import record_image
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.record_shards import WHOLE, Shard
-from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
+from pmg.generation.records import Control, Key, Record, RecordWriter
 from pmg.generation.requests import Method, Preference, RequestBuilder
-from pmg.generation.selection import hypervolume, pareto_front
+from pmg.generation.selection import pareto_front
 from pmg.progress import track
 
 
@@ -91,7 +90,8 @@ class DatasetGenerator:
         records = [
             Record(
                 example=example.id, user=example.user, method=name, control=control, preference_from=source,
-                seed=self.builder.seed, hashes=hashes, **trade_off(candidates),
+                seed=self.builder.seed, hashes=hashes,
+                front=pareto_front([(c.preference, c.accuracy) for c in candidates if c.preference is not None]),
                 **record_image(request, picked, candidates, self.pipeline.scales),
             )
             for example, source, request, picked, candidates in zip(
@@ -100,9 +100,3 @@ class DatasetGenerator:
         ]  # fmt: skip
         self.writer.add(generated.images, records)
         self.made += len(missing)
-
-
-def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Returns the candidates' Pareto front and hypervolume, for a record; empty without preference scores."""
-    points = [(c.preference, c.accuracy) for c in candidates if c.preference is not None]
-    return {"front": pareto_front(points), "hypervolume": hypervolume(points)} if points else {}

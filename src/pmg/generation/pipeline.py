@@ -18,7 +18,7 @@ from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Method, Request
-from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
+from pmg.generation.selection import Combination, WeightedScores, Weights, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, ReferenceLatents, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
@@ -50,12 +50,13 @@ class Pipeline:
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
         calibration: of the scores; None: they are cosines.
+        combination: of the scores; None: the paper's.
     """
 
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
-        calibration: Calibration | None = None,
+        calibration: Calibration | None = None, combination: Combination | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         check_weighting(weighting, weights.pairs, generator)
@@ -65,6 +66,7 @@ class Pipeline:
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.calibration = steps, calibration or NoCalibration()
         half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
+        self.combination = combination or WeightedScores()
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
         self.enough = weights.enough
         self.evaluations = 0  # of the denoiser so far: each branch of the guidance, candidate, image and step counts
@@ -86,9 +88,9 @@ class Pipeline:
             raise PmgError(f"{key} takes latents of {other.latent_shape}, the generator's are {own}: set {key}=null")
         knows_tastes = isinstance(self.scorer, TasteScorer)
         if method.taste and not knows_tastes:
-            scorer = type(self.scorer).__name__
             raise PmgError(
-                f"the scorer, {scorer}, compares images with words. Set scorer=personal, or method.{name}.taste=''"
+                f"the scorer, {type(self.scorer).__name__}, compares images with words. Set scorer=personal, or "
+                f"method.{name}.taste=''"
             )
         if method.keywords and not method.taste and knows_tastes:
             raise PmgError(
@@ -220,7 +222,7 @@ class Pipeline:
     def rate(self, requests: Sequence[Request], images: Tensor) -> list[tuple[Candidate, ...]]:
         """Returns each request's candidates `(B * C, 3, H, W)` with their scores and z."""
         accuracy, preference = self.score(requests, images)
-        z = balance_z(preference, accuracy, torch.tensor([request.share for request in requests])[:, None])
+        z = self.combination(preference, accuracy, torch.tensor([request.share for request in requests])[:, None])
         return [
             tuple(
                 Candidate(w_p, w_t, float(p) if request.has_preference_score else None, float(t), float(score))
@@ -266,4 +268,5 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
         bfloat16=sampling.get("bfloat16", False), texts=texts, calibration=create(balance["calibration"]),
+        combination=create(balance["combination"]),
     )  # fmt: skip

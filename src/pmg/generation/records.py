@@ -76,8 +76,6 @@ class Record:
     dropped_keywords: tuple[str, ...] = ()  # beyond the text encoder's maximum length
     alpha: float = 0.0  # weight of the preference score in z; 0 without a preference score
     front: tuple[int, ...] = ()  # indices of the candidates on the Pareto front of preference and accuracy score
-    # area that the candidates' two scores dominate, from (0, 0); None without a preference score
-    hypervolume: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)  # of the values that decide the image, by name
     image: str = ""  # file relative to the folder; set by `RecordWriter`, as is the next
     sha256: str = ""  # of that file

@@ -40,8 +40,7 @@ class WeightGrid:
 
     preference: Sequence[NotNegative]  # weights w_p of the preference block, each at least 0
     target: Sequence[NotNegative] = (1.0,)  # weights w_t of the target block, each at least 0
-    # how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one
-    noises: Repeats = 1
+    noises: Repeats = 1  # that each pair is drawn from; a larger number keeps the candidates of a smaller one
     enough: Cosine | None = None  # see `Weights`
 
     def __post_init__(self) -> None:
@@ -86,24 +85,40 @@ def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
     return [stable_number("candidate", seed, number) % 2**63 if number else seed for number in repetitions]
 
 
-def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
-    """Returns z = alpha log d_p + (1 - alpha) log d_t; cosines below `SMALLEST_COSINE` count as that.
+class Combination(Protocol):
+    """Combines the scores of a candidate into z; the candidate with the largest z is kept."""
 
-    The scores d_p (cosine of image and preference keywords) and d_t (of image and target keywords) are of one shape,
-    e.g. `(B, C)`. `alpha`, in [0, 1], is a number, or one a user in a shape that fits, e.g. `(B, 1)`; ValueError if it
-    is out of range.
+    def __call__(self, d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
+        """Returns z in the scores' shape; ValueError if an alpha is out of [0, 1].
+
+        The scores d_p (cosine of image and preference keywords) and d_t (of image and target keywords) are of one
+        shape, e.g. `(B, C)`. `alpha`, the share of d_p, is a number, or one a user in a fitting shape, e.g. `(B, 1)`.
+        """
+
+
+@dataclass(frozen=True)
+class WeightedScores:
+    """alpha log d_p + (1 - alpha) log d_t, as in the paper, where scores below `SMALLEST_COSINE` count as that.
+
+    Without `logarithms` it is alpha d_p + (1 - alpha) d_t: a high score makes up for a low one.
     """
-    shares = torch.as_tensor(alpha)
-    if not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    log_p, log_t = (scores.float().clamp(min=SMALLEST_COSINE).log() for scores in (d_p, d_t))
-    return alpha * log_p + (1 - alpha) * log_t
+
+    logarithms: bool = True
+
+    def __call__(self, d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
+        """Returns z, see `Combination`."""
+        shares = torch.as_tensor(alpha)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        if self.logarithms:
+            d_p, d_t = (scores.float().clamp(min=SMALLEST_COSINE).log() for scores in (d_p, d_t))
+        return alpha * d_p + (1 - alpha) * d_t
 
 
 def pick(z: Tensor) -> Tensor:
     """Index of the best candidate of each user, int64 `(B,)`, from z `(B, C)`; the first one of equals.
 
-    The app's page has the same rule (`studio/app/page/app.js`). ValueError if a z is not a number.
+    ValueError if a z is not a number.
     """
     if torch.isnan(z).any():
         raise ValueError("a z is not a number: the scorer gave a broken score")
@@ -123,18 +138,3 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
             best = points[place][1]
             front.append(place)
     return tuple(sorted(front))
-
-
-def hypervolume(points: Sequence[Point]) -> float:
-    """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
-
-    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words; points below 0
-    dominate none.
-    """
-    area, covered = 0.0, 0.0
-    for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):
-        width, height = points[place][0], points[place][1] - covered
-        if width > 0 and height > 0:
-            area += width * height
-            covered = points[place][1]
-    return area

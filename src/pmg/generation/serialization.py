@@ -22,7 +22,7 @@ from pmg.generation.calibration import Calibration
 from pmg.generation.components import CLASS, ComponentReader
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
-from pmg.generation.selection import Weights
+from pmg.generation.selection import Combination, Weights
 from pmg.generation.weight_locations import Locations, check_folder
 from pmg.installation import find_assets
 from pmg.models.loading.weight_files import refuse_large
@@ -40,6 +40,7 @@ class Balance:
     weights: Weights
     weighting: Weighting
     calibration: Calibration
+    combination: Combination
     alpha_rule: AlphaRule
     alpha: float | None = None
 

@@ -17,7 +17,7 @@ from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.references import NEAREST
 from pmg.evaluation.statistics import user_means
 from pmg.generation.records import Record
-from pmg.generation.selection import balance_z, pick
+from pmg.generation.selection import WeightedScores, pick
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.figures import ALPHAS, Point, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.runs import RunFolder, progress
@@ -36,7 +36,7 @@ def draw_pictures(
     """Returns all figures that these runs have data for."""
     drawn = (
         *_effects(runs, factors, artifacts, groups),
-        *_trade(factors, artifacts, groups),
+        *_trade(runs, factors, artifacts, groups),
         *_curves(runs, factors, artifacts),
     )
     return [
@@ -80,7 +80,9 @@ def _panels(variants: Sequence[Arms], known: Sequence[MetricInfo], least: int = 
     return [metric for metric in known if found[metric.name] >= least and not metric.selects][:PANELS]
 
 
-def _trade(factors: Factors, artifacts: Artifacts, groups: Sequence[Group]) -> Iterator[Drawn]:
+def _trade(
+    runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts, groups: Sequence[Group]
+) -> Iterator[Drawn]:
     curves: dict[str, dict[str, list]] = {}
     rest = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]  # it makes no candidate
     part = Factors((), tuple(factors.chosen[place] for place in rest), {})
@@ -88,7 +90,8 @@ def _trade(factors: Factors, artifacts: Artifacts, groups: Sequence[Group]) -> I
     for group in groups:
         members.setdefault(part.label([group.values[place] for place in rest]), []).extend(group.runs)
     for label, numbers in members.items():
-        records = [record for n in numbers if n in artifacts.records for record in artifacts.records[n][1]]
+        as_in_paper = [n for n in numbers if runs[n].config.get("balance.combination.logarithms")]
+        records = [record for n in as_in_paper if n in artifacts.records for record in artifacts.records[n][1]]
         for method, points in alpha_curves(records).items():
             curves.setdefault(method, {})[label] = points
     variants = {factors.label(group.values): _made(group.arms, artifacts) for group in groups if group.arms}
@@ -129,8 +132,8 @@ class Picture:
 def alpha_curves(records: Sequence[Record]) -> dict[str, list[Point]]:
     """Returns for each method the mean scores over users of the candidates selected with each of `ALPHAS`.
 
-    Candidates don't depend on alpha, which only selects. Mismatched preferences, methods with one candidate and
-    methods without a preference score are left out.
+    Candidates don't depend on alpha, which only selects, as in the paper. Mismatched preferences, methods with one
+    candidate and methods without a preference score are left out.
     """
     own = [record for record in records if record.control == "own" and len(record.candidates) > 1]
     scored = [record for record in own if all(each.preference is not None for each in record.candidates)]
@@ -147,7 +150,7 @@ def _curve(records: Sequence[Record]) -> list[Point]:
         for name in ("preference", "accuracy")
     )
     users = np.array([record.user for record in records])
-    picked = [pick(balance_z(d_p, d_t, alpha))[:, None] for alpha in ALPHAS]
+    picked = [pick(WeightedScores()(d_p, d_t, alpha))[:, None] for alpha in ALPHAS]
 
     def mean(scores: Tensor, place: Tensor) -> float:
         """Returns the mean over users of the scores `(N, K)` of the picked candidates `(N, 1)`."""

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 import pmg
 from apps import encode, load_tiny
 from pmg.domain import PmgError
+from pmg.generation.selection import SMALLEST_COSINE
 from pmg.studio.app.command import find_pipeline
 from pmg.studio.app.jobs import CancelledError, Job
 from pmg.studio.app.pictures import read_picture, to_data_uri
@@ -41,6 +42,11 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert len(nobody["images"]) == 1
     assert len(own["scores"]) == len(own["record"]["preference_keywords"]) > 0
     assert set(own["front"]) <= {0, 1}
+    candidates, picks = own["record"]["candidates"], own["picks"]
+    assert (len(picks), nobody["picks"]) == (101, [0] * 101)
+    kept = {name: [max(each[name], SMALLEST_COSINE) for each in candidates] for name in ("accuracy", "preference")}
+    assert [picks[0], picks[100]] == [scores.index(max(scores)) for scores in kept.values()]
+    assert picks[50] == max((0, 1), key=lambda place: candidates[place]["z"])  # of the pipeline's own alpha, 0.5
     assert len(own["captions"]) == len(wish.liked) + 1
     assert own["record"]["seed"] == nobody["record"]["seed"]
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 from annotated_types import Ge, Le
 from pydantic import BaseModel, Field
 from torch import nn
@@ -20,7 +21,7 @@ from pmg.data.dataset import Dataset, liked_with_image
 from pmg.domain import Item, PmgError
 from pmg.generation.call_arguments import ItemLike, with_pictures
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
-from pmg.generation.selection import pareto_front
+from pmg.generation.selection import pareto_front, pick
 from pmg.generation.user_preference import UserPreference
 from pmg.html_document import render_document
 from pmg.models.language.picture_marks import name_pictures
@@ -32,6 +33,7 @@ from pmg.studio.http_server import create_app
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+ALPHAS = torch.linspace(0, 1, 101)  # of the page's slider
 SHOWN = 3  # titles behind a user's name
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -187,12 +189,14 @@ class Studio:
             preference, wish.target, wish.seed, wish.steps, self.weights, image=start, strength=wish.strength
         )
         points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
-        keywords = preference.keywords if preference else None
+        d_p, d_t = torch.tensor(points).T
+        alphas = ALPHAS[:, None] * (record["candidates"][0]["preference"] is not None)
         return {
             "images": [to_data_uri(image) for image in images],
             "record": record,
             "front": list(pareto_front(points)),
-            "scores": list(keywords.scores) if keywords else [],
+            "picks": pick(self.pipe.pipeline.combination(d_p, d_t, alphas)).tolist(),
+            "scores": list(preference.keywords.scores) if preference else [],
             "dropped": record["dropped_keywords"],
         }
 

@@ -6,7 +6,6 @@ const uploads = [];
 const said = [];
 let job = null, start = null, shown = null, drawn = "", owner = "", mine = [], asked = 0, pause = 0;
 const OWNERS = {own: "for you", other: "for ", nobody: "for nobody in particular"};
-const SMALLEST = 1e-3; /* as in pmg.generation.selection */
 
 function draw(name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -225,13 +224,8 @@ async function follow(id) {
   }
 }
 
-/* The candidate with the highest z = alpha log d_p + (1 - alpha) log d_t; the first of equals. */
-function pick(result, alpha) {
-  const log = score => Math.log(Math.max(score, SMALLEST));
-  const share = result.record.preference_keywords.length ? alpha : 0;
-  const z = result.record.candidates.map(each => share * log(each.preference ?? SMALLEST) + (1 - share) * log(each.accuracy));
-  return z.indexOf(Math.max(...z));
-}
+/* The candidate that is kept at an alpha of the slider. */
+const pick = (result, alpha) => result.picks[Math.round(100 * alpha)];
 
 /* Scores of chosen keywords are log-probabilities; others, such as counts, aren't shown. */
 function probability(score) {
