@@ -20,6 +20,7 @@ from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.references import ReferenceReader
 from pmg.generation.records import Candidate, Record
+from pmg.generation.selection import pick
 from pmg.preferences.captioning import caption_items
 from pmg.preferences.scenarios import Attribute
 
@@ -56,6 +57,13 @@ def test_a_captioner_of_one_file_is_built_from_its_config(examples):
     captioner = pmg.instantiate(pmg.compose("train", command.split()).captioner)
     items = [Item("1", "1", "a very red apple"), Item("2", "2", "dog")]
     assert caption_items(captioner, items) == {"1": "a very red", "2": "dog"}
+
+
+def test_a_combination_of_one_file_chooses_among_candidates(examples):
+    (command,) = re.findall(r"^    pmg-generate (plugins=\[my_balance\] .*)$", examples, re.MULTILINE)
+    combination = pmg.instantiate(pmg.compose("generate", command.split()).balance.combination)
+    d_p, d_t = torch.tensor([[0.9, 0.2, 0.4], [0.1, 0.9, 0.5]]), torch.tensor([[0.5, 0.7, 0.6], [0.5, 0.1, 0.3]])
+    assert pick(combination(d_p, d_t, 0.5)).tolist() == [2, 0]
 
 
 def test_a_metric_of_one_file_is_a_column_of_the_results(examples, shop):
