@@ -65,8 +65,8 @@ class Pipeline:
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.calibration = steps, calibration or NoCalibration()
-        half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.combination = combination or WeightedScores()
+        half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
         self.enough = weights.enough
         self.evaluations = 0  # of the denoiser so far: each branch of the guidance, candidate, image and step counts
