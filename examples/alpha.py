@@ -1,6 +1,6 @@
 """Alpha selects between accuracy and preference.
 
-Each image is the best of several candidates by z = alpha log d_p + (1 - alpha) log d_t. A record has the scores of
+Each image is the best of several candidates by z, of the pipeline's `balance/combination`. A record has the scores of
 all candidates, so that the selection of every alpha follows from one call, without drawing again.
 """
 
@@ -12,7 +12,6 @@ import torch
 
 from pmg import PersonalizedPipeline, compose, instantiate
 from pmg.generation.call_arguments import with_pictures
-from pmg.generation.selection import balance_z
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:
@@ -27,7 +26,7 @@ def main(folder: Path = Path("outputs/examples")) -> None:
     d_p = torch.tensor([each["preference"] for each in candidates])
     d_t = torch.tensor([each["accuracy"] for each in candidates])
     for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
-        print(f"alpha {alpha}: candidate {int(balance_z(d_p, d_t, alpha).argmax())}")
+        print(f"alpha {alpha}: candidate {int(pipe.pipeline.combination(d_p, d_t, alpha).argmax())}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python experiments/world.py --models assets --into experiments/world
 python experiments/world.py --split validation --count 100 --groups met
 python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into NAME
-python experiments/world_compare.py outputs/NAME outputs/OTHER  # two of them, question by question
+python experiments/world_compare.py NAME OTHER  # two of them, question by question
 """
 
 from __future__ import annotations
@@ -442,6 +442,10 @@ def load(options: argparse.Namespace) -> Study:
     """Returns the study that the command line asks for, with its models."""
     looks = ["data=looks", "scenario=looks", "method=sdedit_trained", f"plugins=[{','.join(options.plugins)}]"]
     cfg = pmg.compose("generate", overrides=[*looks, f"generator={options.generator}"])
+    if not {"denoiser", "codec"} <= set(cfg.generator):
+        raise SystemExit(
+            f"generator={options.generator} has no keys denoiser.folder and codec.folder, which are replaced here"
+        )
     denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
     cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
@@ -457,7 +461,7 @@ def load(options: argparse.Namespace) -> Study:
         LookJudge.from_folder(str(folder / "look_judge")).float(),
         AlexNetJudge.from_folder(str(folder / "look_judge_alexnet")).float(),
     )
-    shipped = options.split == "test" and (options.models, options.judge) == ("assets", None)
+    shipped = vars(options) == vars(read_options([]))  # what experiments/world records
     return Study(
         options, data, generator,
         found=FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None,
@@ -475,13 +479,17 @@ def main(options: argparse.Namespace) -> None:
     settings = {name: str(value) for name, value in vars(options).items() if name != "into"}
     begun = {"revision": (git_state() or {}).get("revision"), "settings": settings}
     found = json.loads(file.read_text()) if file.is_file() else {}
+    if found and {name: found.get(name) for name in begun} != begun:  # of other pictures
+        for rows in study.into.glob(ROWS.format("*")):
+            rows.unlink()
     results: dict[str, Any] = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
     for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):
         results["groups"][group] = judge_group(study, group)
         atomic_write_json(file, results)  # what an interrupted run resumes
-    draw_grid(study).save(study.into / "grid.webp", quality=QUALITY)
-    results["synonyms"] = judge_synonyms(study)
-    atomic_write_json(file, results)
+    if not options.arms:  # else a quick look
+        draw_grid(study).save(study.into / "grid.webp", quality=QUALITY)
+        results["synonyms"] = judge_synonyms(study)
+        atomic_write_json(file, results)
     print(write_table(results, study.into))
     print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
 
@@ -505,9 +513,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--strengths", nargs="+", type=float, default=[0.33, 0.4], help="of what is drawn from a found drawing"
     )
-    parser.add_argument(
-        "--into", type=Path, help="experiments/world; of validation targets or other models: outputs/world"
-    )
+    parser.add_argument("--into", type=Path, help="experiments/world; with any other option: outputs/world")
     return parser.parse_args(arguments)
 
 

@@ -3,7 +3,8 @@
 python experiments/world_compare.py outputs/mine outputs/shipped
 python experiments/world_compare.py outputs/mine outputs/shipped --arm oracle_from_found_0.33
 
-The table holds differences, first − second, of means over drawings, with 95 % bootstrap intervals over these.
+The table holds differences, first − second, of means over drawings, with 95 % bootstrap intervals over these. Read
+LPIPS and style first. LPIPS and finish error are better when negative, all else when positive. One training each.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> list[list[str]]:
         SystemExit: the questions differ.
     """
     if len(first) != len(second) or set(first.index) != set(second.index):
-        raise SystemExit("the two folders hold other questions: run both with one --split, --count and seed")
+        raise SystemExit("the two folders hold other questions: run both with one --split and --count")
     difference = first[list(METRICS)] - second[list(METRICS)].loc[first.index]
     drawings, lines = (np.array(first.index.get_level_values(name)) for name in ASKED[1:])
     rows = []

@@ -26,10 +26,6 @@ TINY = [
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
     "trainer.val_check_interval=1", "method=[none,counting,keywords,soft,pmg]", *FEW,
 ]  # fmt: skip
-TINY_IMAGE_PROMPT = [
-    "preference_encoder=image_prompt", "language_model._target_=pmg.models.tiny_models.tiny_language_model",
-    "~language_model.source", "~language_model.dtype", "~language_model.cache_dir",
-]  # fmt: skip
 
 
 PLACES = {"train": "a", "generate": "b", "evaluate": "c"}
@@ -79,7 +75,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
         "method=[none,counting,inversion,image_prompt,keywords,soft,pmg]",
         "preference.inversion.steps=2",
     ]
-    done = pmg_here("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
+    done = pmg_here("train", *shared, "preference_encoder=image_prompt", "run_dir=prompt")
     assert done.returncode == 0, done.stderr[-2000:]
     study = [*shared, "run_dir=runs/one", "preference.image_prompt.run=prompt"]
     done = pmg_here("study", *study)

@@ -6,15 +6,18 @@ import json
 
 import pytest
 
+import pmg
 from pmg.configuration.identity import find_differences
-from pmg.configuration.instantiate import to_plain
+from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
+from pmg.domain import Item, PmgError
 from pmg.generation.export import to_index
 from pmg.generation.exported_tokens import read_parts
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS
 from pmg.orchestration.command_lines import next_command
 from pmg.orchestration.exported_pipeline import adopt
+from pmg.preferences.target_names import TargetNames
 from pmg.runs.run_folder import identify, read_portable
 from runs import write_run
 
@@ -63,3 +66,20 @@ def test_users_of_other_splits_are_no_part_of_a_trainings_identity(compose):
 def test_no_command_follows(compose, command, overrides):
     cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *overrides)
     assert next_command(command, dict(leaves(to_plain(cfg))), overrides) is None
+
+
+def test_the_shipped_generator_draws_an_automobile_for_a_car(compose):
+    names = TargetNames.of(instantiate(compose("generate").generator))
+    assert names.resolve([Item("1", "thing", "Car")])[0].title == "automobile"
+    assert names.nearest("coffee mug")[0] == "hot beverage"
+
+
+def test_a_source_that_another_one_reads_decides():
+    read = [pmg.compose("generate", ["method=sdedit", f"preference.retrieve.pictures={number}"]) for number in (1, 2)]
+    assert identify(read[0], "generate") != identify(read[1], "generate")
+
+
+def test_a_part_that_is_null_is_refused_and_a_line_of_the_card_is_kept():
+    with pytest.raises(PmgError, match=r"data\.users must be a node with a _target_, got null"):
+        pmg.compose("train", ["data.users=null"])
+    assert pmg.compose("pretrain", ["+card.data.Pictures=mine"]).card.data.Pictures == "mine"

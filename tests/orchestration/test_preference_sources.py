@@ -72,8 +72,6 @@ def test_sources_in_use_alone_are_built_and_decide(compose):
     assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
     assert runs_in_use(to_plain(cfg)) == {"elsewhere": "soft"}
     assert used_sources({f"method.any.{argument}": argument for argument in KINDS}) == set(KINDS)
-    read = [compose("generate", "method=sdedit", f"preference.retrieve.pictures={number}") for number in (1, 2)]
-    assert identify(read[0], "generate") != identify(read[1], "generate")
     both = compose("generate", "method=[soft,image_prompt]", "train_run=a", "preference.image_prompt.run=b")
     assert list(runs_in_use(to_plain(both)).items()) == [("a", "soft"), ("b", "image_prompt")]
     assert runs_in_use(to_plain(compose("generate", "method=counting", "train_run=elsewhere"))) == {}

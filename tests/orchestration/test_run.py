@@ -236,25 +236,25 @@ def body(cfg, run):
         raise ValueError("bad job")
     import torch
     run.metrics["draw"] = torch.rand(()).item()
-launch("export", body)
+launch("estimate", body)
 """
 
 
 @pytest.mark.slow
 def test_failing_job_spares_the_others(shell, tmp_path):
     (tmp_path / "job.py").write_text(SWEEP)
-    sweep = (sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "train_run=none")  # a small config
+    sweep = (sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep")  # a small config
     done = shell(*sweep)
     assert done.returncode == 1
     statuses = [metrics(tmp_path / "sweep" / str(job))["status"] for job in range(3)]
     assert statuses == ["completed", "failed", "completed"]
-    assert "bad job" in (tmp_path / "sweep" / "1" / "export.log").read_text()
+    assert "bad job" in (tmp_path / "sweep" / "1" / "estimate.log").read_text()
     alone = config(tmp_path / "alone", seed=3)
     execute(alone, "train", lambda cfg, run: run.metrics.update(draw=torch.rand(()).item()))
     assert metrics(tmp_path / "alone")["metrics"] == metrics(tmp_path / "sweep" / "2")["metrics"]
     assert "3 jobs in sweep" in done.stdout
     assert "bad job" in done.stdout
-    assert "run only failed and missing jobs: pmg-export -m" in done.stderr
+    assert "run only failed and missing jobs: pmg-estimate -m" in done.stderr
     started = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     (tmp_path / "job.py").write_text(SWEEP.replace("== 2", "== 9"))
     again = shell(*sweep)

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import pmg
 from pmg.cache import NoCache
 from pmg.domain import Item, PmgError
 from pmg.models.diffusion.diffusers_denoiser import NAMES
@@ -87,10 +86,3 @@ def test_a_generator_knows_the_names_beside_its_weights(tmp_path):
     (tmp_path / NAMES).write_text('{"rocket": "spaceship"}')
     with pytest.raises(PmgError, match=r"names=.*names.json can't be read .* lists of names by title"):
         UNetDenoiser.from_folder(tmp_path)
-
-
-def test_the_shipped_generator_draws_an_automobile_for_a_car():
-    config = pmg.compose("generate", ["data=looks"])
-    names = TargetNames.of(pmg.instantiate(config.generator))
-    assert names.resolve([Item("1", "thing", "Car")])[0].title == "automobile"
-    assert names.nearest("coffee mug")[0] == "hot beverage"

@@ -41,7 +41,7 @@ def test_other_questions_and_missing_arms_are_refused(study, tmp_path):
     values = [0.5, 0.3, 0.2]
     first = write_rows(study, tmp_path / "first", [1, 2, 3], values, values)
     second = write_rows(study, tmp_path / "second", [1, 2, 4], values, values)
-    with pytest.raises(SystemExit, match="other questions: run both with one --split"):
+    with pytest.raises(SystemExit, match="other questions: run both with one --split and --count"):
         study.main([str(first), str(second)])
     with pytest.raises(SystemExit, match="has no arm oracle; it has oracle_4_steps"):
         study.main([str(first), str(first), "--arm", "oracle"])

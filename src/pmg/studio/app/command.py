@@ -30,11 +30,11 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.studio.app.studio import Studio, build_app
 
     listener = http_server.bind(cfg.host, cfg.port)
-    folder = find_pipeline(cfg.pipeline)
+    folder, cache_dir = find_pipeline(cfg.pipeline), f"{cfg.paths.cache_dir}"
     run.begin()
     with run.ledger.phase("load"):
         scenario = instantiate(cfg.scenario) if cfg.scenario else None
-        pipe = PersonalizedPipeline.from_pretrained(folder, cfg.device, f"{cfg.paths.cache_dir}", scenario=scenario)
+        pipe = PersonalizedPipeline.from_pretrained(folder, cfg.device, cache_dir, cfg.plugins, scenario=scenario)
         pipe.set_progress_bar_config(disable=True)
         weights, seed = list(cfg.preference_weights), cfg.seed or 0
         studio = Studio(pipe, instantiate(cfg.data), cfg.users, cfg.pictures, weights, seed, alpha=cfg.alpha)

@@ -188,7 +188,7 @@ class Studio:
         images, record = self.pipe.draw_candidates(
             preference, wish.target, wish.seed, wish.steps, self.weights, image=start, strength=wish.strength
         )
-        points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
+        points = [(1.0 if c["preference"] is None else c["preference"], c["accuracy"]) for c in record["candidates"]]
         d_p, d_t = torch.tensor(points).T
         alphas = ALPHAS[:, None] * (record["candidates"][0]["preference"] is not None)
         return {
