@@ -189,7 +189,7 @@ class Studio:
             preference, wish.target, wish.seed, wish.steps, self.weights, image=start, strength=wish.strength
         )
         points = [(1.0 if c["preference"] is None else c["preference"], c["accuracy"]) for c in record["candidates"]]
-        d_p, d_t = torch.tensor(points).T
+        d_p, d_t = torch.tensor(points).T[:, None].expand(-1, len(ALPHAS), -1)
         alphas = ALPHAS[:, None] * (record["candidates"][0]["preference"] is not None)
         return {
             "images": [to_data_uri(image) for image in images],
