@@ -199,12 +199,13 @@ def draw_arms(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor
         "none": (None, steps, None), "oracle": (style, steps, None), "oracle_4_steps": (style, 4, None),
         "another_artist_4_steps": (other, 4, None),
     }  # fmt: skip
-    strengths = {f"oracle_from_found_{one}": one for one in study.options.strengths} if study.found else {}
-    known = [*settings, *(["found", *strengths] if study.found else [])]
+    strengths = {f"oracle_from_found_{one}": one for one in study.options.strengths}
+    from_found = ["found", *strengths] if study.found else []
+    known = [*settings, *from_found]
     if unknown := sorted(set(wanted) - set(known)):
         raise SystemExit(f"--arms has no {', '.join(unknown)}; there are {', '.join(known)}")
     pictures, seconds = {}, {}
-    if study.found and (not wanted or {"found", *strengths} & set(wanted)):
+    if study.found and (not wanted or set(from_found) & set(wanted)):
         pictures["found"] = study.found(targets)
         latents = codec.encode_images(pictures["found"])
         for arm, strength in strengths.items():
@@ -479,10 +480,11 @@ def main(options: argparse.Namespace) -> None:
     settings = {name: str(value) for name, value in vars(options).items() if name != "into"}
     begun = {"revision": (git_state() or {}).get("revision"), "settings": settings}
     found = json.loads(file.read_text()) if file.is_file() else {}
-    if found and {name: found.get(name) for name in begun} != begun:  # of other pictures
-        for rows in study.into.glob(ROWS.format("*")):
+    resumed = {name: found.get(name) for name in begun} == begun
+    results: dict[str, Any] = found if resumed else begun | {"groups": {}}
+    if not resumed:
+        for rows in study.into.glob(ROWS.format("*")):  # of other pictures
             rows.unlink()
-    results: dict[str, Any] = found if {name: found.get(name) for name in begun} == begun else begun | {"groups": {}}
     for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):
         results["groups"][group] = judge_group(study, group)
         atomic_write_json(file, results)  # what an interrupted run resumes

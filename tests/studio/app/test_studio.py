@@ -51,6 +51,15 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert own["record"]["seed"] == nobody["record"]["seed"]
 
 
+def test_a_combination_without_alpha_picks_the_same_candidate_for_every_alpha(studio, monkeypatch):
+    monkeypatch.setattr(studio.pipe.pipeline, "combination", lambda d_p, d_t, alpha: -d_t)
+    job = Job()
+    studio.generate(Wish(liked=[0, 1], target="rocket"), job)
+    own = job.results["own"]
+    least = min((0, 1), key=lambda place: own["record"]["candidates"][place]["accuracy"])
+    assert own["picks"] == [least] * 101
+
+
 def test_titles_are_proposed_where_a_generator_draws_these_alone(client, studio, looks, tmp_path):
     ask = {"json": {"target": " Spaceship"}}
     assert client.post("/api/nearest", **ask).json() == {"titles": []}
