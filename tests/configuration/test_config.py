@@ -13,13 +13,14 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+import pmg
 from pmg.configuration.identity import find_role
 from pmg.configuration.instantiate import check_targets, instantiate, instantiate_all, register_configs, to_plain
 from pmg.configuration.keys import schema_ranges
-from pmg.configuration.portable import portable, take_out
+from pmg.configuration.portable import portable
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
-from pmg.configuration.schemas import find_schemas, is_pipeline
+from pmg.configuration.schemas import find_schemas, read_keys, read_sections
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources
@@ -38,8 +39,8 @@ OPTIONS = sorted(
     for path in CONF.rglob("*.yaml")
     if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("local", "base")
 )
-PIPELINE = [command for command in find_schemas() if is_pipeline(command)]
-ROOTS = ["study", *(name for name in find_schemas() if not is_pipeline(name))]  # composed differently
+PIPELINE = {"estimate", *read_sections("study")} - {"study"}  # a study has all groups of these
+ROOTS = ["study", *(name for name in find_schemas() if name not in PIPELINE | {"study"})]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def fill_missing(cfg):
 
 def check(cfg, command):
     """Checks a config, that each value is classed in the command's table, and that each number in it has a range."""
-    take_out(cfg, command, [])
+    assert set(cfg) == read_keys(command)
     fill_missing(cfg)
     check_targets(cfg)
     assert not [key for key, _ in leaves(portable(cfg)) if find_role(command, key) is None]
@@ -94,13 +95,40 @@ def numbers(node, key=""):
             yield inner
 
 
-def test_commands_of_the_pipeline_are_composed_alike(compose):
-    """All but what differs between their root files, so that a test of one speaks for the others."""
-    own = {"run_dir", "train_run", "generate_run", "results_dir", "folder", "title", "pipeline"}
-    first, *others = (OmegaConf.to_container(compose(command), resolve=False) for command in PIPELINE)
-    assert len(others) == 5
-    for other in others:
-        assert {key for key in first | other if first.get(key) != other.get(key)} <= own
+@pytest.mark.parametrize("command", sorted(PIPELINE))
+def test_a_study_has_the_values_of_the_commands_that_it_runs(compose, command):
+    """All but folders, and what a forecast assumes, so that a test of a study speaks for the others."""
+    own = {"run_dir", "work_dir", "train_run", "generate_run", "results_dir", "history_tokens", "profiles_per_user"}
+    study, part = (OmegaConf.to_container(compose(name), resolve=False) for name in ("study", command))
+    assert {key for key in part if key not in study or part[key] != study[key]} <= own
+
+
+def test_a_command_composes_its_own_keys_of_an_experiment(compose, tmp_path):
+    text = """
+defaults: [{override /generator: tiny}, {override /metrics: distances}, _self_]
+seed: 3
+sampling: {steps: 5}
+objective: {users_per_step: 2}
+train: {defaults: [{override /optimizer: sgd}], seed: 4}
+evaluate: {results_dir: here}
+"""
+    path = user_configs(tmp_path, mine=text)
+    train, generate, evaluate, study = (
+        compose(command, path, "experiment=mine") for command in ("train", "generate", "evaluate", "study")
+    )
+    assert (train.seed, generate.seed, evaluate.seed, study.seed) == (4, 3, 3, 4)
+    assert train.optimizer == study.optimizer != compose("train").optimizer
+    assert (generate.sampling.steps, study.sampling.steps, evaluate.results_dir) == (5, 5, "here")
+    assert not {"sampling", "metrics"} & set(train)
+    assert len(evaluate) <= 16
+    assert study.metrics == evaluate.metrics != compose("evaluate").metrics
+
+
+def test_a_key_of_another_command_is_refused_with_its_readers(compose):
+    with pytest.raises(PmgError, match=r"unknown key 'data': pmg-evaluate does not read it, but .*pmg-generate"):
+        pmg.compose("evaluate", ["data=looks"])
+    with pytest.raises(PmgError, match=r"unknown key 'objective\.users_per_step': pmg-generate does not read it"):
+        pmg.compose("generate", ["objective.users_per_step=2"])
 
 
 def test_root_files_are_the_commands():
@@ -127,7 +155,7 @@ def readers(groups, option):
         return commands
     if group == "data" and not (CONF / "source" / f"{option.rpartition('/')[2]}.yaml").exists():
         commands = [command for command in commands if command != "prepare"]  # what is made from no published files
-    found = list(dict.fromkeys("study" if is_pipeline(command) else command for command in commands))
+    found = list(dict.fromkeys("study" if command in PIPELINE else command for command in commands))
     return sorted(found, key=lambda command: command != "study")
 
 
@@ -135,11 +163,10 @@ def readers(groups, option):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [option for option in OPTIONS if option.startswith("experiment/")])
 def test_experiment_composes(groups, compose, experiment):
-    """With one command of the pipeline, which are composed alike, and each other one that it is written for."""
+    """With each command that it is written for; a study has the values of those that it runs."""
     commands = readers(groups, experiment)
     assert commands, f"conf/{experiment}.yaml names no command to run it with"
-    alike = [command for command in commands if is_pipeline(command)][1:]
-    for command in [command for command in commands if command not in alike]:
+    for command in dict.fromkeys("study" if command in PIPELINE else command for command in commands):
         check(compose(command, experiment.replace("/", "=")), command)
 
 

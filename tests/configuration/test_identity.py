@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
 
-import pmg
-from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import find_differences, find_role, format_differences, hash_images
 from pmg.configuration.keys import Role, schema_roles
-from pmg.configuration.portable import named_folders, take_out, unread_keys
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
@@ -178,85 +175,6 @@ def test_users_of_other_splits_are_no_part_of_a_generations_identity(compose, sp
             assert (changed == same) == (other != split), change
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory):
-    """The folder of a finished generation."""
-    cfg = pmg.compose("generate", ["method=none"])
-    take_out(cfg, "generate", [])
-    folder = write_run(tmp_path_factory.mktemp("run") / "generate", "generate", identity=identify(cfg, "generate"))
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [("data.seed=3", "data.seed: 0 -> 3"), ("generator=sd15", "generator._target_: "),
-     ("split_sizes.test=3", "split_sizes.test: 200 -> 3"), ("split_sizes.test=300", "split_sizes.test: 200 -> 300"),
-     ("method=soft", 'method.soft.soft_tokens: null -> "soft"')],
-)  # fmt: skip
-def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, override, told):
-    cfg = compose("evaluate", f"generate_run={generated}", override)
-    stated, places = take_out(cfg, "evaluate", [override]), named_folders(cfg.paths)
-    with pytest.raises(PmgError, match="was generated with other values: ") as caught:
-        read_generation(cfg.generate_run, stated, places)
-    assert told in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "override", ["data.seed=0", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.counting.limit=3"]
-)
-def test_evaluation_takes_the_values_of_its_generation(compose, generated, override):
-    cfg = compose("evaluate", f"generate_run={generated}", override)
-    stated, places = take_out(cfg, "evaluate", [override]), named_folders(cfg.paths)
-    made = read_generation(cfg.generate_run, stated, places)
-    assert made.config["data"]["seed"] == 0
-    assert "trainer" not in made.facts
-
-
-OTHER_RUNS = [
-    ({"train_run": "b"}, {"train_run": ("a", "b")}), ({"train_run": None}, {"train_run": ("a", None)}),
-    ({"preference.soft.run": "b"}, {"preference.soft.run": ("a", "b")}), ({"train_run": "./a/"}, {}),
-    ({"preference.soft.run": "c/../a", "init_from": "b"}, {}), ({"preference.image_prompt.run": "b"}, {}),
-    ({"preference.soft.run": None, "preference.soft.same_as_training": []}, {}),  # of preference=soft
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("stated", "differ"), OTHER_RUNS)
-def test_other_trainings_than_those_of_a_generation(stated, differ):
-    sources = {"soft": {"run": "a"}, "image_prompt": {"run": None}}
-    config = {"train_run": "a", "preference": sources, "method": {"soft": {"soft_tokens": "soft"}}}
-    assert find_other_runs(stated, config) == differ
-    assert find_other_runs(stated, {**config, "method": {"none": {}}}) == {}
-
-
-def test_evaluation_refuses_another_training_than_that_of_its_generation(compose, tmp_path):
-    generated = compose("generate", "method=soft", "train_run=own")
-    folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
-    cfg = compose("evaluate", f"generate_run={folder}", "train_run=other")
-    stated, places = take_out(cfg, "evaluate", ["train_run=other"]), named_folders(cfg.paths)
-    with pytest.raises(PmgError, match='was generated with other values: train_run: "own" -> "other"'):
-        read_generation(cfg.generate_run, stated, places)
-
-
-def test_values_of_other_commands_groups_are_compared(compose):
-    given = ["captioner=metadata"]
-    cfg = compose("evaluate", *given)
-    template = cfg.captioner.template
-    stated = take_out(cfg, "evaluate", given)
-    assert stated == {
-        "captioner._target_": "pmg.preferences.captioning.MetadataCaptioner",
-        "captioner.template": template,
-    }
-
-
-def test_unread_values_of_a_group_are_named_by_its_key(compose):
-    given = ["data=own_files", "sampling.steps=3", "seed=1"]
-    stated = take_out(compose("evaluate", *given), "evaluate", given)
-    assert len(stated) > 10
-    assert unread_keys(stated, given) == ["data", "sampling.steps"]
-
-
 def test_records_of_two_ways_are_refused(tmp_path):
     records = [replace(record(f"u{n}", [(0.2, 0.4)]), hashes={"config": "a", "method": "m"}) for n in range(2)]
     refuse_mixtures(tmp_path, records, "a")
@@ -273,14 +191,6 @@ def test_seed_and_scorer_decide_every_image_and_methods_only_theirs(compose):
 
     assert made_by("method=none", "shard.count=2", "sheet_users=3") == made_by()
     assert len({made_by(), made_by("seed=1"), made_by("scorer=clip")}) == 3
-
-
-def test_a_command_leaves_out_what_it_does_not_read(compose):
-    given = ["experiment=real_users", "sampling.steps=3", "metrics=distances", "seed=4"]
-    cfg = compose("train", *given)
-    assert take_out(cfg, "train", given)["sampling.steps"] == 3
-    assert set(cfg) == {part.name for part in fields(find_schemas()["train"])}
-    assert cfg.targets.train == 8
 
 
 @pytest.mark.parametrize("command", ["train", "generate", "keywords", "pretrain"])

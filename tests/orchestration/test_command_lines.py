@@ -17,23 +17,18 @@ from runs import write_run
 @pytest.mark.parametrize(
     ("command", "overrides", "expected"),
     [
-        ("train", "experiment=demo_smoke", "pmg-generate experiment=demo_smoke"),
+        ("train", "experiment=demo_smoke", "pmg-generate work_dir=outputs/demo_smoke"),
         (
             "train",
-            "experiment=demo_smoke trainer.max_steps=9 preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
-            "pmg-generate experiment=demo_smoke preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
+            "experiment=demo_smoke trainer.max_steps=9 seed=1 device=cpu logger=none run_dir=outputs/n8",
+            "pmg-generate train_run=outputs/n8 device=cpu logger=none",
         ),
         (
             "generate",
-            "experiment=demo_smoke train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
-            "pmg-evaluate experiment=demo_smoke metrics=distances generate_run=outputs/n8_made",
+            "experiment=demo_smoke train_run=outputs/n8 method=pmg run_dir=outputs/n8_made",
+            "pmg-evaluate generate_run=outputs/n8_made",
         ),
-        (
-            "generate",
-            "experiment=demo_smoke run_dir=outputs/mine/generate",
-            "pmg-evaluate experiment=demo_smoke generate_run=outputs/mine/generate run_dir=outputs/mine/evaluate "
-            "results_dir=outputs/mine/results",
-        ),
+        ("generate", "work_dir=outputs/mine", "pmg-evaluate work_dir=outputs/mine"),
         ("generate", "experiment=demo_smoke shard.index=0 shard.count=2", None),
         ("generate", "experiment=chat_stickers", None),
         ("evaluate", "experiment=demo_smoke", "pmg-report outputs/demo_smoke"),
@@ -50,21 +45,22 @@ from runs import write_run
 )
 def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, overrides, expected):
     given = overrides.split()
-    cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *given)
+    cfg = compose(command, "paths.output_dir=outputs", *given)
     if cfg.run_dir.endswith("/run"):
-        cfg.run_dir = f"outputs/demo_smoke/{command}"
+        cfg.run_dir = f"{cfg.get('work_dir', 'outputs')}/{command}"
     assert next_command(command, dict(leaves(to_plain(cfg))), given) == expected
 
 
 @pytest.mark.parametrize("option", [["--config-dir", "mine"], ["-cd", "mine"], ["--config-dir=mine"]], ids=" ".join)
 def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
     monkeypatch.setattr("sys.argv", ["pmg-train", *option, "seed=1"])
-    kept = "--config-dir mine seed=1"
-    assert resume_command("train", Path("run"), ["seed=1", "run_dir=old"]) == f"pmg-train {kept} run_dir=run"
+    assert resume_command("train", Path("run"), ["seed=1", "run_dir=old"]) == (
+        "pmg-train --config-dir mine seed=1 run_dir=run"
+    )
     cfg = compose("train")
     assert (
-        next_command("train", dict(leaves(to_plain(cfg))), ["seed=1"])
-        == f"pmg-generate {kept} train_run={cfg.run_dir}"
+        next_command("train", dict(leaves(to_plain(cfg))), ["seed=1", "experiment=mine"])
+        == f"pmg-generate --config-dir mine train_run={cfg.run_dir} experiment=mine"
     )
 
 

@@ -92,12 +92,13 @@ def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):
 def test_an_export_takes_the_sampling_that_its_trainings_generator_brings(compose, tmp_path):
     OmegaConf.save({}, tmp_path / "config.yaml")
     (tmp_path / "metrics.json").write_text(json.dumps({"command": "train", "choices": {"generator": "lcm"}}))
-    cfg, named = (compose("export", f"train_run={tmp_path}", *own) for own in ([], ["generator=tiny"]))
-    assert cfg.sampling != compose("export", "generator=lcm").sampling
+    cfg, named = (compose("export", f"train_run={tmp_path}", *own) for own in ([], ["sampling.steps=3"]))
+    expected = compose("generate", "generator=lcm").sampling
+    assert cfg.sampling != expected
     adopt(cfg, "export", [])
-    assert cfg.sampling == compose("export", "generator=lcm").sampling
-    adopt(named, "export", ["generator=tiny"])
-    assert named.sampling == compose("export", "generator=tiny").sampling
+    assert cfg.sampling == expected
+    adopt(named, "export", ["sampling.steps=3"])
+    assert (named.sampling.steps, named.sampling.guidance) == (3, expected.guidance)
     with pytest.raises(PmgError, match="is not a run folder"):
         adopt(compose("export", f"train_run={tmp_path / 'none'}"), "export", [])
 

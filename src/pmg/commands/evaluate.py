@@ -12,20 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pmg.configuration.identity import (
-    Role,
-    find_role,
-    format_differences,
-    hash_images,
-    hash_values,
-    names_run,
-    select_result,
-    used_sources,
-)
+from pmg.configuration.identity import Role, find_role, hash_images, hash_values
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import named_folders, portable
-from pmg.configuration.precision import ANY_DTYPE
-from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import select_examples
@@ -34,7 +23,6 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
-from pmg.paths import is_same_folder
 from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.owned_folders import RESULTS
 from pmg.runs.run_folder import identify, read_identity, read_portable, replace_folders
@@ -61,7 +49,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     from pmg.runs.provenance import origin
 
     check_device(cfg.device)
-    made = read_generation(cfg.generate_run, run.stated, named_folders(cfg.paths))
+    made = read_generation(cfg.generate_run, named_folders(cfg.paths))
     check_independent(cfg.metrics, made.config.get("scorer"), f"the scorer of {cfg.generate_run}")
     shards = run_missing_shards(cfg, run, "evaluate", body) if is_sharded(cfg.shard) else []
     parts = [read_rows(folder) for folder in shards]
@@ -114,11 +102,11 @@ class Generation:
     cost: Mapping[str, Any]  # of it and of the trainings
 
 
-def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mapping[str, str]) -> Generation:
+def read_generation(folder: str | None, places: Mapping[str, str]) -> Generation:
     """Reads the run that is judged: its data, users and models are those of the evaluation.
 
-    `stated` has values of the command line that an evaluation does not read, by dotted key; `places` this machine's
-    folders by name. PmgError if no run is named, it did not finish, or the command line contradicts it.
+    `places` are this machine's folders by name. PmgError if no run is named, it did not finish, or files that it read
+    have changed.
     """
     if not folder:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
@@ -126,11 +114,6 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
     plain, metrics = read_portable(folder, "generate")
     identity = metrics.get("identity") or {}
     config = replace_folders(plain, places)
-    if differ := find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config):
-        raise PmgError(
-            f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
-            "users and models of an evaluation are the generation's), or generate again"
-        )
     refuse_changed(folder, config, metrics, "data", "generator")
     facts: Any = keep_used("generate", plain)
     cost = {"generate": metrics["ledger"]}
@@ -144,30 +127,6 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         facts = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
         cost[verb] = of_training["ledger"]
     return Generation(config, metrics, facts, cost)
-
-
-def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the values of the command line that are not those which images were generated with, old and new."""
-    used = select_result("generate", {**identity, **stated})
-    return {
-        key: (identity.get(key), value)
-        for key, value in stated.items()
-        if (value is None or key in used)
-        and not names_run(key)
-        and identity.get(key) != value
-        and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
-    }
-
-
-def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the training runs of the command line that aren't those which made the images, old and new."""
-    values = dict(leaves(config))
-    keys = sorted(f"preference.{name}.run" for name in used_sources(values))
-    used = [values[key] for key in keys if values.get(key)]
-    named = {key: (values.get(key), stated[key]) for key in keys if stated.get(key)}
-    if used and "train_run" in stated and not any(is_same_folder(stated["train_run"], run) for run in used):
-        named["train_run"] = (values.get("train_run"), stated["train_run"])
-    return {key: (old, new) for key, (old, new) in named.items() if not is_same_folder(old, new)}
 
 
 def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

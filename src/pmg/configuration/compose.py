@@ -18,8 +18,7 @@ from yaml import YAMLError
 
 from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs
 from pmg.configuration.plugins import read_override, searched
-from pmg.configuration.portable import take_out
-from pmg.configuration.schemas import find_schemas
+from pmg.configuration.schemas import CORE, all_keys, find_schemas, read_keys
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import nodes, texts
 from pmg.domain import PmgError
@@ -69,7 +68,6 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
                 if "${hydra:" in value or "${now:" in value:  # which need Hydra
                     OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
             allow_plugins(cfg)
-            take_out(cfg, command, given)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise PmgError(explain(error, command, given)) from error
     check_targets(cfg)
@@ -149,7 +147,10 @@ def _explain_key(text: str, key: str, command: str, overrides: Sequence[str]) ->
     found = re.search(r"Could not override '([^']+)'", text) or FULL_KEY.search(text)
     full = found.group(1) if found else key
     first = full.partition(".")[0]
-    if first in ELSEWHERE:
+    if first in all_keys() - read_keys(command):
+        readers = " and ".join(f"pmg-{name}" for name in CORE if first in read_keys(name))
+        hint = f": pmg-{command} does not read it{readers and ', but '}{readers}. Leave it out"
+    elif first in ELSEWHERE:
         hint = f". {ELSEWHERE[first]}"
     elif full in (known := _known_keys(command, [])):
         hint = f": the default option of {first} has it, the chosen one does not"

@@ -9,7 +9,7 @@ from typing import Any
 
 from pmg.cache import Cache
 from pmg.configuration.keys import Role, find_key
-from pmg.configuration.schemas import find_roles, other_keys
+from pmg.configuration.schemas import find_roles
 
 Values = Mapping[str, Any]
 """Values of a config by dotted key."""
@@ -40,8 +40,6 @@ def used_sources(values: Values) -> set[str]:
 
 def find_role(command: str, key: str) -> Role | None:
     """Returns the role of a dotted key in a command; None if its schema doesn't have it."""
-    if key.partition(".")[0] in other_keys(command):
-        return Role.UNUSED
     return find_key(find_roles(command), key)
 
 

@@ -9,10 +9,8 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,7 +19,7 @@ from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
-from pmg.configuration.search_path import PmgSearchPath, SchemaSource
+from pmg.configuration.search_path import register_sources
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
@@ -32,18 +30,13 @@ _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_
 
 def register_configs() -> None:
     """Registers schemas and search path with Hydra, and the resolvers with OmegaConf; safe to call again."""
-    Plugins.instance().register(PmgSearchPath)
-    Plugins.instance().register(SchemaSource)
+    register_sources()
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.prepared", find_prepared, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
-    OmegaConf.register_new_resolver(  # the folder of an experiment's run of a command; in a study that of its job
-        "pmg.run", lambda command, folder, job, running: str(Path(job if running == "study" else folder, command)),
-        replace=True,
-    )  # fmt: skip
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

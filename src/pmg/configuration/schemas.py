@@ -101,6 +101,7 @@ class Shard:
 class ExamplesConfig(ReadingConfig):
     """Keys of training and generation: users of each split, with their targets and histories."""
 
+    work_dir: str | None = destination()
     preference_encoder: Any = None
     inputs: Any = None
     tower: Any = key(role="unused")  # as `scorer`
@@ -148,6 +149,7 @@ class GenerateConfig(ExamplesConfig):
 class EvaluateConfig(RunConfig):
     """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation."""
 
+    work_dir: str | None = destination()
     device: str = execution("auto")
     metrics: Any = None
     comparison: ComparisonConfig = key(ComparisonConfig)
@@ -167,6 +169,7 @@ class StudyConfig(TrainConfig, GenerateConfig, EvaluateConfig):
 class ExportConfig(RunConfig):
     """``pmg-export``: exports a training run as a pipeline folder."""
 
+    work_dir: str | None = destination()
     train_run: str | None = None
     folder: str | None = destination()
     copy_frozen: bool = False
@@ -190,11 +193,6 @@ class EstimateConfig(TrainConfig):
     profiles_per_user: int = key(1, Count)
 
 
-@dataclass
-class PipelineConfig(StudyConfig, ExportConfig, EstimateConfig):
-    """Keys of all commands of the pipeline, which are composed together: an experiment may give values for each."""
-
-
 CORE = {
     "prepare": PrepareConfig, "pretrain": PretrainConfig, "keywords": KeywordsConfig, "train": TrainConfig,
     "generate": GenerateConfig, "evaluate": EvaluateConfig, "study": StudyConfig, "export": ExportConfig,
@@ -214,16 +212,23 @@ def find_roles(command: str) -> Mapping[str, Role]:
     return schema_roles(find_schemas()[command])
 
 
-def is_pipeline(command: str) -> bool:
-    """Returns whether a command shares experiments and overrides with others; each reads its own keys."""
-    return issubclass(PipelineConfig, find_schemas()[command])
-
-
-def read_keys(command: str) -> set[str]:
+@cache
+def read_keys(command: str) -> frozenset[str]:
     """Returns the top-level keys that a command reads."""
-    return {part.name for part in fields(find_schemas()[command])}
+    return frozenset(part.name for part in fields(find_schemas()[command]))
 
 
-def other_keys(command: str) -> set[str]:
-    """Returns the top-level keys of a command's composed config that only other commands of the pipeline read."""
-    return {part.name for part in fields(PipelineConfig)} - read_keys(command) if is_pipeline(command) else set()
+@cache
+def all_keys() -> frozenset[str]:
+    """Returns the top-level keys of all commands."""
+    return frozenset().union(*map(read_keys, find_schemas()))
+
+
+def read_sections(command: str) -> tuple[str, ...]:
+    """Returns an experiment's sections that a command reads: its own, after those of the commands that it runs."""
+    schema = find_schemas()[command]
+    return tuple(name for name, other in CORE.items() if issubclass(schema, other))
+
+
+SECTIONS = frozenset(CORE)
+"""Names of an experiment's sections: the commands of the core."""

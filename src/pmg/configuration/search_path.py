@@ -1,17 +1,41 @@
-"""What Hydra composes from beside ``pmg.conf``: the commands' schemas, and the config folders of plug-ins."""
+"""What Hydra composes for a command: its schema, config folders of plug-ins, and of each file the keys that it reads.
+
+Experiments and options are written for several commands: an experiment says how to train *and* how to evaluate, and
+``generator=flux1`` brings settings of the sampling. A command composes its own keys alone, so the sources here leave
+out the rest of each file when it is read: nothing has to be removed from a composed config.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.plugins import GROUP, find_config_folders
-from pmg.configuration.schemas import PipelineConfig, find_schemas, is_pipeline
+from pmg.configuration.schemas import SECTIONS, all_keys, find_schemas, read_keys, read_sections
 
 CONFIG_MODULE = "pmg.conf"
+_OVERRIDDEN = re.compile(r"override /([^/@]+)")  # the group of an entry in a defaults list
+_command: ContextVar[str | None] = ContextVar("command", default=None)  # whose config is being composed
+
+
+def register_sources() -> None:
+    """Makes Hydra read pmg's configs by the sources of this module; safe to call again."""
+    Plugins.instance().register(PmgSearchPath)
+    Plugins.instance().register(SchemaSource)
+    # its `register` keeps the source that a scheme has
+    SourcesRegistry.instance().types |= {"pkg": PackageSource, "file": FolderSource}
 
 
 class PmgSearchPath(SearchPathPlugin):
@@ -29,6 +53,67 @@ class PmgSearchPath(SearchPathPlugin):
             search_path.append(f"{GROUP}: {name}", f"file://{folder}")
 
 
+class PackageSource(ImportlibResourcesConfigSource):
+    """Hydra's source of configs in a package; of ``pmg.conf`` what the composed command reads."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a config; one at the root of a package decides whose keys those after it have."""
+        name = config_path.removesuffix(".yaml")
+        if "/" not in name:
+            _command.set(name if self.path == CONFIG_MODULE and name in find_schemas() else None)
+        return _select(super().load_config(config_path))
+
+
+class FolderSource(FileConfigSource):
+    """Hydra's source of configs in a folder, as that of ``--config-dir``: of each what the command reads."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a config."""
+        return _select(super().load_config(config_path))
+
+
+def _select(result: ConfigResult) -> ConfigResult:
+    """Returns what a file has for the composed command, see `select_keys`; all of it where no command of pmg is."""
+    if (command := _command.get()) is not None and isinstance(result.config, DictConfig):
+        plain: Any = OmegaConf.to_container(result.config, resolve=False)
+        result.config = OmegaConf.create(select_keys(plain, command, result.header.get("package") == "_global_"))
+    return result
+
+
+def select_keys(config: Mapping[str, Any], command: str, overlay: bool) -> dict[str, Any]:
+    """Returns what a command reads of a config file.
+
+    Of an `overlay`, whose keys are those of the root, such as an experiment: the keys and sections (``train: {…}``)
+    of this command. Of every file: its defaults list without the options of groups that the command doesn't have. Keys
+    of no command remain, so that they are refused.
+    """
+    known = read_keys(command)
+    kept = dict(config)
+    if overlay:
+        kept = {key: value for key, value in config.items() if key in known or key not in all_keys() | SECTIONS}
+        for section in read_sections(command):
+            if section not in known:
+                kept = _merge(kept, config.get(section) or {})
+    if "defaults" in kept:
+        kept["defaults"] = [entry for entry in kept["defaults"] if not _is_foreign(entry, known)]
+    return kept
+
+
+def _merge(config: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config with the values of a section, and the entries of its defaults list before ``_self_``."""
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(config, section), resolve=False)
+    if "defaults" in config and "defaults" in section:
+        first = [entry for entry in config["defaults"] if entry != "_self_"]
+        merged["defaults"] = [*first, *(entry for entry in section["defaults"] if entry != "_self_"), "_self_"]
+    return dict(merged)
+
+
+def _is_foreign(entry: Any, known: Collection[str]) -> bool:
+    """Returns whether an entry of a defaults list chooses an option of a group that only other commands have."""
+    found = _OVERRIDDEN.match(next(iter(entry), "")) if isinstance(entry, Mapping) else None
+    return bool(found and found[1] not in known and found[1] in all_keys())
+
+
 class SchemaSource(ConfigSource):
     """The schema of each command as ``COMMAND_schema``, made when it is read.
 
@@ -42,10 +127,9 @@ class SchemaSource(ConfigSource):
         return "schemas"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Returns the schema of a command; all keys of all commands where the command is one of the pipeline."""
-        command = _find_command(config_path)
-        schema = PipelineConfig if is_pipeline(command) else find_schemas()[command]
-        return ConfigResult(self.provider, f"{self.scheme()}://", OmegaConf.structured(schema), {"package": None})
+        """Returns the schema of a command."""
+        schema = OmegaConf.structured(find_schemas()[_find_command(config_path)])
+        return ConfigResult(self.provider, f"{self.scheme()}://", schema, {"package": None})
 
     def available(self) -> bool:
         """Returns whether there is something to read."""

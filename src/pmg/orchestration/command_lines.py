@@ -18,11 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.configuration.identity import Values
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.schemas import read_keys
-from pmg.paths import display_path, is_same_folder
+from pmg.orchestration.inheritance import INPUTS, READERS, is_inherited
+from pmg.paths import display_path
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, read_json
 
-READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
-"""By command, the one that reads its run, and the key that names the run."""
 DEFAULT_DATA = "looks"  # the option of `data` that pmg-app has by itself
 KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
 """What Hydra reads as a value of another kind than a text."""
@@ -31,7 +30,8 @@ KINDS = re.compile(r"[\d_.eE+-]+|(?i:true|false|null|[+-]?(inf|nan))")
 def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
     """Returns the command line that continues a completed run, or None at the end of the chain.
 
-    `values` are those of its composed config by dotted key, those of other commands included.
+    `values` are those of its composed config by dotted key. Data, users and models are taken over from the run, see
+    `find_inherited`.
     """
     if command in ("evaluate", "study"):
         return shlex.join(["pmg-report", str(_reported(values))])
@@ -44,15 +44,12 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
     target = values.get("data._target_")
     if command == "generate" and target and not getattr(import_target("data._target_", target), "has_truth", True):
         return None
-    reader, key = READERS[command]
-    following = _kept(overrides, reader, key)
+    reader = READERS[command]
+    key, _ = INPUTS[reader]
     folder = display_path(values["run_dir"])
-    if not is_same_folder(values.get(key), values["run_dir"]):  # an experiment may name the run
-        following.append(override(key, folder))
-        if folder.name == command and "run_dir" in map(override_root, overrides):  # beside it, as experiments have it
-            following.append(override("run_dir", folder.parent / reader))
-            following += [override("results_dir", folder.parent / "results")] if reader == "evaluate" else []
-    return shlex.join([f"pmg-{reader}", *config_folder(), *_single_run(), *following])
+    named = override("work_dir", folder.parent) if folder.name == command else override(key, folder)
+    kept = [text for text in _kept(overrides, reader, key, "results_dir") if not is_inherited(reader, text)]
+    return shlex.join([f"pmg-{reader}", *config_folder(), named, *kept])
 
 
 def _try_out(values: Values) -> str:
@@ -82,7 +79,10 @@ def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
     """Returns the overrides that the next command reads, without its run folder and keys that are `given` anew."""
-    kept = read_keys(reader) - {"run_dir", *given} | {"experiment", "debug"}  # the last are groups, but no keys
+    kept = read_keys(reader) - {"run_dir", "work_dir", *given} | {
+        "experiment",
+        "debug",
+    }  # the last are groups, but no keys
     return [override for override in overrides if override_root(override) in kept]
 
 

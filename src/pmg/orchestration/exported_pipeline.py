@@ -15,6 +15,8 @@ from pmg.runs.run_folder import read_run
 
 FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
 """Groups that the trained encoder belongs to."""
+SETTINGS = ("sampling", "balance")
+"""Groups of an exported pipeline that are no part of a training."""
 WORDS = {
     "scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",), "scorer": ("scorer",)
 }  # fmt: skip
@@ -24,14 +26,15 @@ WORDS = {
 def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     """Replaces what a command takes from its pipeline or training, if anything.
 
-    An export takes the defaults of the training's generator. Another command takes the parts of ``cfg.pipeline`` in
-    place of groups, and its encoder as ``preference.soft`` and ``preference.read``. Scenario, captioner, decoding and
-    scorer stay where the command line names them (another catalogue has other facts), methods, balance and sampling
-    always. PmgError if there is no such training or pipeline, the command line names another part, or it trains.
+    An export takes the settings of sampling and balance that the training's generator brings. Another command takes
+    the parts of ``cfg.pipeline`` in place of groups, and its encoder as ``preference.soft`` and ``preference.read``.
+    Scenario, captioner, decoding and scorer stay where the command line names them (another catalogue has other
+    facts), methods, balance and sampling always. PmgError if there is no such training or pipeline, the command line
+    names another part, or it trains.
     """
     named = {override_root(override): override for override in overrides}
     if command == "export":
-        if cfg.train_run and "generator" not in named:
+        if cfg.train_run:
             cfg.update(read_generator_defaults(cfg.train_run, overrides))
         return
     if command not in ("generate", "study") or not cfg.get("pipeline"):
@@ -70,5 +73,6 @@ def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[st
     _, metrics = read_run(train_run, "train")
     if not (option := (metrics.get("choices") or {}).get("generator")):
         return {}
-    trained = compose("export", [f"generator={option}", *config_folder("hydra.searchpath"), *overrides])
-    return {group: OmegaConf.to_container(trained[group], resolve=False) for group in ("sampling", "balance")}
+    given = [one for one in overrides if override_root(one) in (*SETTINGS, "plugins", "experiment")]
+    trained = compose("generate", [f"generator={option}", *config_folder("hydra.searchpath"), *given])
+    return {group: OmegaConf.to_container(trained[group], resolve=False) for group in SETTINGS}

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -26,8 +26,9 @@ from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
-from pmg.orchestration.command_lines import next_command
+from pmg.orchestration.command_lines import next_command, override_root
 from pmg.orchestration.exported_pipeline import adopt
+from pmg.orchestration.inheritance import find_inherited
 from pmg.orchestration.run import Body, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
@@ -96,6 +97,7 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
     try:
         check_rank()
         refuse_overrides(sys.argv[1:])
+        sys.argv[1:] = continue_run(command, sys.argv[1:])
         with searched(read_command_line()):
             job()
     except RunFailedError as failure:  # its message was printed
@@ -113,6 +115,20 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
             raise  # an error of pmg itself
         return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
     return 0
+
+
+def continue_run(command: str, arguments: Sequence[str]) -> list[str]:
+    """Returns a command's arguments with the overrides that it takes over from the run that it continues.
+
+    An experiment that sweeps by itself is taken over for a single run.
+    """
+    own = [text for text in arguments if "=" in text and not text.startswith("-")]
+    if not (inherited := find_inherited(command, own)):
+        return list(arguments)
+    if "experiment" in map(override_root, inherited) and not {"-m", "--multirun"} & set(arguments):
+        inherited.append("hydra.mode=RUN")
+    place = arguments.index(own[0])  # together: Hydra reads no options between its overrides
+    return [*arguments[:place], *inherited, *arguments[place:]]
 
 
 def _print_error(text: str) -> int:

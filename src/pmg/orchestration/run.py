@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pmg import __version__
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, to_plain
-from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
@@ -45,7 +44,6 @@ class Run:
     tracking: Tracking = field(default_factory=Tracking)
     overrides: list[str] = field(default_factory=list)  # of the command line
     choices: Mapping[str, Any] = field(default_factory=dict)  # option by config group
-    stated: Mapping[str, Any] = field(default_factory=dict)  # values of the command line that only other commands read
     id: str = ""  # the same after a resume
     is_main: bool = True  # whether this process writes files: in distributed training, rank 0 only
     result: float | None = field(default=None, init=False)  # what the body returned: the objective of a sweep
@@ -101,7 +99,7 @@ def execute(
 ) -> float | None:
     """Runs `body` in the folder `cfg.run_dir` and records status, metrics and costs there.
 
-    The body gets the keys that `command` reads, read-only; what it returns, the objective of a sweep, is returned.
+    The body gets `cfg`, read-only; what it returns, the objective of a sweep, is returned.
     `overrides` are of the command line, for the command that is printed after an interruption; `choices`, the option
     by config group, are for the tags of trackers. RunFailedError if the run was refused, failed, was interrupted (code
     130) or exited, once the error was printed.
@@ -112,7 +110,6 @@ def execute(
     with restored_state(), contextlib.ExitStack() as locks:
         try:
             allow_plugins(cfg)
-            run.stated = take_out(cfg, command, run.overrides)
             limited = OmegaConf.select(cfg, "trainer.max_time")  # the same command continues it
             if command == "train" and not limited and (completed := completed_metrics(cfg, command)):
                 print(display_path(run.folder), flush=True)
@@ -195,8 +192,6 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
             log.info(
                 "pmg-%s of pmg %s, %s", run.command, __version__, shlex.join(run.overrides) or "without overrides"
             )
-        if run.stated:
-            log.info("not read by pmg-%s: %s", run.command, ", ".join(unread_keys(run.stated, run.overrides)))
         with run.ledger.phase(TOTAL):
             run.result = body(cfg, run)
         run.begin()

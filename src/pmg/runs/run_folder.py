@@ -61,7 +61,7 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     for key in [key for key in values if names_run(key)]:
         folder = values.pop(key)
         if folder and not str(folder).startswith(OWN):
-            read = read_identity(Path(OmegaConf.select(cfg, key)))
+            read = read_identity(Path(OmegaConf.select(cfg, key))) or {"folder": folder}
             values |= {f"{key}.{name}": value for name, value in read.items()}
     if values.get("pipeline"):  # its parts are in the config, but for the trained weights
         values["pipeline.weights"] = digest_path(Path(plain["pipeline"]) / EXPORTED_ENCODER)
@@ -69,11 +69,11 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
+    """Returns the identity of the run in `folder`, with the checksum of its trained weights; empty without a run."""
     metrics = read_json(folder / METRICS_FILE)
     identity, made = metrics.get("identity"), metrics.get("made") or {}
     if not isinstance(identity, dict):
-        return {"folder": str(folder)}
+        return {}
     return {**identity, "weights": made[TRAINED]} if TRAINED in made else identity
 
 
