@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, grammar_parser
 
 from browsers import BROWSER, launched
-from commands import run_here
+from commands import read_by, run_here
 from pmg.commands.pmg import find_commands
 from pmg.configuration import targets
 from pmg.configuration.instantiate import register_configs
@@ -96,9 +96,10 @@ def chooses(override):
 
 @pytest.fixture
 def compose(composed, tmp_path):
-    """Composes a command's config with overrides; its run folder lies in `tmp_path`."""
+    """Composes a command's config with the overrides that it reads; its run folder lies in `tmp_path`."""
 
     def compose(command="train", *overrides):
+        overrides = read_by(command, overrides)
         options = tuple(filter(chooses, overrides))
         if (command, *options) not in composed:
             composed[command, *options] = pickle.dumps(hydra.compose(command, ["run_dir=run", *options]))
@@ -139,7 +140,9 @@ def shell(tmp_path):
 @pytest.fixture
 def pmg(shell):
     """Runs a command's module by ``python -m``; returns the finished process."""
-    return lambda verb, *args, **env: shell(sys.executable, "-m", find_commands()[verb].module, *args, **env)
+    return lambda verb, *args, **env: shell(
+        sys.executable, "-m", find_commands()[verb].module, *read_by(verb, args), **env
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from commands import FEW
+from commands import FEW, read_by
 from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"
@@ -33,7 +33,7 @@ def tracked(tmp_path_factory):
     """A folder in which the three commands ran with every logger at once."""
     place = tmp_path_factory.mktemp("tracked")
     for verb in ("train", "generate", "evaluate"):
-        command = [sys.executable, "-m", f"pmg.commands.{verb}", *TINY, f"run_dir={verb}"]
+        command = [sys.executable, "-m", f"pmg.commands.{verb}", *read_by(verb, TINY), f"run_dir={verb}"]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
     return place

@@ -21,12 +21,10 @@ from runs import record, snapshot, write_run
 from runs import run_config as config
 
 UNUSED_BY_TRAINING = [
-    "sheet_users=3", "sampling.steps=3", "metrics=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
-    "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
+    "split_sizes.test=7", "scorer=tiny", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
     "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
-    "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x",
-    "preference.counting.limit=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
-    "name=x",
+    "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "work_dir=x",
+    "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x", "name=x",
 ]  # fmt: skip
 
 

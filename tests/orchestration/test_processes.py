@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import read_by
 from interrupts import STUDY, finish, interrupt, made, start
 from launchers import LAUNCHERS, launched_by
 from pmg.runs.finished_training import TrainingRun
@@ -215,7 +216,7 @@ def test_each_part_of_a_study_runs_in_processes(tmp_path):
 def test_processes_that_torchrun_started_train_as_one_does(alone, tmp_path):
     others = [option for option in STUDY if option != "trainer=cpu"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pmg.commands.train"]
-    command = [sys.executable, *launcher, *others, *EXACT, *TOGETHER, CPU, "run_dir=train"]
+    command = [sys.executable, *launcher, *read_by("train", others), *EXACT, *TOGETHER, CPU, "run_dir=train"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     close(tmp_path / "train", alone / "train")

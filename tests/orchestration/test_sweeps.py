@@ -14,7 +14,7 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
-from commands import FEW
+from commands import FEW, read_by
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.compose import explain
 from pmg.domain import PmgError
@@ -259,8 +259,9 @@ def test_interrupted_sweep_saves_its_jobs_and_goes_on(pmg, tmp_path, launcher):
         "trainer.max_steps=300",
         "trainer.val_check_interval=300",  # TINY's would be 150 validations
         "+logger.csv.flush_logs_every_n_steps=1",
+        "trainer.log_every_n_steps=1",
     ]
-    command = [sys.executable, "-m", "pmg.commands.train", "-m", "seed=1,2", *options, "trainer.log_every_n_steps=1"]
+    command = [sys.executable, "-m", "pmg.commands.train", "-m", "seed=1,2", *read_by("train", options)]
     texts = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=tmp_path, **texts)
     steps = tmp_path / "sweep" / "0" / "csv" / "version_0" / "metrics.csv"

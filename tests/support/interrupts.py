@@ -10,7 +10,7 @@ import sys
 import time
 from hashlib import sha256
 
-from commands import FEW
+from commands import FEW, read_by
 
 # each command, in a run folder of its own name, with the file in it that shows that its work has begun
 SIGNS = {
@@ -40,7 +40,7 @@ AUTOENCODER = [
 def start(place, verb, options):
     """A command as a shell starts it: Ctrl-C reaches it even if pytest runs in the background."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"pmg.commands.{verb}", *options],
+        [sys.executable, "-m", f"pmg.commands.{verb}", *read_by(verb, options)],
         cwd=place,
         env={name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
         stdout=subprocess.PIPE,
