@@ -54,7 +54,7 @@ def draw(split: str, into: Path) -> None:
     pipe = pmg.PersonalizedPipeline.from_pretrained(f"{pmg.find_assets()}/pipeline")
     pipe.set_progress_bar_config(disable=True)
     evaluation = pmg.compose("evaluate", ["metrics=looks"])
-    metrics = build_metrics(evaluation.metrics)
+    metrics = build_metrics(evaluation.metrics, data=data)
     reader = ReferenceReader(data.images, metrics.inputs, Comparison())
     examples = data.examples(split, USERS[split], 1)
     parts = [examples[start : start + AT_ONCE] for start in range(0, len(examples), AT_ONCE)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -12,6 +13,7 @@ from pmg.configuration.plugins import GROUP, find_config_folders
 from pmg.configuration.schemas import PipelineConfig, find_schemas, is_pipeline
 
 CONFIG_MODULE = "pmg.conf"
+SHARED = "base"
 
 
 class PmgSearchPath(SearchPathPlugin):
@@ -22,11 +24,27 @@ class PmgSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Extends a search path that holds ``pmg.conf``; those of other Hydra applications stay as they are."""
-        if not any(element.path == f"pkg://{CONFIG_MODULE}" for element in search_path.get_path()):
+        own = [element for element in search_path.get_path() if element.path == f"pkg://{CONFIG_MODULE}"]
+        if not own:
             return
+        for element in own:
+            element.path = f"{OptionSource.scheme()}://{CONFIG_MODULE}"
         search_path.append("pmg", f"{SchemaSource.scheme()}://")
         for name, folder in find_config_folders().items():
             search_path.append(f"{GROUP}: {name}", f"file://{folder}")
+
+
+class OptionSource(ImportlibResourcesConfigSource):
+    """A package of configs whose folder `SHARED` is listed nowhere: its files are for other configs to include."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Returns what paths to this source begin with."""
+        return "options"
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Returns the names of groups and options in a folder, without `SHARED`."""
+        return [name for name in super().list(config_path, results_filter) if (config_path, name) != ("", SHARED)]
 
 
 class SchemaSource(ConfigSource):
