@@ -43,7 +43,7 @@ NOISES = 8
 AT_ONCE = 10  # requests
 COUNTS = (1, 2, 4, 8)
 THRESHOLDS = tuple(round(0.02 * number, 2) for number in range(0, 50))
-METHODS = ("none", "soft", "pmg")
+METHODS = ("none", "soft", "pmg_read")
 METRICS = {"concept_accuracy": "concept", "style_accuracy": "style", "lpips_truth": "LPIPS to truth"}
 AIM = "concept_accuracy"
 
@@ -101,7 +101,7 @@ def make_requests(
         made = {
             "none": build_plain_request(example.target, pipe.extractor),
             "soft": replace(whole, keywords=NO_WORDS, show_keywords=False),
-            "pmg": whole,
+            "pmg_read": whole,
         }
         for method, request in made.items():
             found[method].append(replace(request, seed=seed))

@@ -121,9 +121,9 @@ def test_the_candidate_that_is_most_like_a_liked_picture_is_kept(pipeline, score
 
 def test_words_and_tastes_are_for_their_scorers(pipeline, generator):
     with pytest.raises(PmgError, match=r"method\.pmg gives it words alone\. Set \+method\.pmg\.taste=taste"):
-        pipeline.check("pmg", Method(keywords="keywords"))
+        pipeline.check("pmg_paper", Method(keywords="keywords"))
     pipeline.check("none", Method())
-    pipeline.check("pmg", Method(keywords="keywords", taste="taste"))
+    pipeline.check("pmg_paper", Method(keywords="keywords", taste="taste"))
     words = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
     with pytest.raises(
         PmgError, match=r"the scorer, EmbeddedScorer, compares images with words\. .* or method\.soft\.taste"

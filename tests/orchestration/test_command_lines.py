@@ -25,7 +25,7 @@ from runs import write_run
         ),
         (
             "generate",
-            "experiment=demo_smoke train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
+            "experiment=demo_smoke train_run=outputs/n8 method=pmg_paper metrics=distances run_dir=outputs/n8_made",
             "pmg-evaluate experiment=demo_smoke metrics=distances generate_run=outputs/n8_made",
         ),
         (

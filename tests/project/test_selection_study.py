@@ -76,7 +76,7 @@ def write_runs(rows, runs, names, draws):
         folder = runs / names.format(draw)
         folder.mkdir(parents=True)
         own = rows[rows["draw"] == draw].drop(columns="draw")
-        own = own.assign(method="pmg" if names.startswith("split") else "mean_style", control="own", seed=draw)
+        own = own.assign(method="pmg_paper" if names.startswith("split") else "mean_style", control="own", seed=draw)
         own.to_parquet(folder / "rows.parquet")
         (folder / "results.json").write_text(json.dumps({"config": {"seed": draw}}))
 

@@ -21,7 +21,7 @@ from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
-from pmg.configuration.search_path import OptionSource, PmgSearchPath, SchemaSource
+from pmg.configuration.search_path import OptionSource, PluginSource, PmgSearchPath, SchemaSource
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
@@ -32,7 +32,7 @@ _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_
 
 def register_configs() -> None:
     """Registers schemas and search path with Hydra, and the resolvers with OmegaConf; safe to call again."""
-    for plugin in (PmgSearchPath, SchemaSource, OptionSource):
+    for plugin in (PmgSearchPath, SchemaSource, OptionSource, PluginSource):
         Plugins.instance().register(plugin)
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.prepared", find_prepared, replace=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -11,6 +14,7 @@ from omegaconf import OmegaConf
 
 from pmg.configuration.plugins import GROUP, find_config_folders
 from pmg.configuration.schemas import PipelineConfig, find_schemas, is_pipeline
+from pmg.domain import PmgError
 
 CONFIG_MODULE = "pmg.conf"
 SHARED = "base"
@@ -31,7 +35,7 @@ class PmgSearchPath(SearchPathPlugin):
             element.path = f"{OptionSource.scheme()}://{CONFIG_MODULE}"
         search_path.append("pmg", f"{SchemaSource.scheme()}://")
         for name, folder in find_config_folders().items():
-            search_path.append(f"{GROUP}: {name}", f"file://{folder}")
+            search_path.append(f"{GROUP}: {name}", f"{PluginSource.scheme()}://{folder}")
 
 
 class OptionSource(ImportlibResourcesConfigSource):
@@ -42,9 +46,43 @@ class OptionSource(ImportlibResourcesConfigSource):
         """Returns what paths to this source begin with."""
         return "options"
 
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a config; PmgError as `refuse_other_methods`."""
+        return refuse_other_methods(config_path, super().load_config(config_path))
+
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Returns the names of groups and options in a folder, without `SHARED`."""
         return [name for name in super().list(config_path, results_filter) if (config_path, name) != ("", SHARED)]
+
+
+class PluginSource(FileConfigSource):
+    """The config folder of a plug-in."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Returns what paths to this source begin with."""
+        return "plugin"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a config; PmgError as `refuse_other_methods`."""
+        return refuse_other_methods(config_path, super().load_config(config_path))
+
+
+def refuse_other_methods(config_path: str, loaded: ConfigResult) -> ConfigResult:
+    """Returns a loaded config; PmgError if it is an option of ``method`` that defines one of another name.
+
+    Else two options could define the same method, and the later one would change the earlier one.
+    """
+    group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+    if group == "method":
+        config: Any = loaded.config
+        methods = config.get("method") if (loaded.header or {}).get("package") == "_global_" else config
+        if others := sorted(set(methods or {}) - {option, "defaults"}):
+            raise PmgError(
+                f"method={option} defines another method: {', '.join(others)}. Name the file as the method, "
+                "and write one file for each method"
+            )
+    return loaded
 
 
 class SchemaSource(ConfigSource):
