@@ -150,9 +150,7 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
 
-reward: $(STAMP) ## does a reward learned from others' likes know one user, and does choosing by it pay? (20 minutes)
-	$(BIN)/pmg-study experiment=reward $(ARGS)
-	$(BIN)/pmg-study experiment=reward scorer=personal +method.mean_style.taste=taste $(ARGS)
+reward: $(STAMP) ## does a reward learned from others' likes know one user? (20 minutes)
 	$(BIN)/python experiments/reward.py
 
 RECOMMEND := outputs/recommend
