@@ -22,7 +22,7 @@ SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
 SMOKE_guidance := sampling.scales.target=3.0
 SMOKE_sight := preference_encoder.sees=both
-SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
+SMOKE_channels := data.channel=split 'method=[none,read,soft,oracle]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
@@ -150,9 +150,7 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
 
-reward: $(STAMP) ## does a reward learned from others' likes know one user, and does choosing by it pay? (20 minutes)
-	$(BIN)/pmg-study experiment=reward $(ARGS)
-	$(BIN)/pmg-study experiment=reward scorer=personal +method.mean_style.taste=taste $(ARGS)
+reward: $(STAMP) ## does a reward learned from others' likes know one user? (20 minutes)
 	$(BIN)/python experiments/reward.py
 
 RECOMMEND := outputs/recommend

@@ -183,11 +183,11 @@ NAMES = {
     "matched": "mean_style and stated words",
     "soft": "reader",
     "read": "reader's words",
-    "pmg": "reader and its words",
+    "pmg_read": "reader and its words",
 }
 PAIRS = (
     ("soft", "stored"), ("soft", "sentences"), ("soft", "pooled"), ("soft", "matched"), ("soft", "mean_style"),
-    ("pmg", "soft"), ("read", "none"), ("soft", "none"), ("true_words", "none"), ("soft", "true_words"),
+    ("pmg_read", "soft"), ("read", "none"), ("soft", "none"), ("true_words", "none"), ("soft", "true_words"),
 )  # fmt: skip
 
 

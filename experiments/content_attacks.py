@@ -329,7 +329,7 @@ def swap_all(pattern: str) -> None:
         path.write_bytes(content)
 
 
-def pngs(folder: str = "real_users/generate", method: str = "pmg") -> list[Path]:
+def pngs(folder: str = "real_users/generate", method: str = "pmg_paper") -> list[Path]:
     """Pictures of a method."""
     return sorted(Path(folder).glob(f"images/{method}/own/*.png"))
 
@@ -407,7 +407,7 @@ def exchange_methods() -> None:
     """Exchanges the methods of a survey's key."""
     text = Path("survey/key.json").read_text()
     found = json.loads(text)
-    names = {"none": "pmg", "pmg": "none"}
+    names = {"none": "pmg_paper", "pmg_paper": "none"}
     for shown in found["images"].values():
         shown["method"] = names.get(shown["method"], shown["method"])
     Path("survey/key.json").write_text(json.dumps(found))

@@ -18,7 +18,7 @@ from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth
 from pmg.evaluation.metrics.ssim import SsimToTruth
 from pmg.looks.metrics import LookAccuracy
 
-METHODS = ("none", "keywords", "soft", "pmg", "oracle")
+METHODS = ("none", "keywords", "soft", "pmg_paper", "oracle")
 SHOWN = [info for each in (LookAccuracy, LpipsToTruth, LpipsToHistory, SsimToTruth) for info in each.outputs]
 STEP = "trainer/global_step"
 

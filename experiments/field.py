@@ -49,7 +49,7 @@ from pmg.runs.provenance import hardware
 from pmg.runs.run_folder import read_json
 
 HERE = Path(__file__).resolve().parent / "field"
-CONF, GROUPS = HERE.parents[1] / "conf", ("preference", "method")
+CONF = HERE.parents[1] / "conf"
 QUESTIONS = (
     "\nIn one line, the look that all of them share:",
     "\nA sticker in the same style:",
@@ -86,8 +86,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
 COST_USERS, COST_CHANNEL, READING = 24, "split", ("describe histories", "read histories", "preference ")
 SECONDS, DIFFERS = (0.25, 0.5, 1, 2, 4), 0.012  # marks of the figure of costs; LPIPS by which neighbours have names
-OPTIONS = {"pmg": "pmg_read", "oracle": "true_style"}
-"""Options of methods that have another name."""
 
 
 def tune(into: Path, methods: Sequence[str]) -> None:
@@ -121,9 +119,12 @@ def run_trials(channel: str, folder: Path, asked: Mapping[str, Sequence[Mapping[
     """Returns the mean LPIPS of each trial on the validation users of a channel; a finished run is taken as it is."""
     preference, method = {}, {}
     for name, rows in asked.items():
-        node, arm = (yaml.safe_load((CONF / group / f"{name}.yaml").read_text())[name] for group in GROUPS)
-        if name == "retrieve":
+        option = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
+        if name == "retrieve":  # other methods use its source, too
+            node, arm = yaml.safe_load((CONF / "preference" / "looks.yaml").read_text())[name], option[name]
             node["data"] = "${preference.retrieve.data}"
+        else:
+            node, arm = option["preference"][name], option["method"][name]
         for place, values in enumerate(rows):
             trial = f"{name}_{place}"
             preference[trial] = {**node, **values}
@@ -131,7 +132,7 @@ def run_trials(channel: str, folder: Path, asked: Mapping[str, Sequence[Mapping[
     options = folder / "conf" / "experiment"
     options.mkdir(parents=True, exist_ok=True)
     defaults = ["field", {"override /method": "none"}, "_self_"]
-    trials = yaml.safe_dump({"defaults": defaults, "preference": preference, "method": {**method, "pmg": None}})
+    trials = yaml.safe_dump({"defaults": defaults, "preference": preference, "method": method})
     (options / "trials.yaml").write_text(f"# @package _global_\n{trials}")
     shared = ["--config-dir", str(folder / "conf"), "hydra.mode=RUN"]
     overrides = [
@@ -167,7 +168,7 @@ def measure_costs(into: Path, methods: Sequence[str], more: Sequence[str]) -> No
                 shutil.rmtree(begun, ignore_errors=True)
             run(
                 "pmg-generate", "experiment=field", "hydra.mode=RUN", f"data.channel={COST_CHANNEL}", "seed=0",
-                f"method=[{OPTIONS.get(method, method)}]", f"split_sizes.test={COST_USERS}", f"run_dir={folder}",
+                f"method=[{method}]", f"split_sizes.test={COST_USERS}", f"run_dir={folder}",
                 f"paths.cache_dir={cache}", "keep_contexts=false", "device=cpu", *more, threads=1,
             )  # fmt: skip
             shutil.rmtree(cache)
@@ -226,7 +227,7 @@ def figure() -> None:
             title=channel, xlabel="seconds a user, alone on one thread", ylabel="LPIPS to truth (lower is better)"
         )
     metrics = [MetricInfo(name, f"LPIPS, {name}", higher_is_better=False) for name in benchmark.channels]
-    save(draw_arms(arms, metrics, "pmg"), HERE / "figure.png")
+    save(draw_arms(arms, metrics, "pmg_read"), HERE / "figure.png")
     save(found, HERE / "costs.png")
 
 
@@ -234,8 +235,8 @@ def draw_costs(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
     """Draws methods by seconds and LPIPS; those than which none is both quicker and nearer have names, and a line."""
     axis.set_xscale("log")
     axis.scatter(*zip(*points.values(), strict=True), color="0.7", s=16)
-    if "pmg" in points:
-        axis.scatter(*points["pmg"], color="C1", zorder=3, label="pmg")
+    if "pmg_read" in points:
+        axis.scatter(*points["pmg_read"], color="C1", zorder=3, label="pmg_read")
         axis.legend(fontsize=7)
     names = [list(points)[place] for place in pareto_front([(-seconds, -lpips) for seconds, lpips in points.values()])]
     front = {name: points[name] for name in sorted(names, key=points.__getitem__)}

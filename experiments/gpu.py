@@ -26,7 +26,7 @@ MODELS = ["language_model=qwen25_05b", "generator=sd15"]
 COMMANDS = {
     "estimate": ["trainer=gpu"],
     "train": ["trainer=gpu", "trainer.max_steps=20", "trainer.val_check_interval=20"],
-    "generate": ["method=[none,soft,pmg]"],
+    "generate": ["method=[none,soft,pmg_paper]"],
     "evaluate": ["metrics=distances"],
 }
 SIZES = [

@@ -43,7 +43,7 @@ NOISES = 8
 AT_ONCE = 10  # requests
 COUNTS = (1, 2, 4, 8)
 THRESHOLDS = tuple(round(0.02 * number, 2) for number in range(0, 50))
-METHODS = ("none", "soft", "pmg")
+METHODS = ("none", "soft", "pmg_read")
 METRICS = {"concept_accuracy": "concept", "style_accuracy": "style", "lpips_truth": "LPIPS to truth"}
 AIM = "concept_accuracy"
 
@@ -54,7 +54,7 @@ def draw(split: str, into: Path) -> None:
     pipe = pmg.PersonalizedPipeline.from_pretrained(f"{pmg.find_assets()}/pipeline")
     pipe.set_progress_bar_config(disable=True)
     evaluation = pmg.compose("evaluate", ["metrics=looks"])
-    metrics = build_metrics(evaluation.metrics)
+    metrics = build_metrics(evaluation.metrics, data=data)
     reader = ReferenceReader(data.images, metrics.inputs, Comparison())
     examples = data.examples(split, USERS[split], 1)
     parts = [examples[start : start + AT_ONCE] for start in range(0, len(examples), AT_ONCE)]
@@ -101,7 +101,7 @@ def make_requests(
         made = {
             "none": build_plain_request(example.target, pipe.extractor),
             "soft": replace(whole, keywords=NO_WORDS, show_keywords=False),
-            "pmg": whole,
+            "pmg_read": whole,
         }
         for method, request in made.items():
             found[method].append(replace(request, seed=seed))

@@ -1,11 +1,9 @@
 """Measures the personal reward on users whose looks its training never met, into experiments/reward.
 
-python experiments/reward.py
-python experiments/reward.py --runs outputs/studies/reward --groups 10
+python experiments/reward.py --groups 10
 
 Pairs: sixteen users of four artists under four finishes each like one look; which of two pictures of held-out drawings
 do they prefer? Rivals are hard: the same artist under another finish, or another artist under the same finish.
-Selection: runs of ``experiment=reward``, whose draws are the same candidates for both scorers.
 """
 
 from __future__ import annotations
@@ -21,25 +19,24 @@ import pandas as pd
 import torch
 from record import HERE, markdown, show, write_study
 from rich.progress import track
-from selection import keep_best, require_draws
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval, paired_difference
-from pmg.generation.selection import WeightedScores
 from pmg.looks.drawings import GROUPS, LookData
-from pmg.looks.models.personal_scorer import PersonalScorer
+from pmg.looks.models.personal_reward import PersonalReward
+from pmg.looks.models.scorer import LookScorer
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.reward import hard_rivals
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.runs.provenance import git_state
 from pmg.seeding import stable_number
 
 STUDY = "reward"
 BEHAVIOURS = (1, 2, 4, 8, 12)
-METRICS = ("style_accuracy", "concept_accuracy", "finish_error", "lpips_truth")
 SIDE, NOISE, SPREAD = 4, 0.2, 0.03  # artists and finishes of a group; of simulated users
 
 
@@ -74,15 +71,20 @@ class Arm:
 
 def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
     """Returns the reward, and what is simpler."""
-    cfg = compose("train", ["scorer=personal", f"paths.models_dir={models}", f"scorer.folder={rewards}"])
-    scorer: PersonalScorer = instantiate(cfg.scorer)
+    cfg = compose("train", ["scorer=looks", f"paths.models_dir={models}"])
+    scorer: LookScorer = instantiate(cfg.scorer)
+    reward = load_frozen(PersonalReward, str(rewards))
     codec, captioner = instantiate(cfg.generator.codec), instantiate(cfg.captioner)
     style: StyleEncoder = load_frozen(StyleEncoder, str(models / "look_generator" / "style_encoder"))
 
     def personal(histories: Tensor, candidates: Tensor) -> Tensor:
         """Returns logits of the reward."""
         known = torch.ones(histories.shape[:2], dtype=torch.bool)
-        return scorer.reward(candidates.expand(len(histories), -1, -1), histories, known, known)
+        return reward(candidates.expand(len(histories), -1, -1), histories, known, known)
+
+    def taste(pictures: Tensor) -> Tensor:
+        """Returns the vectors that the reward compares, of the scorer's features."""
+        return reward.embed(scorer.encoder(fit_size(pictures, scorer.config.size)))
 
     def popularity(histories: Tensor, candidates: Tensor) -> Tensor:
         """Returns the mean logit over all users."""
@@ -101,11 +103,11 @@ def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
         return found
 
     return {
-        "reward": Arm(lambda pictures: scorer(pictures)[1], personal),
+        "reward": Arm(taste, personal),
         "cosine of mean_style": Arm(lambda pictures: style.read(codec.encode, pictures[:, None]).flatten(1), cosine),
-        "cosine of the scorer's style": Arm(lambda pictures: scorer.scorer(pictures)[1], cosine),
+        "cosine of the scorer's style": Arm(lambda pictures: scorer(pictures)[1], cosine),
         "counting": Arm(count, cosine),
-        "popularity": Arm(lambda pictures: scorer(pictures)[1], popularity),
+        "popularity": Arm(taste, popularity),
     }
 
 
@@ -153,54 +155,8 @@ def summarise_pairs(rows: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def read_candidates(runs: Path, split: str) -> pd.DataFrame:
-    """Returns a row a candidate: its metrics, the scorer's d_t and d_p by words, and d_p by the reward.
-
-    A candidate's ``draw`` is the seed of its run. SystemExit if a scorer lacks a seed that the other has.
-    """
-    by_scorer = {}
-    for scorer in ("looks", "personal"):
-        paths = sorted(runs.glob(f"scorer={scorer},split={split},seed=*/rows.parquet"))
-        if not paths:
-            raise SystemExit(f"{runs} holds no finished run of {scorer}, {split}; run: make reward")
-        rows = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
-        rows = rows[rows["method"] == "mean_style"].rename(columns={"seed": "draw"})
-        by_scorer[scorer] = rows.set_index(["example", "draw"])
-    draws = {scorer: rows.index.unique("draw") for scorer, rows in by_scorer.items()}
-    for scorer, found in draws.items():
-        count = max(max(each) for each in draws.values()) + 1
-        require_draws(found, count, f"{runs} (scorer={scorer}, split={split})", "make reward")
-    words, reward = by_scorer.values()
-    return words.assign(reward=reward["selection_preference"]).reset_index()
-
-
-def keep(rows: pd.DataFrame, preference: str, alpha: float) -> pd.DataFrame:
-    """Returns the candidate of the highest z of each example."""
-    scores = [torch.tensor(rows[name].to_numpy()) for name in (preference, "selection_accuracy")]
-    return keep_best(rows, rows["draw"].nunique(), lambda _: WeightedScores()(*scores, alpha)).sort_values("example")
-
-
-def measure_selection(runs: Path) -> dict[str, Any]:
-    """Returns means of what is kept, and differences; the alpha of the reward is one of equal validation accuracy."""
-    validation, test = read_candidates(runs, "validation"), read_candidates(runs, "test")
-    arms = {"words": ("selection_preference", 0.5)}
-    wanted = keep(validation, *arms["words"])["concept_accuracy"].mean()
-    reached = {alpha / 20: keep(validation, "reward", alpha / 20)["concept_accuracy"].mean() for alpha in range(20)}
-    arms["reward"] = ("reward", max(alpha for alpha, accuracy in reached.items() if accuracy >= wanted - 1e-9))
-    kept = {name: keep(test, *arm) for name, arm in arms.items()} | {"first candidate": test[test["draw"] == 0]}
-    found: dict[str, Any] = {"alpha": {name: alpha for name, (_, alpha) in arms.items()}, "users": len(kept["words"])}
-    for name, rows in kept.items():
-        rows = rows.sort_values("example")
-        for metric in METRICS:
-            own, base = rows[metric].to_numpy(), kept["words"][metric].to_numpy()
-            users = rows["user"].to_numpy()
-            cell = {"mean": asdict(interval(own, users)), "minus_words": asdict(paired_difference(own, base, users))}
-            found.setdefault(name, {})[metric] = cell
-    return found
-
-
-def to_tables(pairs: Mapping[str, Any], selection: Mapping[str, Any] | None) -> str:
-    """Returns the tables of the README."""
+def to_table(pairs: Mapping[str, Any]) -> str:
+    """Returns the table of the README."""
     rows = []
     for group, arms in pairs.items():
         for arm, cells in arms.items():
@@ -210,16 +166,7 @@ def to_tables(pairs: Mapping[str, Any], selection: Mapping[str, Any] | None) -> 
     head = ["group", "by", *(f"{count} pictures" for count in BEHAVIOURS), "reward − it, 8"]
     text = markdown(head, rows, names=2)
     errors = [f"{group} {arms['reward']['8']['calibration_error']:.3f}" for group, arms in pairs.items()]
-    text += f"\nCalibration error of the reward with 8 pictures: {', '.join(errors)}.\n"
-    if selection:
-        rows = []
-        for arm in ("first candidate", "words", "reward"):
-            cells = [selection[arm][name] for name in METRICS]
-            texts = [(f"{cell['mean']['mean']:.3f}", show(cell["minus_words"], "+")) for cell in cells]
-            rows.append([arm, *(text for pair in texts for text in pair)])
-        head = ["kept by", *(text for name in METRICS for text in (name, "minus words"))]
-        text += f"\n{markdown(head, rows)}"
-    return text
+    return f"{text}\nCalibration error of the reward with 8 pictures: {', '.join(errors)}.\n"
 
 
 def main(options: argparse.Namespace) -> None:
@@ -229,16 +176,14 @@ def main(options: argparse.Namespace) -> None:
         data, build_arms(options.models, options.reward or options.models / "look_reward"), options.groups
     )
     pairs = summarise_pairs(rows)
-    selection = measure_selection(options.runs) if options.runs.exists() else None
-    record = {"revision": (git_state() or {}).get("revision"), "pairs": pairs, "selection": selection}
-    table = to_tables(pairs, selection)
+    record = {"revision": (git_state() or {}).get("revision"), "pairs": pairs}
+    table = to_table(pairs)
     write_study(options.into, STUDY, record, table)
     print(table)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("outputs/studies") / STUDY)
     parser.add_argument("--into", type=Path, default=HERE / STUDY)
     parser.add_argument("--models", type=Path, default=Path("assets"), help="folder of generator and scorer")
     parser.add_argument("--reward", type=Path, help="folder of the reward, where it is another one")

@@ -46,7 +46,7 @@ def read_candidates(runs: Path, split: str) -> tuple[pd.DataFrame, dict[str, Any
         raise SystemExit(f"{runs} holds no finished run of split={split}; run: pmg-study experiment={STUDY}")
     rows = pd.concat(frames, ignore_index=True)
     require_draws(rows["draw"], max(rows["draw"]) + 1, f"{runs} (split={split})", f"pmg-study experiment={STUDY}")
-    return rows[(rows["method"] == "pmg") & (rows["control"] == "own")], result
+    return rows[(rows["method"] == "pmg_paper") & (rows["control"] == "own")], result
 
 
 def require_draws(found: Iterable[int], count: int, where: str, command: str) -> None:

@@ -41,21 +41,21 @@ STUDIES = {
     "baselines": Study(),
     "accuracy": Study(
         {"candidates": "balance.weights.noises"},
-        ("none", "pmg"),
+        ("none", "pmg_paper"),
         base="candidates = 1",
-        across=tuple((("candidates = 4", "pmg"), (f"candidates = {number}", "none")) for number in (1, 4)),
+        across=tuple((("candidates = 4", "pmg_paper"), (f"candidates = {number}", "none")) for number in (1, 4)),
     ),
     "prefix": Study(
         {"m": "preference_encoder.prefix_length"},
-        ("mean_style", "soft", "pmg"),
+        ("mean_style", "soft", "pmg_paper"),
         base="m = 0",
         by="group",
         trains=True,
     ),
-    "balance": Study({"alpha": "balance.alpha"}, ("mean_style", "pmg"), base="alpha = 0.5", front=True),
+    "balance": Study({"alpha": "balance.alpha"}, ("mean_style", "pmg_paper"), base="alpha = 0.5", front=True),
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
-        ("mean_style", "keywords", "soft", "pmg"),
+        ("mean_style", "keywords", "soft", "pmg_paper"),
         base="formula = LeaveOneOutScales, target = 3.0",
         front=True,
         across=tuple(
@@ -64,33 +64,35 @@ STUDIES = {
                 (f"formula = Scales, target = {scale}", method),
             )
             for scale in (2.0, 3.0, 5.0)
-            for method in ("mean_style", "keywords", "soft", "pmg")
+            for method in ("mean_style", "keywords", "soft", "pmg_paper")
         ),
     ),
     "history": Study(
-        {"items": "history_items.test"}, ("image_prompt", "mean_style", "keywords", "soft", "pmg"), base="items = 12"
+        {"items": "history_items.test"},
+        ("image_prompt", "mean_style", "keywords", "soft", "pmg_paper"),
+        base="items = 12",
     ),
     "sight": Study(
         {"sees": "preference_encoder.sees"},
-        ("none", "mean_style", "soft", "pmg", "oracle"),
+        ("none", "mean_style", "soft", "pmg_paper", "oracle"),
         base="sees = both",
         by="group",
         across=tuple(
             ((f"sees = {seen}", method), ("sees = both", "mean_style"))
             for seen in ("both", "pictures", "text")
-            for method in ("soft", "pmg")
+            for method in ("soft", "pmg_paper")
         ),
     ),
     "artists": Study(
         {"history drawn by": "data.drawn_by"},
-        ("style", "mean_style", "soft", "pmg"),
+        ("style", "mean_style", "soft", "pmg_paper"),
         base="history drawn by = own",
         by="group",
     ),
     "optimise": Study({"objective": "name"}, ("none", "soft", "mean_style"), base="objective = denoise", trains=True),
     "families": Study(
         {"generator": "name"},
-        ("none", "soft", "pmg", "style", "oracle"),
+        ("none", "soft", "pmg_paper", "style", "oracle"),
         base="generator = looks",
         generators=True,
         mismatched=True,
@@ -101,7 +103,7 @@ STUDIES = {
             "none",
             "mean_style",
             "soft",
-            "pmg",
+            "pmg_read",
             "retrieve",
             "sdedit",
             "pmg_sdedit",
@@ -119,16 +121,16 @@ STUDIES = {
                 ("pmg_sdedit", "retrieve"),
                 ("sdedit", "none"),
                 ("pmg_sdedit", "none"),
-                ("pmg", "none"),
+                ("pmg_read", "none"),
                 ("sdedit", "mean_style"),
-                ("pmg_sdedit", "pmg"),
+                ("pmg_sdedit", "pmg_read"),
                 ("sdedit_trained", "sdedit"),
                 ("pmg_sdedit_trained", "pmg_sdedit"),
                 ("pmg_sdedit_trained", "retrieve"),
                 ("pmg_sdedit_trained", "none"),
-                ("pmg_sdedit_trained", "pmg"),
+                ("pmg_sdedit_trained", "pmg_read"),
                 ("pmg_sdedit_trained_40", "none"),
-                ("pmg_sdedit_trained_40", "pmg"),
+                ("pmg_sdedit_trained_40", "pmg_read"),
                 ("sdedit_trained_40", "mean_style"),
             )
         ),

@@ -39,7 +39,7 @@ def judge(study: Study, examples: Sequence[Example], images: Tensor) -> dict[str
     store = study.data.images
     truths = [store.pixels(store.rows(example.truth)) for example in examples]
     nodes = {name: study.cfg.metrics[name] for name in ("look_accuracy", "lpips_truth")}
-    found = compute(build_metrics(nodes).per_image, images, References(examples, truths=truths))
+    found = compute(build_metrics(nodes, data=study.data).per_image, images, References(examples, truths=truths))
     return {name: np.array(column) for name, column in found.items()}
 
 

@@ -87,7 +87,5 @@ def plain_generator(pipeline: Pipeline, plain: PlainModels, steps: int) -> Plain
         SystemExit: the pipeline guides by another formula, or tries several weights.
     """
     if not isinstance(pipeline.scales, LeaveOneOutScales) or pipeline.pairs != [(1.0, 1.0)]:
-        raise SystemExit(
-            "the plain way has leave-one-out guidance and one candidate: sampling=looks, experiment=study"
-        )
+        raise SystemExit("the plain way has leave-one-out guidance and one candidate: sampling=looks balance=one")
     return PlainGenerator(plain, pipeline.scales, pipeline.generator.process.sampler, steps, pipeline.bfloat16)

@@ -40,7 +40,7 @@ from pmg.seeding import stable_number
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}<|assistant|>"
 SHORT = [
-    "language_model=hub", "generator=stable_diffusion", "scorer=clip", "method=[none,keywords,soft,pmg]",
+    "language_model=hub", "generator=stable_diffusion", "scorer=clip", "method=[none,keywords,soft,pmg_paper]",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=2", "trainer.val_check_interval=1",
     "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out", "metrics=distances",
@@ -70,7 +70,7 @@ def run_all(pmg_here, tmp_path):
 @pytest.mark.slow
 def test_llama_and_stable_diffusion(run_all, pmg_here, few_looks, tmp_path):
     results = run_all(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
-    assert {"none", "keywords", "soft", "pmg", "truth"} <= set(results["arms"])
+    assert {"none", "keywords", "soft", "pmg_paper", "truth"} <= set(results["arms"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
     check_export(pmg_here, few_looks, tmp_path)
@@ -91,7 +91,7 @@ def check_export(pmg_here, few_looks, tmp_path):
         )
         assert done.returncode == 0, done.stderr[-2000:]
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
-    record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
+    record = next(row for row in records if row["method"] == "pmg_paper" and row["control"] == "own")
     example = next(e for e in few_looks.examples("test", 6, 1) if e.id == record["example"])
     images = []
     for folder in ("named", "copied"):
@@ -119,7 +119,7 @@ def test_qwen_in_its_chat_template_and_sdxl(run_all, tmp_path):
     results = run_all(
         write_language_model(tmp_path / "qwen", QWEN, CHAT), write_sdxl(tmp_path / "xl"), "generator.size=96"
     )
-    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 6
+    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 6
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (48, 32)
 
@@ -134,12 +134,12 @@ READER = ["tower=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", 
 def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
     models = ["language_model=tiny", *encoder, "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
-    sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    sizes = ["method=[none,pmg_paper]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c"), ("estimate", "d")):
         done = pmg_here(verb, *WITHOUT_MODELS, *models, *sizes, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
+    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # to the width of the transformer's text tokens
     done = pmg_here("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
@@ -174,16 +174,16 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
         *generator,
         f"generator.max_length={length}",
     ]
-    sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    sizes = ["method=[none,pmg_paper]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     shared = [*WITHOUT_MODELS, *models, *sizes]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
-    methods = "method=[none,pmg,references]" if family == "qwen_image_edit" else "method=[none,pmg]"
+    methods = "method=[none,pmg_paper,references]" if family == "qwen_image_edit" else "method=[none,pmg_paper]"
     execute(compose("generate", *shared, *extra, methods, "run_dir=b"), "generate", generate)
     if family == "qwen_image":  # with an autoencoder of its own; these commands are the same for all families
         execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
         execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
         results = json.loads((tmp_path / "c" / "results.json").read_text())
-        assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
+        assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, 32)
     # the command line reads the sampling from the run
@@ -209,14 +209,20 @@ def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     ]
     models += [f"generator.source={write_janus(tmp_path / 'janus')}", "sampling.bfloat16=false"]
     short = [option for option in WITHOUT_MODELS if not option.startswith(("sampling.steps=", "method="))]
-    sizes = ["method=[none,keywords,pmg,inversion]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    sizes = [
+        "method=[none,keywords,pmg_paper,inversion]",
+        "split_sizes={train: 4, validation: 2, test: 2}",
+        "sheet_users=2",
+    ]
     shared = [*short, *models, *sizes, "preference.inversion.steps=2"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
     execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert {results["arms"][name]["lpips_truth"]["n"] for name in ("none", "keywords", "pmg", "inversion")} == {2}
+    assert {results["arms"][name]["lpips_truth"]["n"] for name in ("none", "keywords", "pmg_paper", "inversion")} == {
+        2
+    }
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # to the language model's input embeddings
     execute(compose("export", "train_run=a", "folder=pipeline", "sampling=janus", "run_dir=e"), "export", export)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import tomllib
 
@@ -96,6 +97,9 @@ def test_help_says_what_the_command_does(pmg_here):
     assert done.returncode == 0
     assert done.stdout.startswith("pmg-train: trains")
     assert "TAB completion" in done.stdout
+    listed = dict(re.findall(r"^([a-z_/]+): (.*)$", done.stdout, re.MULTILINE))
+    assert "components" in listed["experiment"].split(", ")
+    assert not [group for group in listed if group.startswith("base")]  # what other configs include
 
 
 @pytest.mark.slow
@@ -119,6 +123,8 @@ MISTAKES = [
     (["paths.output_dir=${oops}"], "Interpolation key 'oops' not found"),
     (["run_dir=/proc/nope"], "can't use the run folder /proc/nope"),
     (["-m", "trainer=cpu,gpuu"], "unknown option trainer=gpuu"),
+    (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+    (["experiment=components"], "no experiment of pmg-train: run pmg-study experiment=components"),
     (["-cd", "mine", "experiment=typo"], "unknown key 'seeed' in experiment/typo.yaml; did you mean 'seed'?"),
     (["-cd", "mine", "experiment=option"], "unknown option trainer=gpuu"),
     (["-cd", "mine", "experiment=broken"], "broken.yaml"),

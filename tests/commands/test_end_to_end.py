@@ -24,7 +24,7 @@ TINY = [
     "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
-    "trainer.val_check_interval=1", "method=[none,counting,keywords,soft,pmg]", *FEW,
+    "trainer.val_check_interval=1", "method=[none,counting,keywords,soft,pmg_paper]", *FEW,
 ]  # fmt: skip
 
 
@@ -38,12 +38,12 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
         done = pmg_here(verb, *SHARED, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert {"none", "counting", "keywords", "soft", "pmg", "nearest", "truth", "vae_reconstruction"} <= set(
+    assert {"none", "counting", "keywords", "soft", "pmg_paper", "nearest", "truth", "vae_reconstruction"} <= set(
         results["arms"]
     )
-    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
+    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg_paper"]["lpips_truth"])
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
-    assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
+    assert {"own", "mismatched", "p"} <= set(results["control"]["pmg_paper"]["style_accuracy"])
     assert set(results["groups"]["group"]) == {"met", "unseen_region", "unseen_artist"}
     assert results["metrics"]["lpips_truth"]["higher_is_better"] is False
     assert results["config"]["generate_run"] == "b"
@@ -72,7 +72,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
         *TINY[:-3],
         *FEW,
         "paths.cache_dir=cache",
-        "method=[none,counting,inversion,image_prompt,keywords,soft,pmg]",
+        "method=[none,counting,inversion,image_prompt,keywords,soft,pmg_paper]",
         "preference.inversion.steps=2",
     ]
     done = pmg_here("train", *shared, "preference_encoder=image_prompt", "run_dir=prompt")
@@ -81,7 +81,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
     done = pmg_here("study", *study)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
-    assert {"counting", "inversion", "image_prompt", "pmg", "nearest"} <= set(results["arms"])
+    assert {"counting", "inversion", "image_prompt", "pmg_paper", "nearest"} <= set(results["arms"])
     assert "pmg-inversion" in results["paired"]
     assert results["cost"]["train"]["trainable_parameters"] > 0
 

@@ -41,12 +41,12 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
         done = pmg_here(verb, *options)
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((shop / "out" / "real_users" / "results.json").read_text())
-    assert set(results["arms"]["pmg"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
-    assert "style_accuracy" not in results["arms"]["pmg"]
+    assert set(results["arms"]["pmg_paper"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
+    assert "style_accuracy" not in results["arms"]["pmg_paper"]
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
-    assert {"own", "mismatched"} <= set(results["control"]["pmg"]["lpips_truth"])
+    assert {"own", "mismatched"} <= set(results["control"]["pmg_paper"]["lpips_truth"])
     assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
-    done = pmg_here("generate", *options, "method=true_style", "run_dir=oracle")
+    done = pmg_here("generate", *options, "method=oracle", "run_dir=oracle")
     assert done.returncode == 1
     assert (
         "preference.true_style needs the label 'look_references', which examples of this data set don't have"

@@ -18,10 +18,10 @@ TINY = [
     ALL, "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "name=toy", "trainer=cpu",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3", "trainer.val_check_interval=1",
-    "trainer.log_every_n_steps=1", "method=[none,counting,keywords,soft,pmg]", *FEW, "paths.cache_dir=cache",
+    "trainer.log_every_n_steps=1", "method=[none,counting,keywords,soft,pmg_paper]", *FEW, "paths.cache_dir=cache",
     "paths.output_dir=.", "train_run=train", "generate_run=generate",
 ]  # fmt: skip
-METHODS = ("none", "counting", "keywords", "soft", "pmg")
+METHODS = ("none", "counting", "keywords", "soft", "pmg_paper")
 MODELS = {"data=looks", "language_model=tiny", "preference_encoder=text", "generator=tiny"}
 DECIDING = {  # options of groups that decide a command's result, some of them
     "train": MODELS, "generate": MODELS | {f"method={name}" for name in METHODS}, "evaluate": {"metrics=looks"},
@@ -59,7 +59,9 @@ def test_the_same_numbers_stand_in_every_tracker(tracked):
     assert {v for key, v in trained["wandb"].items() if key[0] == "objective"} == {recorded["result"]}
     results = json.loads((tracked / "evaluate" / "results.json").read_text())
     judged = {key[0]: v for key, v in curves(tracked, "evaluate")["wandb"].items()}
-    assert judged["results/pmg/lpips_truth"] == pytest.approx(results["arms"]["pmg"]["lpips_truth"]["mean"])
+    assert judged["results/pmg_paper/lpips_truth"] == pytest.approx(
+        results["arms"]["pmg_paper"]["lpips_truth"]["mean"]
+    )
     assert judged["paired/pmg-none/lpips_truth"] == pytest.approx(results["paired"]["pmg-none"]["lpips_truth"]["mean"])
 
 
@@ -71,7 +73,12 @@ def test_wandb_run_is_labelled(tracked):
         run = of_type(records, "run")[0]
         ids.add(run["run_id"])
         assert run["run_id"] == json.loads((tracked / verb / "metrics.json").read_text())["id"]
-        assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == ("pmg", "toy", verb, verb)
+        assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == (
+            "pmg_paper",
+            "toy",
+            verb,
+            verb,
+        )
         assert DECIDING[verb] <= set(run["tags"])
         assert of_type(records, "exit")[0].get("exit_code", 0) == 0
         config = last(records, "config")
@@ -150,7 +157,7 @@ def test_dashboard_asks_for_what_is_logged(tracked, dashboard):
 
 def asked(module):
     """The metrics, pictures and tables that the dashboard's panels show."""
-    for section in module.build("me", "pmg", ["seed"]).sections:
+    for section in module.build("me", "pmg_paper", ["seed"]).sections:
         for panel in section.panels:
             for name in ("y", "metrics", "media_keys"):
                 value = getattr(panel, name, None) or []
@@ -161,9 +168,9 @@ def asked(module):
 
 
 def test_dashboard_is_valid(dashboard):
-    workspace = dashboard.build("me", "pmg", ["seed", "sampling.scales.soft"])
+    workspace = dashboard.build("me", "pmg_paper", ["seed", "sampling.scales.soft"])
     spec = json.loads(dashboard.checked_spec(workspace))
     sections = {part["name"]: part["panels"] for part in spec["section"]["panelBankConfig"]["sections"]}
     assert list(sections) == ["Training", "Objective", "Pictures", "Results", "Cost"]
     assert [panel["viewType"] for panel in sections["Objective"]].count("Scatter Plot") == 2
-    assert {"results/pmg/lpips_truth", "train/total", "samples_grid"} <= set(asked(dashboard))
+    assert {"results/pmg_paper/lpips_truth", "train/total", "samples_grid"} <= set(asked(dashboard))

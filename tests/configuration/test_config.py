@@ -135,6 +135,16 @@ def test_root_files_are_the_commands():
     assert {path.stem for path in CONF.glob("*.yaml")} == set(find_schemas())
 
 
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.startswith("method/")])
+def test_a_method_is_one_file_of_its_name(compose, option):
+    """Its sources are there when it alone is chosen; a set of methods has none of its own."""
+    name = option.partition("/")[2]
+    cfg = compose("generate", f"method={name}")
+    every = build_methods(cfg.method, mismatched=True)
+    assert set(every) == {name} or not OmegaConf.load(CONF / f"{option}.yaml").keys() - {"defaults"}
+    assert {source for method in every.values() for source in method.sources} <= set(cfg.preference)
+
+
 def test_options_are_found():
     assert len(OPTIONS) > 10
 

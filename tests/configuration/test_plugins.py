@@ -241,3 +241,18 @@ def test_instantiate_builds_a_part():
     cfg = pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"])
     assert pmg.instantiate(cfg.decoding).per_attribute == 1
     assert json.dumps(OmegaConf.to_container(cfg.decoding))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["pmg_read: {keywords: counting}", "# @package _global_\nmethod: {mine: {keywords: counting}, pmg_read: {}}"],
+    ids=["in the group", "global"],
+)
+def test_an_option_defines_no_other_method(installed, text):
+    options = installed.parent / "pmg_test_plugin" / "conf" / "method"
+    options.mkdir()
+    (options / "mine.yaml").write_text(text)
+    with pytest.raises(PmgError, match=r"method=mine defines another method: pmg_read\. Name the file as the method"):
+        pmg.compose("generate", ["method=[pmg_read,mine]"])
+    (options / "mine.yaml").write_text(text.replace("pmg_read", "mine").replace(", mine: {}", ""))
+    assert list(pmg.compose("generate", ["method=[pmg_read,mine]"]).method) == ["pmg_read", "mine"]

@@ -19,7 +19,7 @@ def row(section="describable", **changes):
         "history": torch.stack([BLUE] * 14),
         "truth": RED,
     }
-    return SheetRow(**{"section": section, **values, "images": {"none": RED, "pmg": BLUE}, **changes})
+    return SheetRow(**{"section": section, **values, "images": {"none": RED, "pmg_paper": BLUE}, **changes})
 
 
 def count(sheet, colour):
@@ -27,7 +27,7 @@ def count(sheet, colour):
 
 
 def test_every_image_is_on_the_sheet():
-    sheet = contact_sheet([row(), row("indescribable")], ["none", "pmg"])
+    sheet = contact_sheet([row(), row("indescribable")], ["none", "pmg_paper"])
     assert count(sheet, (255, 0, 0)) == 2 * 2 * TILE**2  # truth and none of two users
     assert count(sheet, (0, 0, 255)) == 2 * (TILE**2 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
 
@@ -35,7 +35,7 @@ def test_every_image_is_on_the_sheet():
 @pytest.mark.parametrize("history", [torch.zeros(0, 3, 16, 16), torch.stack([BLUE] * 14)])
 def test_what_users_said_has_a_column_of_its_own(history):
     silent, short, long = (
-        np.asarray(contact_sheet([row(history=history, said=texts)], ["pmg"]))
+        np.asarray(contact_sheet([row(history=history, said=texts)], ["pmg_paper"]))
         for texts in ((), ["I love neon."], ["I love neon."] * 50)
     )
     start = 28 + 190 + 10 + STRIP + 10
@@ -47,15 +47,15 @@ def test_what_users_said_has_a_column_of_its_own(history):
 
 
 def test_rows_of_a_section_are_together():
-    mixed = contact_sheet([row("a"), row("b"), row("a")], ["pmg"])
-    sorted_ = contact_sheet([row("a"), row("a"), row("b")], ["pmg"])
+    mixed = contact_sheet([row("a"), row("b"), row("a")], ["pmg_paper"])
+    sorted_ = contact_sheet([row("a"), row("a"), row("b")], ["pmg_paper"])
     assert np.array_equal(np.asarray(mixed), np.asarray(sorted_))
 
 
 def test_long_texts_stay_in_their_column():
     long = row(target="a very long title " * 9, text="many words " * 40)
     plain = row(target="", text="")
-    a, b = (np.asarray(contact_sheet([r], ["none", "pmg"])) for r in (long, plain))
+    a, b = (np.asarray(contact_sheet([r], ["none", "pmg_paper"])) for r in (long, plain))
     assert np.array_equal(a[:, 28 + 190 :], b[:, 28 + 190 :])
     assert not np.array_equal(a, b)
 
@@ -71,4 +71,4 @@ def test_grid_is_filled_row_by_row():
 
 def test_letters_that_the_font_lacks_are_drawn_without_their_accents():
     accented, plain = (row(target=word, text=word, said=[f"At the {word}."]) for word in ("café", "cafe"))
-    assert np.array_equal(*(np.asarray(contact_sheet([r], ["none", "pmg"])) for r in (accented, plain)))
+    assert np.array_equal(*(np.asarray(contact_sheet([r], ["none", "pmg_paper"])) for r in (accented, plain)))

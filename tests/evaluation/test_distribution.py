@@ -139,14 +139,14 @@ def test_every_arm_is_compared_with_the_reference(examples):
 
     (truth, real), (pmg, made) = arm(0), arm(1)
     metrics = [Kid(name, colours, 4, 20) for name in ("colours", "same")] + [Cmmd("colours", colours)]
-    found = compare_sets(metrics, examples, {"pmg": pmg, "truth": truth})
+    found = compare_sets(metrics, examples, {"pmg_paper": pmg, "truth": truth})
     assert list(found) == ["kid_colours", "kid_same", "cmmd_colours"]
     assert max(shapes) <= 32
     assert len(shapes) == 6  # chunks of two arms: three metrics share one encoder
     expected = {**Cmmd()(colours(made), colours(real)), "n": 70}
-    assert found["cmmd_colours"] == {"pmg": pytest.approx(expected, rel=1e-6)}
+    assert found["cmmd_colours"] == {"pmg_paper": pytest.approx(expected, rel=1e-6)}
     assert found["kid_colours"] == found["kid_same"]
-    assert set(found["kid_colours"]["pmg"]) == {"value", "std", "n"}
+    assert set(found["kid_colours"]["pmg_paper"]) == {"value", "std", "n"}
 
 
 def test_an_arm_with_too_few_images_is_left_out(examples, caplog):
@@ -157,8 +157,8 @@ def test_an_arm_with_too_few_images_is_left_out(examples, caplog):
         return torch.where((numbers < users)[:, None, None, None], noise[numbers], torch.nan)
 
     metrics = [Kid("colours", colours, 2, 40), Cmmd("colours", colours)]
-    found = compare_sets(metrics, examples, {"pmg": show, "nearest": lambda some: show(some, 39), "truth": show})
-    assert list(found["kid_colours"]) == ["pmg"]
+    found = compare_sets(metrics, examples, {"pmg_paper": show, "nearest": lambda some: show(some, 39), "truth": show})
+    assert list(found["kid_colours"]) == ["pmg_paper"]
     assert found["cmmd_colours"]["nearest"]["n"] == 39
     assert "kid_colours of nearest is left out" in caplog.text
     table = ResultTables([metric.outputs[0] for metric in metrics], Comparison()).sets(found)
@@ -176,17 +176,17 @@ def test_too_few_examples_are_refused(examples):
 
 def test_table_marks_the_nearest_set_of_those_that_compete():
     sets = {
-        "kid_dino": {name: {"value": v, "std": 0.25, "n": 9} for name, v in [("none", 2.0), ("pmg", -1.5)]},
-        "cmmd_clip": {name: {"value": v, "n": 9} for name, v in [("none", 0.5), ("pmg", 0.75)]},
+        "kid_dino": {name: {"value": v, "std": 0.25, "n": 9} for name, v in [("none", 2.0), ("pmg_paper", -1.5)]},
+        "cmmd_clip": {name: {"value": v, "n": 9} for name, v in [("none", 0.5), ("pmg_paper", 0.75)]},
     }
     for values in sets.values():
-        values["vae_reconstruction"] = {**values["pmg"], "value": -9.0}
+        values["vae_reconstruction"] = {**values["pmg_paper"], "value": -9.0}
     tables = ResultTables([Kid("dino").outputs[0], Cmmd("clip").outputs[0]], Comparison())
     table = tables.sets(sets)
     assert table.header == ("method", "KID (dino) ↓", "CMMD (clip) ↓")
     assert "9 images" in table.title
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["none", "2 ± 0.25", "0.5"], ["pmg", "−1.5 ± 0.25", "0.75"], ["vae_reconstruction", "−9 ± 0.25", "−9"],
+        ["none", "2 ± 0.25", "0.5"], ["pmg_paper", "−1.5 ± 0.25", "0.75"], ["vae_reconstruction", "−9 ± 0.25", "−9"],
     ]  # fmt: skip
     assert [[cell.best for cell in row[1:]] for row in table.rows] == [[False, True], [True, False], [False, False]]
     assert not tables.sets({}).rows

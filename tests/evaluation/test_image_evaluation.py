@@ -56,11 +56,11 @@ def record(example, method, control="own", words=()):
 def made(shop):
     """Four users' questions, records of three arms, and an image for each: their own truth, or noise."""
     examples = shop.examples("test", 4, 1)
-    arms = [("none", "own", ()), ("pmg", "own", ("blue",)), ("pmg", "mismatched", ("outline",))]
+    arms = [("none", "own", ()), ("pmg_paper", "own", ("blue",)), ("pmg_paper", "mismatched", ("outline",))]
     records = {(one := record(example, *arm)).key: one for arm in arms for example in examples}
     noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
-    pictures = {("pmg", "own"): truths}
+    pictures = {("pmg_paper", "own"): truths}
     number = {example.id: place for place, example in enumerate(examples)}
     images = {r.key: pictures.get((r.method, r.control), noise)[number[r.example]] for r in records.values()}
     return examples, records, images
@@ -90,14 +90,14 @@ def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, genera
     assert set(rows.columns) >= NEW
     results = ResultBuilder(metrics.outputs, groups=shop.groups).build(rows, sets=sets)
     for name in NEW - {"clip_t_target", "clip_t_preference", "dino_history"}:  # pmg drew the truth itself here
-        assert results["arms"]["pmg"][name]["mean"] == pytest.approx(1, abs=1e-4)
+        assert results["arms"]["pmg_paper"][name]["mean"] == pytest.approx(1, abs=1e-4)
         assert results["arms"]["truth"][name]["mean"] == pytest.approx(1, abs=1e-4)
         assert results["arms"]["none"][name]["mean"] < 0.999
-    assert set(results["control"]["pmg"]) >= NEW
+    assert set(results["control"]["pmg_paper"]) >= NEW
     assert list(results["sets"]) == ["kid_dino", "cmmd_clip", "fid_dino"]
-    assert list(results["sets"]["fid_dino"]) == ["none", "nearest", "pmg", "vae_reconstruction"]
-    assert results["sets"]["fid_dino"]["pmg"] == {"value": pytest.approx(0, abs=1e-3), "n": 4}
-    assert results["sets"]["cmmd_clip"]["none"]["value"] > results["sets"]["cmmd_clip"]["pmg"]["value"]
+    assert list(results["sets"]["fid_dino"]) == ["none", "nearest", "pmg_paper", "vae_reconstruction"]
+    assert results["sets"]["fid_dino"]["pmg_paper"] == {"value": pytest.approx(0, abs=1e-3), "n": 4}
+    assert results["sets"]["cmmd_clip"]["none"]["value"] > results["sets"]["cmmd_clip"]["pmg_paper"]["value"]
     write_results(tmp_path, results, rows)
     table = (tmp_path / "table.md").read_text()
     assert "DINO to truth ↑ | DINO to history ↑ | CLIP to truth ↑ | CLIP to target's words ↑" in table
@@ -107,7 +107,7 @@ def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, genera
 def test_all_arms_are_compared_with_the_own_users_words(shop, generator, made, config):
     _, rows, _ = judge(config("metrics.dino=null", *NO_SETS), shop, generator, made)
     none, other = (
-        rows[(rows["method"] == m) & (rows["control"] == c)] for m, c in (("none", "own"), ("pmg", "mismatched"))
+        rows[(rows["method"] == m) & (rows["control"] == c)] for m, c in (("none", "own"), ("pmg_paper", "mismatched"))
     )
     assert none["clip_t_preference"].tolist() == pytest.approx(other["clip_t_preference"].tolist())  # the same noise
     assert "dino_truth" not in rows
@@ -116,7 +116,7 @@ def test_all_arms_are_compared_with_the_own_users_words(shop, generator, made, c
 def test_own_words_are_those_of_pmg_and_never_the_true_taste(shop):
     (example,) = shop.examples("test", 1, 1)
     oracle, counting = record(example, "oracle", words=("true",)), record(example, "counting", words=("counted",))
-    pmg, other = record(example, "pmg", words=("read",)), record(example, "pmg", "mismatched", ("other",))
+    pmg, other = record(example, "pmg_paper", words=("read",)), record(example, "pmg_paper", "mismatched", ("other",))
     assert preference_words([oracle, counting, other, pmg], Comparison()) == ("read",)
     assert preference_words([oracle, counting, other], Comparison()) == ("counted",)
     assert preference_words([oracle, record(example, "none")], Comparison()) == ()
@@ -137,7 +137,7 @@ def test_sets_alone_are_compared(compose, checkpoints, shop, generator, made):
     cfg = compose("evaluate", "metrics=[kid_dino]", f"metrics.kid_dino.features.source={checkpoints['dino']}", *small)
     metrics, rows, sets = judge(cfg, shop, generator, made)
     assert len(rows) == 24  # four users, three arms of images and three references
-    assert list(sets["kid_dino"]) == ["none", "pmg", "nearest", "vae_reconstruction"]
+    assert list(sets["kid_dino"]) == ["none", "pmg_paper", "nearest", "vae_reconstruction"]
     results = ResultBuilder(metrics.outputs).build(rows, sets=sets)
     assert "KID (dino)" in to_markdown(ResultTables.of(results).build(results), "")
 

@@ -26,13 +26,13 @@ METRICS = [
 ]
 BUILDER = ResultBuilder(METRICS, groups=["kind"])
 
-LPIPS = {"none": 0.40, "keywords": 0.38, "pmg": 0.32, "oracle": 0.30, "vae_reconstruction": 0.05, "truth": 0.0}
-STYLE = {"none": 0.1, "keywords": 0.4, "pmg": 0.9, "oracle": 0.95, "vae_reconstruction": 1.0, "truth": 1.0}
+LPIPS = {"none": 0.40, "keywords": 0.38, "pmg_paper": 0.32, "oracle": 0.30, "vae_reconstruction": 0.05, "truth": 0.0}
+STYLE = {"none": 0.1, "keywords": 0.4, "pmg_paper": 0.9, "oracle": 0.95, "vae_reconstruction": 1.0, "truth": 1.0}
 
 
 def row(number, method, control, rng):
     off = 0.2 if control == "mismatched" else 0.0
-    selected = method in ("keywords", "pmg")
+    selected = method in ("keywords", "pmg_paper")
     return {
         "example": f"e{number}",
         "user": f"u{number // 2}",
@@ -49,7 +49,7 @@ def row(number, method, control, rng):
 @pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
-    arms = [(method, "own") for method in LPIPS] + [("pmg", "mismatched")]
+    arms = [(method, "own") for method in LPIPS] + [("pmg_paper", "mismatched")]
     return pd.DataFrame([row(number, *arm, rng) for number in range(80) for arm in arms])
 
 
@@ -63,24 +63,24 @@ def test_results_have_all_sections(results):
         "metrics", "comparison", "arms", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
     }  # fmt: skip
     assert results["metrics"]["lpips_truth"]["range"] == (0.0, None)
-    assert list(results["arms"]) == ["none", "keywords", "pmg", "oracle", "vae_reconstruction", "truth"]
-    assert set(results["arms"]["pmg"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
-    assert set(results["paired"]["pmg-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
-    assert set(results["control"]["pmg"]["lpips_truth"]) == {"own", "mismatched", "p"}
+    assert list(results["arms"]) == ["none", "keywords", "pmg_paper", "oracle", "vae_reconstruction", "truth"]
+    assert set(results["arms"]["pmg_paper"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
+    assert set(results["paired"]["pmg_paper-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
+    assert set(results["control"]["pmg_paper"]["lpips_truth"]) == {"own", "mismatched", "p"}
     assert set(results["groups"]["kind"]) == {"describable", "indescribable"}
     assert set(results["groups"]["kind"]["describable"]) == {"arms", "paired", "control"}
     assert (results["revision"], results["config"], results["cost"]) == ("abc", {"seed": 0}, {"seconds": 1.0})
 
 
 def test_figures_are_those_of_the_rows(results):
-    pmg = results["arms"]["pmg"]["lpips_truth"]
+    pmg = results["arms"]["pmg_paper"]["lpips_truth"]
     assert pmg["mean"] == pytest.approx(0.52)
     assert (pmg["n"], pmg["seeds"]) == (40, 1)
-    assert results["groups"]["kind"]["describable"]["arms"]["pmg"]["lpips_truth"]["n"] == 20
-    difference = results["paired"]["pmg-none"]["lpips_truth"]
+    assert results["groups"]["kind"]["describable"]["arms"]["pmg_paper"]["lpips_truth"]["n"] == 20
+    difference = results["paired"]["pmg_paper-none"]["lpips_truth"]
     assert [difference[key] for key in ("mean", "low", "high")] == pytest.approx([-0.08] * 3)
     assert difference["p"] < 0.001
-    control = results["control"]["pmg"]["lpips_truth"]
+    control = results["control"]["pmg_paper"]["lpips_truth"]
     assert (control["own"], control["mismatched"]) == pytest.approx((0.52, 0.72))
     assert control["p"] < 0.001
 
@@ -88,22 +88,22 @@ def test_figures_are_those_of_the_rows(results):
 def test_pairs_are_against_none_and_of_pmg_against_all(results):
     assert list(results["paired"]) == [
         "keywords-none",
-        "pmg-none",
+        "pmg_paper-none",
         "oracle-none",
-        "pmg-keywords",
-        "pmg-oracle",
+        "pmg_paper-keywords",
+        "pmg_paper-oracle",
     ]
 
 
 def test_gap_closed(results):
     gap = results["gap_closed"]["lpips_truth"]
-    assert set(gap) == {"keywords", "pmg"}
-    assert gap["pmg"]["mean"] == pytest.approx(0.8)
+    assert set(gap) == {"keywords", "pmg_paper"}
+    assert gap["pmg_paper"]["mean"] == pytest.approx(0.8)
     assert gap["keywords"]["mean"] == pytest.approx(0.2)
 
 
 def test_without_a_gap_none_is_closed(rows):
-    arms = rows[rows["method"].isin(["none", "pmg", "oracle"])]
+    arms = rows[rows["method"].isin(["none", "pmg_paper", "oracle"])]
     flat = arms.assign(lpips_truth=0.5)
     assert BUILDER.build(flat)["gap_closed"] == {"lpips_truth": {}}
     fewer = arms[arms["method"] != "oracle"]
@@ -112,8 +112,8 @@ def test_without_a_gap_none_is_closed(rows):
 
 def test_what_was_not_measured_is_left_out(results):
     assert "selection_preference" not in results["arms"]["none"]
-    assert "ssim_truth" not in results["arms"]["pmg"]
-    assert "selection_preference" not in results["paired"]["pmg-none"]
+    assert "ssim_truth" not in results["arms"]["pmg_paper"]
+    assert "selection_preference" not in results["paired"]["pmg_paper-none"]
 
 
 def markdown(results):
@@ -153,7 +153,7 @@ def test_markdown_marks_the_best_and_the_selection_scores(results):
     assert header == "| method | style accuracy ↑ | LPIPS to truth ↓ | d_p † |"
     bold = [line for line in lines if "**" in line]
     assert len(bold) == 1
-    assert bold[0].startswith("| pmg |")
+    assert bold[0].startswith("| pmg_paper |")
     assert "**0.520 [" in bold[0]
     assert not bold[0].rstrip(" |").endswith("**")  # no selection score is a best one
     assert "† used for selection, not evidence" in text
@@ -172,7 +172,7 @@ def test_console_shows_one_line_an_arm_in_80_columns(results):
     assert title == "All users (n = 40)"
     assert header.split() == ["method", "style", "accuracy", "↑", "LPIPS", "to", "truth", "↓"]
     assert [line.split()[0] for line in lines] == list(results["arms"])
-    assert [line.split()[0] for line in lines if "*" in line] == ["pmg"]
+    assert [line.split()[0] for line in lines if "*" in line] == ["pmg_paper"]
     assert f"{note}{last}".endswith("* best method, without oracle, vae_reconstruction, truth.")
 
 
@@ -203,7 +203,7 @@ def test_bad_rows_are_refused(rows):
 
 
 def test_results_need_no_groups_and_split_by_any_label(rows):
-    few = rows[rows["method"].isin(["none", "pmg"])]
+    few = rows[rows["method"].isin(["none", "pmg_paper"])]
     whole = ResultBuilder(METRICS).build(few.drop(columns="kind"))
     assert whole["groups"] == {}
     assert not [table for table in ResultTables.of(whole).build(whole) if "with" in table.title]
@@ -218,12 +218,15 @@ def test_results_need_no_groups_and_split_by_any_label(rows):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"proposed": "pgm"}, "comparison.proposed=pgm: there is no such arm; did you mean 'pmg'?"),
+        (
+            {"proposed": "pmg_papers"},
+            "comparison.proposed=pmg_papers: there is no such arm; did you mean 'pmg_paper'?",
+        ),
         ({"gap_metric": "lpips"}, "comparison.gap_metric=lpips: there is no such metric"),
     ],
 )
 def test_names_of_no_arm_or_metric_are_told(changes, message):
-    (problem,) = Comparison(**changes).unknown({"none", "pmg"}, ["lpips_truth"])
+    (problem,) = Comparison(**changes).unknown({"none", "pmg_paper"}, ["lpips_truth"])
     assert message in problem
     assert not Comparison(proposed="none").unknown({"none"}, [])
 
@@ -231,10 +234,10 @@ def test_names_of_no_arm_or_metric_are_told(changes, message):
 def test_arms_are_compared_with_those_that_are_named(rows):
     comparison = Comparison(baseline="keywords", oracle="truth", proposed="oracle", references=("vae_reconstruction",))
     found = ResultBuilder(METRICS[:2], comparison).build(rows)
-    assert list(found["arms"]) == ["keywords", "none", "pmg", "oracle", "truth", "vae_reconstruction"]
-    assert "pmg-keywords" in found["paired"]
+    assert list(found["arms"]) == ["keywords", "none", "pmg_paper", "oracle", "truth", "vae_reconstruction"]
+    assert "pmg_paper-keywords" in found["paired"]
     assert "oracle-none" in found["paired"]
-    assert set(found["gap_closed"]["lpips_truth"]) == {"none", "pmg", "oracle"}
+    assert set(found["gap_closed"]["lpips_truth"]) == {"none", "pmg_paper", "oracle"}
     table = ResultTables.of(json.loads(json.dumps(found))).arms("All", found["arms"])
     assert [row[0].text for row in table.rows if any(cell.best for cell in row)] == ["oracle"]
 

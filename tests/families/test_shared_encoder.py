@@ -37,7 +37,7 @@ SHORT = [
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
     "paths.cache_dir=cache", "paths.output_dir=out", *FEW,
-    "method=pmg",
+    "method=pmg_paper",
 ]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     generator = [f"generator={family}", f"generator.source={write(tmp_path / family)}"]
     shared = [*SHORT, *generator, f"generator.max_length={length}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
-    methods = "method=[pmg,references]" if family in WITH_REFERENCES else "method=pmg"
+    methods = "method=[pmg_paper,references]" if family in WITH_REFERENCES else "method=pmg_paper"
     execute(compose("generate", *shared, methods, "balance/weighting=attention", "run_dir=b"), "generate", generate)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
@@ -60,8 +60,10 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     shares = {weight.data_ptr() for weight in pipe.pipeline.generator.text_encoder.parameters()}
     assert {weight.data_ptr() for weight in pipe.extractor.language_model.model.get_decoder().parameters()} <= shares
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
-    assert {row["method"] for row in records} == ({"pmg", "references"} if family in WITH_REFERENCES else {"pmg"})
-    record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
+    assert {row["method"] for row in records} == (
+        {"pmg_paper", "references"} if family in WITH_REFERENCES else {"pmg_paper"}
+    )
+    record = next(row for row in records if row["method"] == "pmg_paper" and row["control"] == "own")
     data = instantiate(compose("train", *shared).data)
     example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
     request = pipe.read(with_pictures(example.liked, data.images), example.target)

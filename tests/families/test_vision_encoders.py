@@ -34,7 +34,7 @@ FAMILIES = {
     "gemma3": write_gemma3,
 }
 SHORT = [
-    "text_encoder=tiny", "scorer=tiny", "generator=tiny", "method=pmg", "dtype=float32",
+    "text_encoder=tiny", "scorer=tiny", "generator=tiny", "method=pmg_paper", "dtype=float32",
     "language_model.dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
@@ -54,7 +54,7 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     exported = ["train_run=a", "folder=p", "generator=tiny", "sampling.steps=2", "dtype=float32"]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
-    record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
+    record = next(row for row in records if row["method"] == "pmg_paper" and row["control"] == "own")
     data = instantiate(compose("generate", *shared).data)
     example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))

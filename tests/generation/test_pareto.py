@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
-from pmg.generation.selection import pareto_front
+from pmg.generation.selection import WeightedScores, pareto_front
 
 
 def beats(one, other):
@@ -26,3 +27,13 @@ def test_front_equals_brute_force(seed):
     first = [place for place, point in enumerate(points) if point not in points[:place]]
     expected = [place for place in first if not any(beats(other, points[place]) for other in points)]
     assert list(pareto_front(points)) == expected
+
+
+@pytest.mark.parametrize("logarithms", [True, False])
+@pytest.mark.parametrize("points", [[(-0.2, 0.5), (-0.1, 0.5)], *map(draw, range(20))])
+def test_front_has_a_candidate_of_the_highest_z(points, logarithms):
+    front = list(pareto_front(points))
+    for alpha in (0.0, 0.3, 1.0):
+        z = WeightedScores(logarithms)(*torch.tensor(points).T, alpha)
+        assert z[front].max() == z.max()
+    assert (front == [1]) == (len(points) == 2)  # of two scores without a logarithm the larger one

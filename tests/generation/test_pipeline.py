@@ -22,7 +22,7 @@ from pmg.generation.selection import WeightGrid, pareto_front
 from pmg.models.tiny_models import tiny_scorer
 
 PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")
-METHODS = {"none": Method(), "keywords": Method(keywords="keywords"), "pmg": PMG}
+METHODS = {"none": Method(), "keywords": Method(keywords="keywords"), "pmg_paper": PMG}
 ORACLE = {"oracle": Method(keywords="truth", mismatch=False)}
 
 
@@ -342,7 +342,7 @@ def test_study_makes_own_and_mismatched_images_of_each_method(study):
     generator.run(examples, METHODS)
     records = read_records(folder)
     arms = {(record.method, record.control) for record in records}
-    personal = {(method, control) for method in ("keywords", "pmg") for control in ("own", "mismatched")}
+    personal = {(method, control) for method in ("keywords", "pmg_paper") for control in ("own", "mismatched")}
     assert arms == {("none", "own"), *personal}
     assert len(records) == len(arms) * len(examples)
     own = {example.id: example.profile for example in examples}
@@ -364,12 +364,12 @@ def test_second_run_makes_only_what_is_missing(study):
 
 def test_what_is_missing_of_a_batch_is_made_as_with_the_whole_batch(study):
     build, folder = study
-    build()[0].run(build()[1], {"pmg": METHODS["pmg"]})
+    build()[0].run(build()[1], {"pmg_paper": METHODS["pmg_paper"]})
     whole = (folder / "records.jsonl").read_text().splitlines()
     pictures = {record.image: (folder / record.image).read_bytes() for record in read_records(folder)}
     (folder / "records.jsonl").write_text("\n".join([*whole[:1], *whole[2:]]) + "\n")
     again, examples = build()
-    again.run(examples, {"pmg": METHODS["pmg"]})
+    again.run(examples, {"pmg_paper": METHODS["pmg_paper"]})
     assert again.made == 1
     assert sorted((folder / "records.jsonl").read_text().splitlines()) == sorted(whole)
     assert {name: (folder / name).read_bytes() for name in pictures} == pictures
@@ -387,11 +387,11 @@ def test_folder_of_another_config_is_refused(study):
 def test_preferences_of_another_source_are_refused_where_a_method_uses_it(study):
     build, _ = study
     generator, examples = build()
-    generator.run(examples[:1], {name: METHODS[name] for name in ("keywords", "pmg")})
+    generator.run(examples[:1], {name: METHODS[name] for name in ("keywords", "pmg_paper")})
     other, _ = build(soft="b")
     other.run(examples[:1], {"keywords": METHODS["keywords"]})
-    with pytest.raises(PmgError, match="'pmg' made with another preference"):
-        other.run(examples[:1], {"pmg": METHODS["pmg"]})
+    with pytest.raises(PmgError, match="'pmg_paper' made with another preference"):
+        other.run(examples[:1], {"pmg_paper": METHODS["pmg_paper"]})
 
 
 def test_oracle_has_no_mismatched_control():
@@ -401,9 +401,9 @@ def test_oracle_has_no_mismatched_control():
 def test_records_say_how_an_image_was_chosen(study):
     build, folder = study
     generator, examples = build(scales=Scales(2, 2, 2, 1))
-    generator.run(examples[:2], {"none": METHODS["none"], "pmg": PMG})
+    generator.run(examples[:2], {"none": METHODS["none"], "pmg_paper": PMG})
     by_method = {record.method: record for record in read_records(folder)}
-    pmg, none = by_method["pmg"], by_method["none"]
+    pmg, none = by_method["pmg_paper"], by_method["none"]
     points = [(candidate.preference, candidate.accuracy) for candidate in pmg.candidates]
     assert pmg.front == pareto_front(points)
     assert pmg.alpha == 0.4
@@ -415,7 +415,7 @@ def test_records_say_how_an_image_was_chosen(study):
 def test_what_had_no_effect_is_not_in_the_record(study):
     build, folder = study
     generator, examples = build()
-    generator.run(examples[:1], {"pmg": PMG})
+    generator.run(examples[:1], {"pmg_paper": PMG})
     (record,) = read_records(folder)[:1]
     assert (record.negative_keywords, record.dropped_keywords) == ((), ("left out", "too long"))
 
@@ -423,7 +423,7 @@ def test_what_had_no_effect_is_not_in_the_record(study):
 def test_method_of_the_same_name_but_other_blocks_is_refused(study):
     build, _ = study
     generator, examples = build()
-    generator.run(examples[:1], {"pmg": PMG})
+    generator.run(examples[:1], {"pmg_paper": PMG})
     other, _ = build()
     with pytest.raises(PmgError, match="made with another method"):
-        other.run(examples[:1], {"pmg": replace(PMG, soft_tokens="")})
+        other.run(examples[:1], {"pmg_paper": replace(PMG, soft_tokens="")})

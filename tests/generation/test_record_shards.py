@@ -11,7 +11,7 @@ from pmg.domain import PmgError
 from pmg.generation.record_shards import Shard, merge_records
 from pmg.generation.records import RECORDS, Candidate, Key, Record, RecordWriter, read_images, read_records
 
-KEYS = [Key(f"e{number}", method, "own", 0) for method in ("none", "pmg") for number in range(5)]
+KEYS = [Key(f"e{number}", method, "own", 0) for method in ("none", "pmg_paper") for number in range(5)]
 
 
 def write(folder, keys, config="a"):

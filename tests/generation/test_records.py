@@ -25,7 +25,7 @@ from pmg.generation.records import (
 from pmg.models.image_passes import fit_size
 
 
-def record(example="e0", method="pmg", control="own", model="m", seed=0):
+def record(example="e0", method="pmg_paper", control="own", model="m", seed=0):
     candidates = (Candidate(0.5, 1.0, 0.3, 0.8, -0.7), Candidate(1.0, 1.0, 0.6, 0.7, -0.4))
     return Record(
         example,
@@ -104,7 +104,7 @@ def test_nothing_is_done_twice(tmp_path):
     first = pictures(1)
     RecordWriter(tmp_path).add(first, [record("e0")])
     writer = RecordWriter(tmp_path)
-    assert writer.done == {Key("e0", "pmg", "own", 0)}
+    assert writer.done == {Key("e0", "pmg_paper", "own", 0)}
     writer.add(pictures(2, seed=1), [record("e0"), record("e1")])
     found = read_records(tmp_path)
     assert [entry.example for entry in found] == ["e0", "e1"]
@@ -128,7 +128,7 @@ def test_resumes_after_a_line_cut_short_at_any_byte(tmp_path):
 def test_images_made_in_another_way_are_not_mixed(tmp_path):
     RecordWriter(tmp_path).add(pictures(1), [record(model="old")])
     writer = RecordWriter(tmp_path)
-    with pytest.raises(PmgError, match="'pmg' made with another model"):
+    with pytest.raises(PmgError, match="'pmg_paper' made with another model"):
         writer.add(pictures(1), [record("e1", model="new")])
     writer.add(pictures(1), [record("e1", method="none", model="new")])
     writer.check("none", {"model": "new"})
@@ -170,7 +170,7 @@ def test_missing_and_broken_images_are_named(tmp_path):
     file = tmp_path / found[0].image
     for content in (b"no image", file.read_bytes()[:-80], file.read_bytes()[:40]):
         file.write_bytes(content)
-        with pytest.raises(PmgError, match=r"e0-0\.png \(row 'e0/pmg/own/0' .* can't be read"):
+        with pytest.raises(PmgError, match=r"e0-0\.png \(row 'e0/pmg_paper/own/0' .* can't be read"):
             read_images(tmp_path, found)
     file.unlink()
     with pytest.raises(PmgError, match=r"e0-0\.png .* is missing"):
@@ -196,7 +196,7 @@ def test_stored_images_are_read_when_they_are_asked_for(tmp_path):
 def test_image_of_another_size_is_named(tmp_path):
     RecordWriter(tmp_path).add(pictures(1), [record()])
     RecordWriter(tmp_path).add(torch.zeros(1, 3, 4, 4), [record("e1")])
-    with pytest.raises(PmgError, match=r"e1/pmg/own/0.* is 4x4 pixels, others are 8x8"):
+    with pytest.raises(PmgError, match=r"e1/pmg_paper/own/0.* is 4x4 pixels, others are 8x8"):
         read_images(tmp_path, read_records(tmp_path))
 
 
@@ -204,7 +204,7 @@ def test_bad_shapes_and_picks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="1 records came with images"):
         RecordWriter(tmp_path).add(pictures(2), [record()])
     with pytest.raises(ValueError, match="candidate 0 of 0"):
-        Record("e", "u", "pmg", "own", "u", 0, ())
+        Record("e", "u", "pmg_paper", "own", "u", 0, ())
 
 
 @pytest.mark.parametrize("user", ["ж" * 30, "好" * 16, "a" * 3000])
@@ -222,5 +222,5 @@ def test_an_id_with_slashes_stays_in_the_folder(tmp_path):
     RecordWriter(folder).add(pictures(1), [written])
     (found,) = read_records(folder)
     assert found.example == "../../../evil"
-    assert [path.parent for path in tmp_path.rglob("*.png")] == [folder / "images" / "pmg" / "own"]
+    assert [path.parent for path in tmp_path.rglob("*.png")] == [folder / "images" / "pmg_paper" / "own"]
     assert read_images(folder, [found]).shape == (1, 3, 8, 8)

@@ -16,10 +16,17 @@ from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 from pmg.generation.requests import Method, Preference, RequestBuilder
 from pmg.preferences.keywords import NO_WORDS, join_words
 
+
+def load_methods(path):
+    """The methods of an option: of a file that holds its sources, too, those under ``method``."""
+    loaded = OmegaConf.to_container(OmegaConf.load(path))
+    return loaded.get("method", loaded)
+
+
 METHODS = {
     path.stem: instantiate({key: value for key, value in node.items() if key != "start_denoiser"})
     for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
-    for name, node in OmegaConf.to_container(OmegaConf.load(path)).items()
+    for name, node in load_methods(path).items()
     if name != "defaults"
 }
 TOKENS = ("soft", "inversion", "image_prompt")
@@ -55,25 +62,25 @@ def test_methods_ask_for_their_blocks(build, example, preference):
     methods = {name: method for name, method in METHODS.items() if set(method.sources) <= set(preference.rows)}
     requests = {name: build()(example, method, preference) for name, method in methods.items()}
     shown = {name for name, made in requests.items() if made.show_keywords}
-    assert shown == {"counting", "keywords", "keywords_read", "pmg", "pmg_read", "read", "stated"}
+    assert shown == {"counting", "keywords", "pmg_paper", "pmg_read", "read", "stated"}
     with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
-    assert with_tokens == {"soft", "soft_read", "pmg", "pmg_read", "inversion", "image_prompt"}
+    assert with_tokens == {"soft", "soft_read", "pmg_paper", "pmg_read", "inversion", "image_prompt"}
     assert {name for name, made in requests.items() if made.references is not None} == {"references"}
     with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
-    assert with_dislikes == {"counting", "keywords", "pmg"}
+    assert with_dislikes == {"counting", "keywords", "pmg_paper"}
     assert all("blurry" in made.negative.words for made in requests.values())
     assert {name for name, made in requests.items() if made.share == 0} == {"none"}
 
 
 def test_noise_is_the_same_for_every_method_and_differs_between_seeds_and_examples(build, example, preference):
-    seeds = {build()(example, METHODS[name], preference).seed for name in ("none", "keywords", "soft", "pmg")}
+    seeds = {build()(example, METHODS[name], preference).seed for name in ("none", "keywords", "soft", "pmg_paper")}
     assert len(seeds) == 1
     assert build(seed=1)(example, Method(), preference).seed not in seeds
     assert build()(replace(example, id="another"), Method(), preference).seed not in seeds
 
 
 def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, preference):
-    method = METHODS["pmg"]
+    method = METHODS["pmg_paper"]
     assert build(ConfidentAlpha(0.8))(example, method, preference).alpha == pytest.approx(0.4)
     assert build(HistoryAlpha(0.8, half=2))(example, method, preference).alpha == pytest.approx(0.6)
 

@@ -165,7 +165,7 @@ def test_true_words_are_those_of_the_exact_look_and_not_of_the_clicks(compose, l
 
 
 def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
-    cfg = compose("generate", "method=[style,true_style]")
+    cfg = compose("generate", "method=[style,oracle]")
     methods = build_methods(cfg.method, cfg.mismatched)
     assert {name: (method.soft_tokens, method.mismatch) for name, method in methods.items()} == {
         "style": ("style", True), "oracle": ("true_style", False),

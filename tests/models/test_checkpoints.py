@@ -26,7 +26,7 @@ from pmg.models.loading.weight_sources import resolve_source
 from pmg.models.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.features import VisionFeatures
-from pmg.models.vision.scorer import EmbeddedScorer, TasteScorer
+from pmg.models.vision.scorer import EmbeddedScorer
 from pmg.preferences.captioning import load_image_to_text
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
@@ -319,7 +319,6 @@ def test_a_scorer_may_have_its_processors_elsewhere(home):
     images, expected = torch.zeros(2, 3, 8, 8), ClipScorer.from_source(str(folder))
     assert found.device == torch.device("cpu")
     assert torch.equal(found(images)[0], expected(images)[0])
-    assert not isinstance(found, TasteScorer)
 
 
 def test_shapes_of_text_towers_follow_their_config(tmp_path):

@@ -25,7 +25,7 @@ from runs import write_run
         ),
         (
             "generate",
-            "experiment=demo_smoke train_run=outputs/n8 method=pmg run_dir=outputs/n8_made",
+            "experiment=demo_smoke train_run=outputs/n8 method=pmg_paper run_dir=outputs/n8_made",
             "pmg-evaluate generate_run=outputs/n8_made",
         ),
         ("generate", "work_dir=outputs/mine", "pmg-evaluate work_dir=outputs/mine"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
+from omegaconf import OmegaConf
 
 from pmg.domain import PmgError
 from pmg.orchestration.hardware import check_device, check_trainer
+from pmg.orchestration.run import Run
+from pmg.orchestration.sharding import run_missing_shards
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,10 @@ def test_shipped_trainer_is_fine(compose):
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(PmgError, match=f"device={device}"):
         check_device(device)
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate"])
+def test_a_gpu_that_shards_dont_see_is_refused(tmp_path, command):
+    cfg = OmegaConf.create({"device": "cuda:1", "shard": {"index": None, "count": 2}})
+    with pytest.raises(PmgError, match=r"^device=cuda:1: each of the 2 shards sees one GPU.* Set device=cuda;"):
+        run_missing_shards(cfg, Run(tmp_path, command), command, lambda cfg, run: pytest.fail("it must not start"))

@@ -58,7 +58,7 @@ def test_one_key_leaves_out_every_mismatched_control(compose):
         [
             control
             for _, _, control in list_arms(
-                build_methods(compose("generate", "method=[none,soft,pmg]").method, mismatched)
+                build_methods(compose("generate", "method=[none,soft,pmg_paper]").method, mismatched)
             )
         ]
         for mismatched in (True, False)
@@ -68,7 +68,7 @@ def test_one_key_leaves_out_every_mismatched_control(compose):
 
 
 def test_sources_in_use_alone_are_built_and_decide(compose):
-    cfg = compose("generate", "method=[counting,pmg]", "train_run=elsewhere")
+    cfg = compose("generate", "method=[counting,pmg_paper]", "train_run=elsewhere")
     assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
     assert runs_in_use(to_plain(cfg)) == {"elsewhere": "soft"}
     assert used_sources({f"method.any.{argument}": argument for argument in KINDS}) == set(KINDS)
@@ -97,14 +97,17 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
     ("overrides", "message"),
     [
         (
-            ["method.pmg.keywords=keyword"],
-            "method.pmg.keywords: no preference source 'keyword'; did you mean 'keywords'?",
+            ["method.pmg_paper.keywords=keyword"],
+            "method.pmg_paper.keywords: no preference source 'keyword'; did you mean 'keywords'?",
         ),
         (
-            ["method.pmg.soft_tokens=counting"],
-            "method.pmg.soft_tokens: the preference source 'counting' gives keywords. Name",
+            ["method.pmg_paper.soft_tokens=counting"],
+            "method.pmg_paper.soft_tokens: the preference source 'counting' gives keywords. Name",
         ),
-        (["method.pmg.negative=soft"], "method.pmg.negative: the preference source 'soft' gives soft tokens. Name"),
+        (
+            ["method.pmg_paper.negative=soft"],
+            "method.pmg_paper.negative: the preference source 'soft' gives soft tokens. Name",
+        ),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'keywords'?"),
         (["method=soft"], "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN"),
         (
@@ -159,15 +162,15 @@ def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, com
     execute(mine, "train", train)
     execute(plain, "train", train)
     shutil.copytree("a", "b")
-    shared = [*TINY, "run_dir=out", "preference.soft.run=a", "method=[keywords,soft]"]
-    execute(compose("generate", *shared), "generate", generate)
+    shared = [*TINY, "run_dir=out", "preference.soft.run=a"]
+    execute(compose("generate", *shared, "method=[keywords,soft]"), "generate", generate)
     more = [
         f"+preference.soft_b={trained('b')}",
         "+method.soft_b={keywords: keywords, show_keywords: false, soft_tokens: soft_b}",
         f"+preference.mine={trained('mine')}",
         "+method.mine={keywords: keywords, show_keywords: false, soft_tokens: mine}",
         f"+preference.three={THREE}", "+method.three={keywords: three, negative: dislikes}",
-        "plugins=[my_encoder,my_sources]", "preference=[default,latest]", "+method.latest={keywords: latest}",
+        "plugins=[my_encoder,my_sources]", "method=[keywords,soft,latest]",
     ]  # fmt: skip
     execute(pmg.compose("generate", overrides=[*shared, *more]), "generate", generate)
     made = {record.key: record for record in read_records("out")}

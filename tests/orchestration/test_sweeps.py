@@ -149,6 +149,12 @@ def test_failed_jobs_of_an_earlier_sweep_are_shown_and_not_counted(tmp_path, cap
         assert "2 jobs" in capsys.readouterr().out
 
 
+def test_a_job_without_a_status_is_damaged(tmp_path):
+    write_run(tmp_path / "0")
+    (tmp_path / "0" / "metrics.json").write_text('{"command": "train"}')
+    assert [job.status for job in find_jobs(tmp_path, "train")] == ["damaged"]
+
+
 def test_jobs_are_named_by_what_differs_and_runs_inside_of_jobs_are_none(tmp_path):
     for job in (10, 2):
         write_run(tmp_path / str(job), overrides=["seed=1", f"optimizer.lr={job}"])

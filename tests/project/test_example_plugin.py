@@ -140,4 +140,4 @@ def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg_here, install
     assert results["arms"]["latest"]["colourfulness"]["mean"] >= 0
     assert results["metrics"]["colourfulness"]["higher_is_better"] is False
     records = (tmp_path / "outputs" / "plugin_example" / "generate" / "records.jsonl").read_text().splitlines()
-    assert {"pmg", "latest"} < {json.loads(line)["method"] for line in records}
+    assert {"pmg_paper", "example_latest"} < {json.loads(line)["method"] for line in records}

@@ -31,9 +31,9 @@ def write_run(folder, config, lpips, seed=0):
     rows = [
         {"example": f"u{user}-0", "user": f"u{user}", "kind": "describable", "taste": taste, "method": method,
          "control": "own", "seed": seed, "style_accuracy": 1.0, "concept_accuracy": float(user % 2),
-         "lpips_truth": lpips[taste] if method == "pmg" else 0.5}
+         "lpips_truth": lpips[taste] if method == "pmg_paper" else 0.5}
         for user, taste in enumerate(["flat", "ink", "clay"] * 2)
-        for method in ("none", "soft", "pmg")
+        for method in ("none", "soft", "pmg_paper")
     ]  # fmt: skip
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
@@ -58,7 +58,7 @@ def test_runs_of_another_method_stand_beside_what_is_recorded(studies, tmp_path)
             write_run(tmp_path / runs / f"items={items}", {"history_items": {"test": items}}, same)
             rows = pd.read_parquet(tmp_path / runs / f"items={items}" / "rows.parquet")
             rows.assign(look="round").to_parquet(tmp_path / runs / f"items={items}" / "rows.parquet")
-    keep_methods(tmp_path / "first", "none", "pmg")
+    keep_methods(tmp_path / "first", "none", "pmg_paper")
     keep_methods(tmp_path / "further", "soft")
     studies.report("history", tmp_path / "first", tmp_path / "into")
     studies.report("history", tmp_path / "further", tmp_path / "into", add=True)
@@ -80,13 +80,13 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
     results = json.loads((tmp_path / "into" / "results.json").read_text())
     (group,) = results["users"].values()
     assert list(group["variants"]) == ["items = 1", "items = 2", "items = 12"]
-    found = group["paired"]["pmg: items = 2 \N{MINUS SIGN} items = 12"]["lpips_truth"]
+    found = group["paired"]["pmg_paper: items = 2 \N{MINUS SIGN} items = 12"]["lpips_truth"]
     assert found["mean"] == pytest.approx(0.2) == found["low"] == found["high"]
     assert not results["speed"]  # the encoders are other runs'
     table = (tmp_path / "into" / "table.md").read_text()
-    assert "| pmg: items = 2 \N{MINUS SIGN} items = 12 |" in table
-    assert "| items = 2: pmg \N{MINUS SIGN} soft |" in table
-    assert "pmg \N{MINUS SIGN} none" not in table
+    assert "| pmg_paper: items = 2 \N{MINUS SIGN} items = 12 |" in table
+    assert "| items = 2: pmg_paper \N{MINUS SIGN} soft |" in table
+    assert "pmg_paper \N{MINUS SIGN} none" not in table
     assert (tmp_path / "into" / "figure.png").stat().st_size > 1000
 
 
@@ -101,7 +101,7 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
 @pytest.mark.ci
 @pytest.mark.slow
 def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path, monkeypatch):
-    study = studies.Study({"channel": "data.channel"}, ("none", "pmg"), base="channel = pictures", by="mixed")
+    study = studies.Study({"channel": "data.channel"}, ("none", "pmg_paper"), base="channel = pictures", by="mixed")
     monkeypatch.setitem(studies.STUDIES, "channels", study)
     for channel, lpips in (("split", 0.4), ("pictures", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
@@ -112,7 +112,7 @@ def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path
         rows.assign(concept_accuracy=rows["concept_accuracy"].where(rows["mixed"] != "yes")).to_parquet(path)
     studies.report("channels", tmp_path / "runs", tmp_path / "into")
     users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
-    pair = "pmg: channel = split \N{MINUS SIGN} channel = pictures"
+    pair = "pmg_paper: channel = split \N{MINUS SIGN} channel = pictures"
     means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
     assert means == {
         "All users": pytest.approx(0.2 / 3),
@@ -142,12 +142,12 @@ def test_families_have_the_cost_of_their_generators(studies, tmp_path):
             results["cost"]["generate"] = made
             (folder / "results.json").write_text(json.dumps(results))
             rows = pd.read_parquet(folder / "rows.parquet")
-            others = rows[rows["method"] == "pmg"].assign(control="mismatched", lpips_truth=0.4)
+            others = rows[rows["method"] == "pmg_paper"].assign(control="mismatched", lpips_truth=0.4)
             pd.concat([rows, others]).to_parquet(folder / "rows.parquet")
     studies.report("families", runs, tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
     gained = results["users"]["All users"]["variants"]["generator = janus_looks"]["own_minus_mismatched"]
-    assert gained["pmg"]["lpips_truth"]["mean"] == pytest.approx(-0.1)
+    assert gained["pmg_paper"]["lpips_truth"]["mean"] == pytest.approx(-0.1)
     found = results["generators"]["generator = looks_transformer"]
     assert found == {"seconds": 0.25, "evaluations": 2.0, "operations": 150 * 70e9}
     table = (tmp_path / "into" / "table.md").read_text()
@@ -162,7 +162,7 @@ def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
         write_run(tmp_path / "runs" / f"seed={seed}", config, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
     studies.report("components", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
-    assert results["arms"]["pmg"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
+    assert results["arms"]["pmg_paper"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
     assert [run["config"]["generate_run"] for run in results["runs"]] == ["outputs/generate"] * 2
 
 

@@ -94,7 +94,7 @@ def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_h
         done = pmg_here(verb, *options.split(), *(small if verb != "evaluate" else ["results_dir=results"]))
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 3
+    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 3
 
 
 @pytest.mark.slow
@@ -115,9 +115,9 @@ def test_a_denoiser_of_ones_own_is_trained_and_then_draws(examples, pmg_here, tm
     )  # fmt: skip
     done = pmg_here("train", *shlex.split(train), *tiny, "run_dir=trained")
     assert done.returncode == 0, done.stderr[-3000:]
-    draw = (*shlex.split(train), *tiny[:3], "train_run=trained", "run_dir=drawn", "method=[none,mean_style,pmg]")
+    draw = (*shlex.split(train), *tiny[:3], "train_run=trained", "run_dir=drawn", "method=[none,mean_style,pmg_paper]")
     cfg = pmg.compose("generate", list(draw))
     assert str(cfg.preference.mean_style.folder) == "outputs/models/look_generator/style_encoder"  # its own
     done = pmg_here("generate", *draw)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list((tmp_path / "drawn" / "images" / "pmg" / "own").glob("*.png"))) == 3
+    assert len(list((tmp_path / "drawn" / "images" / "pmg_paper" / "own").glob("*.png"))) == 3

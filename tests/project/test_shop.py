@@ -56,11 +56,11 @@ def test_the_difference_between_own_and_mismatched_is_paired(scripts):
         {"example": f"e{user}", "user": f"u{user}", "seed": 0, "method": method, "control": control,
          "lpips_truth": value + (0.2 if control == "mismatched" else 0.0)}
         for user, value in enumerate(rng.random(30))
-        for method, control in (("none", "own"), ("pmg", "own"), ("pmg", "mismatched"))
+        for method, control in (("none", "own"), ("pmg_paper", "own"), ("pmg_paper", "mismatched"))
     ]  # fmt: skip
     found = shop_results.own_minus_mismatched(pd.DataFrame(rows), [MetricInfo("lpips_truth", "LPIPS")])
-    assert set(found) == {"pmg"}
-    difference = found["pmg"]["lpips_truth"]
+    assert set(found) == {"pmg_paper"}
+    difference = found["pmg_paper"]["lpips_truth"]
     assert difference["mean"] == pytest.approx(-0.2)
     assert difference["high"] < -0.19
     assert difference["p"] < 0.01

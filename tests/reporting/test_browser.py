@@ -154,7 +154,7 @@ def test_varied_keys_leave_the_metrics_on_the_screen(chromium, wide, tmp_path, w
     assert (tmp_path / f"report-{width}.png").stat().st_size > 10_000
     row = page.locator("#means-1 tbody tr").first
     name, metric = row.locator("th").inner_text(), row.locator("td.number").first.bounding_box()
-    assert name.startswith(("none", "pmg"))
+    assert name.startswith(("none", "pmg_paper"))
     assert {"preference_encoder.soft_tokens = 2", "scenario.name = looks"} <= set(name.split("\n"))
     assert metric["x"] + metric["width"] <= width
     page.locator("#means-1").locator("xpath=..").evaluate("area => area.scrollLeft = 1000")

@@ -20,7 +20,7 @@ CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]
 
 def arms(mean):
     value = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 3}
-    return {method: {metric.name: value for metric in JUDGED} for method in ("none", "pmg")}
+    return {method: {metric.name: value for metric in JUDGED} for method in ("none", "pmg_paper")}
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_trade_has_a_panel_a_method_and_one_of_the_judge():
     variants = {"0": arms(0.1), "1": arms(0.5)}
     selecting = [MetricInfo("x", "x", aspect="accuracy", selects=True)]
     plane = find_plane([*selecting, *JUDGED], variants.values())
-    assert find_plane(JUDGED, [{"pmg": {}}]) is None
-    assert draw_trade({}, {"a": {"pmg": {}}}, None) is None
-    figure = draw_trade({"pmg": {"a": CURVE, "b": CURVE}, "soft": {"b": CURVE}}, variants, plane)
+    assert find_plane(JUDGED, [{"pmg_paper": {}}]) is None
+    assert draw_trade({}, {"a": {"pmg_paper": {}}}, None) is None
+    figure = draw_trade({"pmg_paper": {"a": CURVE, "b": CURVE}, "soft": {"b": CURVE}}, variants, plane)
     assert len(figure.axes) == 3
     same = [figure.axes[0].lines[1].get_color(), figure.axes[1].lines[0].get_color()]
     assert same[0] == same[1]  # a group has one colour in all panels

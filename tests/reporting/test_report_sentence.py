@@ -18,10 +18,10 @@ def artifacts(gain, *infos, controls=("own", "mismatched")):
     rows = [
         {"example": f"u{user}-{number}", "user": f"u{user}", "method": method, "control": control, "seed": 0,
          "style": 0.3 + gain * (control == "own") + 0.01 * (user % 3), "distance": 0.5 - gain * (control == "own")}
-        for user in range(12) for number in range(2) for method in ("none", "pmg") for control in controls
+        for user in range(12) for number in range(2) for method in ("none", "pmg_paper") for control in controls
     ]  # fmt: skip
     return Artifacts(
-        rows={0: pd.DataFrame(rows)}, infos={i.name: i for i in infos}, comparison=Comparison(proposed="pmg")
+        rows={0: pd.DataFrame(rows)}, infos={i.name: i for i in infos}, comparison=Comparison(proposed="pmg_paper")
     )
 
 

@@ -64,7 +64,7 @@ def test_results_elsewhere_are_found_after_all_was_moved(tmp_path, absolute):
     write_run(tmp_path / "new" / "outputs" / "demo" / "evaluate", "evaluate", config=config)
     write_rows(tmp_path / "new" / "outputs" / "demo", [0.1, 0.3])
     runs = read_runs([tmp_path / "new"])
-    assert set(gather(runs).rows[0]["method"]) == {"none", "pmg"}
+    assert set(gather(runs).rows[0]["method"]) == {"none", "pmg_paper"}
 
 
 def test_a_resumed_curve_is_one_curve(tmp_path):
@@ -96,7 +96,7 @@ def test_a_picture_that_was_changed_is_not_shown(tmp_path):
     (made,) = read_records(tmp_path)
 
     def shown():
-        return build_grid("", tmp_path, [made], 1, ReferenceReader()).rows[0].samples["pmg"].image
+        return build_grid("", tmp_path, [made], 1, ReferenceReader()).rows[0].samples["pmg_paper"].image
 
     assert shown().startswith("data:image/webp")
     Image.new("RGB", (16, 16), "red").save(tmp_path / made.image)

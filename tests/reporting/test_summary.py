@@ -37,7 +37,7 @@ def test_groups_pool_seeds_and_average_users_first(found):
     assert [each.values for each in groups] == [("2",), ("10",)]
     pooled = np.array([*VALUES[2, 0], *VALUES[2, 1]])
     expected = interval(pooled, np.array(["u0", "u1", "u2"] * 2))
-    measured = groups[0].arms["pmg"]["lpips_truth"]
+    measured = groups[0].arms["pmg_paper"]["lpips_truth"]
     assert [measured[name] for name in ("mean", "low", "high")] == pytest.approx(
         [expected.mean, expected.low, expected.high]
     )
@@ -57,7 +57,7 @@ def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
     judged, trained = summary_tables(groups, factors, artifacts)
     assert judged.header[:3] == ("method", "items", "runs")
     lines = to_markdown([judged], "").splitlines()
-    assert next(line for line in lines if "**0.267" in line).startswith("| pmg | 2 | 2 |")
+    assert next(line for line in lines if "**0.267" in line).startswith("| pmg_paper | 2 | 2 |")
     assert len(trained.rows) == 1
     assert trained.rows[0][2].text == "3"
     assert trained.rows[0][3].text.startswith("0.20000 [")
@@ -67,7 +67,7 @@ def test_the_best_is_on_top_and_what_is_the_same_everywhere_comes_once(found):
     _, factors, artifacts, groups = found
     judged, _ = summary_tables(groups, factors, artifacts)
     rows = [tuple(cell.text for cell in row[:3]) for row in judged.rows]
-    assert rows == [("pmg", "2", "2"), ("pmg", "10", "2"), ("none", "all", "2")]
+    assert rows == [("pmg_paper", "2", "2"), ("pmg_paper", "10", "2"), ("none", "all", "2")]
     groups[1].arms["none"] = {"lpips_truth": dict.fromkeys(("mean", "low", "high"), 0.05) | {"n": 3, "runs": 1}}
     judged, _ = summary_tables(groups, factors, artifacts)
     assert {row[1].text for row in judged.rows if row[0].text == "none"} == {"10", "2"}  # both, since they differ
@@ -78,7 +78,7 @@ def test_the_truth_is_never_the_best(found):
     nothing = dict.fromkeys(("mean", "low", "high"), 0.0) | {"n": 3, "runs": 1}
     groups[0].arms["truth"] = {"lpips_truth": nothing}
     judged, _ = summary_tables(groups, factors, artifacts)
-    assert [row[0].text for row in judged.rows if any(cell.best for cell in row)] == ["pmg", "pmg"]
+    assert [row[0].text for row in judged.rows if any(cell.best for cell in row)] == ["pmg_paper", "pmg_paper"]
 
 
 def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path):
@@ -86,7 +86,7 @@ def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path
     table = tidy(runs, factors, artifacts)
     table.to_parquet(tmp_path / "table.parquet")
     read = pd.read_parquet(tmp_path / "table.parquet")
-    judged = read[(read["run"] == "items=10,seed=1") & (read["method"] == "pmg")].set_index("metric")
+    judged = read[(read["run"] == "items=10,seed=1") & (read["method"] == "pmg_paper")].set_index("metric")
     assert judged.loc["lpips_truth", "value"] == pytest.approx(0.6)
     assert judged.loc["lpips_truth", "standard_error"] == pytest.approx(np.std([0.5, 0.4, 0.9], ddof=1) / np.sqrt(3))
     assert set(judged["items"]) == {"10"}  # texts, since one run has a list
@@ -115,7 +115,10 @@ def test_a_main_effect_averages_over_what_else_varies(tmp_path):
     factors, artifacts = find_factors(runs), gather(runs)
     groups = group(runs, factors, artifacts)
     means = [
-        {value: arms["pmg"]["lpips_truth"]["mean"] for value, (arms, _) in effects(n, groups, runs, artifacts).items()}
+        {
+            value: arms["pmg_paper"]["lpips_truth"]["mean"]
+            for value, (arms, _) in effects(n, groups, runs, artifacts).items()
+        }
         for n in (0, 1)
     ]
     assert means == [{"1": 16.0, "2": 17.0}, {"1": 11.5, "2": 21.5}]
@@ -125,13 +128,13 @@ def test_metrics_of_sets_have_an_interval_over_runs(tmp_path):
     for seed, value in enumerate((1.0, 3.0)):
         folder = write_run(tmp_path / f"{seed}", "evaluate", seed=seed)
         write_rows(folder, [0.1, 0.2])
-        sets = {"kid_dino": {"pmg": {"value": value, "std": 0.5, "n": 2}}}
+        sets = {"kid_dino": {"pmg_paper": {"value": value, "std": 0.5, "n": 2}}}
         infos = [*METRICS, *Kid("dino").outputs]
         write_results(folder, infos, sets)
     runs = read_runs([tmp_path])
     factors, artifacts = find_factors(runs), gather(runs)
     (whole,) = groups = group(runs, factors, artifacts)
-    found = whole.arms["pmg"]["kid_dino"]
+    found = whole.arms["pmg_paper"]["kid_dino"]
     assert (found["mean"], found["runs"]) == (2.0, 2)
     assert found["high"] - 2 == pytest.approx(12.7062)
     assert summary_tables(groups, factors, artifacts)[0].header[-1] == "KID (dino) ↓"
@@ -143,8 +146,8 @@ def test_alpha_moves_along_the_candidates():
     rng = np.random.default_rng(0)
     records = [record(f"u{n}", rng.uniform(0.1, 0.9, size=(4, 2)).tolist()) for n in range(20)]
     points = alpha_curves([*records, record("v", [(None, 0.4)] * 2, "none"), record("w", [(0.1, 0.4)], "one")])
-    assert list(points) == ["pmg"]
-    accuracy, preference = np.array(points["pmg"]).T
+    assert list(points) == ["pmg_paper"]
+    accuracy, preference = np.array(points["pmg_paper"]).T
     assert len(accuracy) == len(ALPHAS)
     assert (np.diff(accuracy) <= 1e-9).all()
     assert (np.diff(preference) >= -1e-9).all()

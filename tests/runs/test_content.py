@@ -6,11 +6,19 @@ import json
 import os
 
 import pytest
+from omegaconf import OmegaConf
 
 from pmg.domain import PmgError
 from pmg.runs import content
 from pmg.runs.content import check_made, digest_content, digest_path, names_content, refuse_changed, select_content
-from pmg.runs.run_folder import RunRecord, identify, read_finished, refuse_other, replace_folders
+from pmg.runs.run_folder import (
+    RunRecord,
+    completed_metrics,
+    identify,
+    read_finished,
+    refuse_other,
+    replace_folders,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -136,10 +144,11 @@ def test_a_config_that_was_changed_is_refused(tmp_path):
         read_finished(tmp_path, "train")
 
 
-@pytest.mark.parametrize("text", ["[]", '"train"', "{"])
-def test_a_run_whose_facts_are_no_mapping_is_damaged(tmp_path, text):
+@pytest.mark.parametrize("text", ["[]", '"train"', "{", '{"command": "train", "identity": {}}'])
+def test_a_run_without_its_facts_is_damaged(tmp_path, text):
     RunRecord("seed: 0\n", tmp_path, {"command": "train", "identity": {}}, None).begin()
     (tmp_path / "metrics.json").write_text(text)
     for read in (lambda: read_finished(tmp_path, "train"), lambda: refuse_other(tmp_path, "train", {})):
         with pytest.raises(PmgError, match=r"metrics\.json is damaged"):
             read()
+    assert completed_metrics(OmegaConf.create({"run_dir": str(tmp_path)}), "train") is None

@@ -33,7 +33,8 @@ def run_here(verb, *args):
     out, err, code = io.StringIO(), io.StringIO(), 0
     main = find_commands()[verb].load()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", [f"pmg-{verb}", *map(str, read_by(verb, args))])
+        given = [f"pmg-{verb}", *map(str, read_by(verb, args))]
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", given)
         stack.enter_context(restored_state())
         stack.enter_context(restored_hydra())
         stack.enter_context(contextlib.redirect_stdout(out))

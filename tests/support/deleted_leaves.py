@@ -8,7 +8,7 @@ import shutil
 LEAVES = ("families", "looks", "methods", "recommendation", "studio")
 OTHER_DEFAULTS = {
     "data": "own_files", "scenario": "items", "captioner": "metadata", "scorer": "tiny", "tower": "scorer",
-    "generator": "tiny", "method": "pmg", "preference": "default", "sampling": "default", "metrics": "distances",
+    "generator": "tiny", "method": "pmg_paper", "preference": "default", "sampling": "default", "metrics": "distances",
     "stage": "null",
 }  # fmt: skip
 """What bare commands choose in place of looks, by group."""
@@ -19,8 +19,8 @@ sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in get
 """Python's start-up: what isn't in the copy is not taken from the installed checkout."""
 PRODUCT = ("commands", "project")
 """Folders of tests whose subject is the whole product as it is shipped, with its documents and studies."""
-OF_LOOKS = ("experiment/families", "experiment/faults", "method/style", "method/true_style", "method/true_words")
-"""Options that set keys of looks or name its sources; all others build something of it, or choose such an option."""
+OF_LOOKS = ("experiment/families", "experiment/faults")
+"""Options that set keys of looks; all others build something of it, or choose such an option."""
 
 
 def copy_without(root, folder, deleted):

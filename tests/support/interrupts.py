@@ -28,7 +28,7 @@ STUDY = [
     *TRAINING, "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "train_run=train",
     "generate_run=generate", "paths.cache_dir=cache", "split_sizes={train: 8, validation: 4, test: 4}",
     "objective.users_per_step=4", "objective.batches.draws=2", "sampling.steps=2", "sampling.batch_size=2",
-    "sheet_users=4", "method=[none,soft,pmg]",
+    "sheet_users=4", "method=[none,soft,pmg_paper]",
 ]  # fmt: skip
 AUTOENCODER = [
     *TRAINING, "stage=look_autoencoder", "stage.batch_size=4",

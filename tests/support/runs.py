@@ -46,9 +46,9 @@ def write_rows(folder, values, seed=0):
     """Judged rows: a user an entry of `values`, which gives pmg's LPIPS; none has 0.5 for all."""
     rows = [
         {"example": f"u{user}-0", "user": f"u{user}", "method": method, "control": "own", "seed": seed,
-         "lpips_truth": value if method == "pmg" else 0.5, "style_accuracy": float(method == "pmg")}
+         "lpips_truth": value if method == "pmg_paper" else 0.5, "style_accuracy": float(method == "pmg_paper")}
         for user, value in enumerate(values)
-        for method in ("none", "pmg")
+        for method in ("none", "pmg_paper")
     ]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
@@ -61,7 +61,7 @@ def write_results(folder, metrics, sets=None):
     (folder / "results.json").write_text(json.dumps(results))
 
 
-def record(user, scores, method="pmg", words=("flat",), seed=0):
+def record(user, scores, method="pmg_paper", words=("flat",), seed=0):
     """A record whose candidates have these scores (d_p, d_t); the first is picked."""
     candidates = tuple(Candidate(1.0 + n, 1.0, d_p, d_t, 0.0) for n, (d_p, d_t) in enumerate(scores))
     return Record(

@@ -199,7 +199,10 @@ def test_labels(tmp_path):
     assert run_name(tmp_path / "outputs" / "demo" / "train", tmp_path / "outputs") == "demo/train"
     assert run_name(tmp_path / "elsewhere" / "x" / "y", tmp_path / "outputs") == "x/y"
     chosen = {"data": "looks", "experiment": None, "hydra/launcher": "basic"}
-    assert tags({"pmg": {"a": 1}, "soft": None}, chosen, "generate") == {"data": ["looks"], "method": ["pmg"]}
+    assert tags({"pmg_paper": {"a": 1}, "soft": None}, chosen, "generate") == {
+        "data": ["looks"],
+        "method": ["pmg_paper"],
+    }
     assert tags(None, {"data": "looks", "scorer": "tiny", "logger": "csv"}, "train") == {"data": ["looks"]}
     assert tags(None, {}, "train") == {}
 

@@ -169,6 +169,25 @@ def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_processes_agree_on_values_at_the_steps_that_are_recorded(training, tmp_path, monkeypatch):
+    module, batches = training()
+    fitting = trainer(tmp_path, 7)
+    fitting.log_every_n_steps, fitting.val_check_interval, fitting.check_val_every_n_epoch = 3, 5, None
+    reduced, whole = [], fitting.strategy.reduce
+
+    def record(value, *options, **named):
+        if options or named:  # Lightning's own call
+            return whole(value, *options, **named)
+        reduced.append(fitting.global_step + 1)
+        return value + 1.0
+
+    monkeypatch.setattr(fitting.strategy, "reduce", record)
+    fitting.fit(module, batches)
+    names = ["train/denoise", "train/total"]
+    assert reduced == [step for step in (3, 5, 6, 7) for _ in names]
+    assert all(fitting.callback_metrics[name] > 1.0 for name in names)  # what was reduced is what is logged
+
+
 @pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("dropped", list(product([0.0, 1.0], repeat=3)))

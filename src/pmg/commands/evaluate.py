@@ -57,7 +57,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     examples = select_examples(data, made.config["split"], made.config)
     for example in examples:
         require_truth(example)
-    metrics, comparison = build_metrics(cfg.metrics, cfg.device), Comparison(**to_plain(cfg.comparison))
+    metrics, comparison = build_metrics(cfg.metrics, cfg.device, data), Comparison(**to_plain(cfg.comparison))
     for metric in metrics.per_set:
         metric.check(len(examples))
     records, images = _read_images(Path(cfg.generate_run), made, data, examples)

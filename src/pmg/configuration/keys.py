@@ -104,5 +104,5 @@ class ComparisonConfig:
 
     baseline: str = "none"
     oracle: str = "oracle"
-    proposed: str = "pmg"
+    proposed: str = "pmg_paper"
     gap_metric: str = "lpips_truth"

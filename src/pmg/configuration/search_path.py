@@ -24,18 +24,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.plugins import GROUP, find_config_folders
 from pmg.configuration.schemas import SECTIONS, all_keys, find_schemas, read_keys, read_sections
+from pmg.domain import PmgError
 
 CONFIG_MODULE = "pmg.conf"
+SHARED = "base"
 _OVERRIDDEN = re.compile(r"override /([^/@]+)")  # the group of an entry in a defaults list
 _command: ContextVar[str | None] = ContextVar("command", default=None)  # whose config is being composed
 
 
 def register_sources() -> None:
     """Makes Hydra read pmg's configs by the sources of this module; safe to call again."""
-    Plugins.instance().register(PmgSearchPath)
-    Plugins.instance().register(SchemaSource)
-    # its `register` keeps the source that a scheme has
-    SourcesRegistry.instance().types |= {"pkg": PackageSource, "file": FolderSource}
+    for plugin in (PmgSearchPath, SchemaSource, OptionSource):
+        Plugins.instance().register(plugin)
+    SourcesRegistry.instance().types["file"] = FolderSource  # its `register` keeps the one that a scheme has
 
 
 class PmgSearchPath(SearchPathPlugin):
@@ -46,34 +47,71 @@ class PmgSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Extends a search path that holds ``pmg.conf``; those of other Hydra applications stay as they are."""
-        if not any(element.path == f"pkg://{CONFIG_MODULE}" for element in search_path.get_path()):
+        own = [element for element in search_path.get_path() if element.path == f"pkg://{CONFIG_MODULE}"]
+        if not own:
             return
+        for element in own:
+            element.path = f"{OptionSource.scheme()}://{CONFIG_MODULE}"
         search_path.append("pmg", f"{SchemaSource.scheme()}://")
         for name, folder in find_config_folders().items():
-            search_path.append(f"{GROUP}: {name}", f"file://{folder}")
+            search_path.append(f"{GROUP}: {name}", f"{FolderSource.scheme()}://{folder}")
 
 
-class PackageSource(ImportlibResourcesConfigSource):
-    """Hydra's source of configs in a package; of ``pmg.conf`` what the composed command reads."""
+class OptionSource(ImportlibResourcesConfigSource):
+    """The package of pmg's configs: of each what the composed command reads.
+
+    Its folder `SHARED` is listed nowhere: its files are for other configs to include.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        """Returns what paths to this source begin with."""
+        return "options"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Returns a config; one at the root of a package decides whose keys those after it have."""
+        """Returns a config; one at the root decides whose keys those after it have."""
         name = config_path.removesuffix(".yaml")
         if "/" not in name:
-            _command.set(name if self.path == CONFIG_MODULE and name in find_schemas() else None)
-        return _select(super().load_config(config_path))
+            _command.set(name if name in find_schemas() else None)
+        return _select(config_path, super().load_config(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Returns the names of groups and options in a folder, without `SHARED`."""
+        return [name for name in super().list(config_path, results_filter) if (config_path, name) != ("", SHARED)]
 
 
 class FolderSource(FileConfigSource):
-    """Hydra's source of configs in a folder, as that of ``--config-dir``: of each what the command reads."""
+    """A folder of configs, of a plug-in or ``--config-dir``: of each what the composed command reads."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Returns a config."""
-        return _select(super().load_config(config_path))
+        """Returns a config; one at the root is of another Hydra application."""
+        if "/" not in config_path:
+            _command.set(None)
+        return _select(config_path, super().load_config(config_path))
 
 
-def _select(result: ConfigResult) -> ConfigResult:
-    """Returns what a file has for the composed command, see `select_keys`; all of it where no command of pmg is."""
+def refuse_other_methods(config_path: str, loaded: ConfigResult) -> None:
+    """Refuses an option of ``method`` that defines one of another name, by PmgError.
+
+    Else two options could define the same method, and the later one would change the earlier one.
+    """
+    group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+    if group == "method":
+        config: Any = loaded.config
+        methods = config.get("method") if (loaded.header or {}).get("package") == "_global_" else config
+        if others := sorted(set(methods or {}) - {option, "defaults"}):
+            raise PmgError(
+                f"method={option} defines another method: {', '.join(others)}. Name the file as the method, "
+                "and write one file for each method"
+            )
+
+
+def _select(config_path: str, result: ConfigResult) -> ConfigResult:
+    """Returns what a file has for the composed command, see `select_keys`; all of it for programs of others.
+
+    PmgError as `refuse_other_methods`.
+    """
+    refuse_other_methods(config_path, result)
     if (command := _command.get()) is not None and isinstance(result.config, DictConfig):
         plain: Any = OmegaConf.to_container(result.config, resolve=False)
         result.config = OmegaConf.create(select_keys(plain, command, result.header.get("package") == "_global_"))

@@ -18,7 +18,7 @@ class Comparison:
 
     baseline: str = "none"  # the arm to improve on
     oracle: str = "oracle"  # the arm with the true taste, which bounds what a preference can reach
-    proposed: str = "pmg"  # the method under study
+    proposed: str = "pmg_paper"  # the method under study
     # name of the metric for the share of the gap from baseline to oracle that an arm closes
     gap_metric: str = "lpips_truth"
     references: tuple[str, ...] = (RECONSTRUCTION, TRUTH)  # arms that no model personalised, out of competition

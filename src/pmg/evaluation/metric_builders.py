@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.instantiate import built_class, instantiate, to_plain
 from pmg.configuration.trees import targets
 from pmg.domain import PmgError
 
 if TYPE_CHECKING:
+    from pmg.data.dataset import Dataset
     from pmg.evaluation.metric_interface import Metrics
 
 PLACED = "features"  # the argument whose model runs on the device of the config
@@ -33,11 +35,11 @@ def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
                 )
 
 
-def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
+def build_metrics(metrics: Any, device: str = "cpu", data: Dataset | None = None) -> Metrics:
     """Builds metrics of config nodes by name; equal models are loaded once.
 
-    Models that are given as `PLACED` run on `device`, all others on the CPU. PmgError if a model can't be loaded, or
-    two outputs have one name.
+    A metric with an argument `data` gets the data set that is evaluated. Models that are given as `PLACED` run on
+    `device`, all others on the CPU. PmgError if a model can't be loaded, or two outputs have one name.
     """
     from pmg.evaluation.metric_interface import Metrics
 
@@ -46,6 +48,8 @@ def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
     for name, node in _nodes(metrics).items():
         arguments = {argument: _load(f"metrics.{name}.{argument}", model, device, loaded)
                      for argument, model in _models(node).items()}  # fmt: skip
+        if "data" in signature(built_class(node)).parameters:
+            arguments["data"] = data
         built.append(_build(f"metrics.{name}", node, arguments))
     return Metrics.of(built)
 

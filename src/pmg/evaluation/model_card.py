@@ -119,11 +119,12 @@ def write_pipeline_card(
 def _quality(results: str | None) -> list[str]:
     if results is None:
         return []
-    arms = read_results(results, "arms")["arms"]
+    found = read_results(results, "arms", "comparison")
+    arms, comparison = found["arms"], found["comparison"]
     rows = {
         name: " · ".join(
             f"{arm} {arms[arm][name]['mean']:.3f} [{arms[arm][name]['low']:.3f}, {arms[arm][name]['high']:.3f}]"
-            for arm in ("none", "pmg")
+            for arm in (comparison["baseline"], comparison["proposed"])
             if name in arms.get(arm, {})
         )
         for name in SHOWN

@@ -38,7 +38,7 @@ class ConfidentAlpha(FixedAlpha):
     """
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Returns alpha times the mean probability; without keywords, where a taste may be compared with, alpha."""
+        """Returns alpha times the mean probability; without keywords, alpha."""
         return self.alpha * fmean(math.exp(min(score, 0.0)) for score in keywords.scores or [0.0])
 
 

@@ -24,7 +24,7 @@ from pmg.models.diffusion.interfaces import Generator, Start
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import to_device
-from pmg.models.vision.scorer import Scorer, TasteScorer
+from pmg.models.vision.scorer import Scorer
 from pmg.preferences.keywords import Budget
 
 
@@ -79,24 +79,13 @@ class Pipeline:
         return other
 
     def check(self, name: str, method: Method) -> None:
-        """Checks that scorer and generator take what a method gives them, else PmgError."""
+        """Checks that the generator takes what a method gives it, else PmgError."""
         if method.start:
             check_start(f"method.{name}.start", self.generator.supports)
         own, other = tuple(self.generator.latent_shape), method.denoiser
         if other and other.latent_shape != own:
             key = f"method.{name}.start_denoiser"
             raise PmgError(f"{key} takes latents of {other.latent_shape}, the generator's are {own}: set {key}=null")
-        knows_tastes = isinstance(self.scorer, TasteScorer)
-        if method.taste and not knows_tastes:
-            raise PmgError(
-                f"the scorer, {type(self.scorer).__name__}, compares images with words. Set scorer=personal, or "
-                f"method.{name}.taste=''"
-            )
-        if method.keywords and not method.taste and knows_tastes:
-            raise PmgError(
-                f"scorer=personal compares images with pictures that users liked, and method.{name} gives it words "
-                f"alone. Set +method.{name}.taste=taste, or another scorer"
-            )
 
     @torch.no_grad()
     def __call__(
@@ -232,20 +221,14 @@ class Pipeline:
         ]
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores d_t and d_p of each candidate, `(B, C)` each, calibrated: cosines with its keywords.
-
-        Where requests have a taste, d_p is the scorer's own comparison with it.
-        """
+        """Returns the scores d_t and d_p of each candidate, `(B, C)` each, calibrated: cosines with its keywords."""
         encode, device = self.texts.encode, self.scorer.device
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
         budget = Budget.of(self.texts)  # a scorer may read less than the generator
         targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
-        tastes = [request.taste for request in requests if request.taste is not None]
-        if tastes and isinstance(self.scorer, TasteScorer):
-            preference = self.scorer.compare(style.view(shape), tastes)
-        elif not any(request.keywords.words for request in requests):
+        if not any(request.keywords.words for request in requests):
             preference = torch.ones_like(accuracy)
         else:
             words = encode([str(budget.fit(request.keywords)) for request in requests]).pooled.to(device)

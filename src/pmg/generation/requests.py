@@ -16,7 +16,6 @@ from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.reference_images import ReferenceImages
-from pmg.models.vision.scorer import Taste
 from pmg.preferences.keywords import NO_WORDS
 from pmg.seeding import stable_number
 
@@ -34,7 +33,6 @@ class Method:
     soft_tokens: str = ""  # source of the soft tokens that the denoiser sees
     negative: str = ""  # source of keywords that images are guided away from; empty: the scenario's negative prompt
     references: str = ""  # source of the reference images that the denoiser sees
-    taste: str = ""  # source of the taste that d_p compares images with, in place of keywords
     image: str = ""  # source of images that are used in place of generated ones
     start: str = ""  # source of images that sampling starts from in place of noise alone
     # share of the solver's time that is left from there, see `Start`; set with `start`, and not without
@@ -103,7 +101,6 @@ class Request:
     negative: Keywords = NO_WORDS
     alpha: float = 0.5  # share of the preference score in z, in [0, 1]; see `share`
     references: ReferenceImages | None = None
-    taste: Taste | None = None  # what d_p compares the image with in place of `keywords`
     image: Tensor | None = None  # `(3, H, W)` in [-1, 1], in place of a generated one
     start: Tensor | None = None  # `(3, H, W)` in [-1, 1] that sampling starts from
     strength: float = 1.0  # share of the solver's time that is left from `start`, in (0, 1]; without it no effect
@@ -112,7 +109,7 @@ class Request:
     @property
     def has_preference_score(self) -> bool:
         """Whether there is something that d_p compares the image with."""
-        return self.taste is not None or bool(self.keywords.words)
+        return bool(self.keywords.words)
 
     @property
     def share(self) -> float:
@@ -142,7 +139,6 @@ class RequestBuilder:
             negative=read(method.negative) or self.negative,
             alpha=self.alpha_rule(keywords, preference.history),
             references=read(method.references),
-            taste=read(method.taste),
             image=read(method.image),
             start=read(method.start),
             strength=method.strength or 1.0,

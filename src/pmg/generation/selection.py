@@ -129,7 +129,8 @@ def pick(z: Tensor) -> Tensor:
 def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
     """Returns the indices of the non-dominated points, in their order; of equal points the first.
 
-    They include the candidate with the highest z for any alpha between 0 and 1, since z increases with both scores.
+    For any alpha they include a candidate with the highest z of `WeightedScores`, which never falls as a score rises.
+    `pick` may return another one of equal z: with logarithms, all scores below `SMALLEST_COSINE` count alike.
     """
     front: list[int] = []
     best = float("-inf")

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pmg.cache import Cache, hash_tensor, open_cache
 from pmg.configuration.ranges import NotNegative
+from pmg.data.dataset import Dataset
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
-from pmg.looks.dataset import FinishedImages
+from pmg.looks.chat_dataset import LookChatDataset
+from pmg.looks.dataset import LookDataset
 from pmg.looks.drawings import CANDIDATES, REFERENCES, LookChoice, LookData, LookTarget, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.models.judge import LookJudge, pick_looks
@@ -82,7 +84,8 @@ class LookJudging:
 class LookAccuracy:
     """Whether the judge picks the user's look among ten and finds the concept; distance of the finish to the look's.
 
-    Users of several looks have several truths: the best value counts. The judge is never the model that selects;
+    Users of several looks have several truths: the best value counts. Candidate looks are drawn from those of the
+    evaluated `data`; PmgError if it has none. The judge is never the model that selects;
     `spread` is that of the finishes of pictures that show a candidate look. What the judge read of these, which are
     the same for each method, is in `cache_dir`; None: they are read anew. `judge_name` ends the names of a further
     judge's columns.
@@ -96,12 +99,17 @@ class LookAccuracy:
     inputs: Collection[Input] = ()
 
     def __init__(
-        self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02, cache_dir: str | None = None,
+        self, judge: LookJudge, data: Dataset | None, spread: NotNegative = 0.02, cache_dir: str | None = None,
         judge_name: str = "",
     ) -> None:  # fmt: skip
+        looks = data.looks if isinstance(data, LookChatDataset) else data
+        if not isinstance(looks, LookDataset):
+            raise PmgError(
+                "the data set has no looks, which this metric compares. Leave it out, e.g. metrics=distances"
+            )
         self.read_style = StyleReader(judge, None if cache_dir is None else open_cache(cache_dir))
-        self.data, self.spread = data, spread
-        self.images, self.suffix = FinishedImages(data.drawings), f"_{judge_name}" if judge_name else ""
+        self.data, self.spread = looks, spread
+        self.images, self.suffix = looks.images, f"_{judge_name}" if judge_name else ""
         if judge_name:
             self.outputs = tuple(
                 replace(info, name=info.name + self.suffix, title=f"{info.title} ({judge_name})")

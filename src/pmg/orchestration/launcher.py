@@ -111,6 +111,8 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None and not show_trace:
             return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
+        if str(error).startswith("Only one of --run") and not show_trace:  # Hydra's, of its own options
+            return _print_error(f"{error}. Leave one of them out: {' '.join(sys.argv[1:])}")
         if show_trace or not SweepSummary.current:
             raise  # an error of pmg itself
         return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.portable import part_config
+from pmg.domain import PmgError
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, execute_nested
 from pmg.runs.run_folder import SHARDS, completed_metrics, identify, read_run, refuse_other
@@ -39,8 +40,14 @@ def own_shard(shard: Any) -> Shard:
 def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
     """Computes the shards that aren't complete, adds the counts of all to the run's ledger, and returns their folders.
 
-    PmgError if shards failed; the results of the others are kept.
+    PmgError if shards failed, where the results of the others are kept, or if the config's device isn't the only GPU
+    that a shard sees.
     """
+    if str(cfg.device).partition(":")[2] not in ("", "0"):
+        raise PmgError(
+            f"device={cfg.device}: each of the {cfg.shard.count} shards sees one GPU, as cuda:0. Set device=cuda; "
+            "CUDA_VISIBLE_DEVICES selects the GPUs that the shards share"
+        )
     shards = [  # without loggers: the merged run is tracked
         part_config(cfg, command, f"{run.folder}/{SHARDS}/{index}", {"shard.index": index, "logger": None})
         for index in range(cfg.shard.count)

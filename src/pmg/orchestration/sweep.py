@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pmg.configuration.instantiate import to_plain
+from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import override
@@ -37,7 +38,8 @@ class SweepJob:
     @property
     def status(self) -> str:
         """The status; a job marked ``running`` after the end of the sweep was killed, or is queued on a cluster."""
-        return "unfinished" if self.metrics["status"] == "running" else self.metrics["status"]
+        status = str(self.metrics.get("status", "damaged"))
+        return "unfinished" if status == "running" else status
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class SweepSummary(Callback):
         HydraConfig.instance().set_config(config)  # an experiment's folder may name the command: ${hydra:job.name}
         folder = Path(config.hydra.sweep.dir)
         try:
+            refuse_study(config)
             refuse_sweep(folder)
             refuse_run_dir(config.run_dir, folder, config.hydra.overrides.task)
         except PmgError as error:  # Hydra warns of errors in callbacks, and goes on
@@ -101,6 +104,17 @@ class SweepSummary(Callback):
                     if job.status == "unfinished"
                 }
             )
+
+
+def refuse_study(config: DictConfig) -> None:
+    """Raises a `PmgError` if the experiment names another command as its job: a study is one of ``pmg-study``."""
+    job = config.hydra.job
+    if job.name != job.config_name and job.name in find_schemas():
+        chosen = f"experiment={config.hydra.runtime.choices.experiment}"
+        raise PmgError(
+            f"{chosen} is no experiment of pmg-{job.config_name}: run pmg-{job.name} {chosen}. With hydra.mode=RUN "
+            f"pmg-{job.config_name} computes its own part of a single job"
+        )
 
 
 def refuse_run_dir(run_dir: str, folder: Path, overrides: Sequence[str]) -> None:

@@ -21,11 +21,10 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, Keywords
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.reference_images import ReferenceImages
-from pmg.models.vision.scorer import Taste
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 
-Row = Keywords | Tensor | ReferenceImages | Taste
+Row = Keywords | Tensor | ReferenceImages
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class PreferenceSource(ABC):
     that decided that run replace the folder.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "images"]]  # of what it gives
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "images"]]  # of what it gives
 
     @property
     def requires(self) -> Requirements:
@@ -138,15 +137,6 @@ class PictureSource(PreferenceSource):
     """
 
     kind = "reference images"
-
-
-class TasteSource(PreferenceSource):
-    """A source of tastes, which a scorer compares candidates with in place of keywords.
-
-    Called, it returns the `Taste` of each of the `U` profiles.
-    """
-
-    kind = "tastes"
 
 
 class ImageSource(PreferenceSource):

@@ -115,7 +115,7 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
     """Returns the resolved config and ``metrics.json`` of a run; PmgError if none, damaged or of another command."""
     folder = Path(folder)
     try:
-        metrics = _read_mapping(folder / METRICS_FILE)
+        metrics = _read_record(folder / METRICS_FILE)
         text = (folder / CONFIG_FILE).read_bytes()
         config = OmegaConf.create(text.decode())
     except OSError as error:
@@ -136,6 +136,13 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values := json.loads(path.read_text()), dict):
         raise ValueError(f"{path} holds no mapping")
     return values
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Returns the mapping of a ``metrics.json``; ValueError if it holds none, or one without a status."""
+    if not isinstance((record := _read_mapping(path)).get("status"), str):
+        raise ValueError(f"{path} has no status")
+    return record
 
 
 def _command_of(folder: Path, command: str) -> str:
@@ -203,7 +210,7 @@ def refuse_other(
     """
     path = folder / METRICS_FILE
     try:
-        earlier = _read_mapping(path) if path.exists() else None
+        earlier = _read_record(path) if path.exists() else None
     except ValueError as error:
         raise PmgError(f"{path} is damaged. Remove it to start a new run in its folder.") from error
     if earlier is None:

@@ -35,7 +35,7 @@ class Label:
     id: str  # the same after a resume
     name: str  # as it is shown
     command: str  # the verb, e.g. ``"train"``
-    # chosen options by config group, e.g. ``{"data": ["looks"], "method": ["soft", "pmg"]}``
+    # chosen options by config group, e.g. ``{"data": ["looks"], "method": ["soft", "pmg_paper"]}``
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

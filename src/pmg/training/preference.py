@@ -212,10 +212,22 @@ class PreferenceTraining(OptimizedModule):
         outputs = self.step_outputs(batch)
         means = {name: term(outputs).mean() for name, term in self.terms.items()}
         total = reduce(add, (term.weight * means[name] for name, term in self.terms.items()))
-        named = {f"{stage}/{name}": mean for name, mean in means.items()}
-        self.log_dict(named, prog_bar=True, batch_size=outputs.samples, sync_dist=True)
-        self.log(f"{stage}/total", total, batch_size=outputs.samples, sync_dist=True)
+        logged = {f"{stage}/{name}": mean.detach() for name, mean in (*means.items(), ("total", total))}
+        if stage == "train" and self._records_step():
+            logged = {name: self.trainer.strategy.reduce(mean.clone()) for name, mean in logged.items()}
+        for name, mean in logged.items():
+            shown, summed = not name.endswith("/total"), stage == "val"
+            self.log(name, mean, prog_bar=shown, batch_size=outputs.samples, sync_dist=summed)
         return total
+
+    def _records_step(self) -> bool:
+        """Returns whether values of this step are recorded: by loggers, beside a validation, or as the last ones.
+
+        Of other steps the progress bar shows the main process's own part: a mean over processes takes time.
+        """
+        trainer = self.trainer
+        step, every = trainer.global_step + 1, (trainer.log_every_n_steps, trainer.val_check_batch)
+        return step == trainer.max_steps or any(often and step % often == 0 for often in every)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Returns the objective of one step."""

@@ -89,7 +89,7 @@ def test_the_page_names_no_method_and_no_source():
         assert not [
             name for name in (*METHODS, "secret", "user0", "records", "/") if name in json.dumps(content["plans"])
         ]
-        assert not [name for name in (*METHODS, "secret", "user0", "pmg") if name in page]
+        assert not [name for name in (*METHODS, "secret", "user0", "pmg_paper") if name in page]
         assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
 
 

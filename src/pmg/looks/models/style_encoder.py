@@ -82,7 +82,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         if latents.shape[1] != self.config.in_channels:
             raise PmgError(
                 f"the style encoder reads latents of {self.config.in_channels} channels, and this generator's have "
-                f"{latents.shape[1]}. Name methods that don't use it, e.g. method=[none,keywords,soft,pmg]"
+                f"{latents.shape[1]}. Name methods that don't use it, e.g. method=[none,keywords,soft,pmg_paper]"
             )
         return self(latents.unflatten(0, pictures.shape[:2]))
 

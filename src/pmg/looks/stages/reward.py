@@ -16,7 +16,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.drawings import LookData
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
-from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig
+from pmg.looks.models.personal_reward import PersonalReward, PersonalRewardConfig
 from pmg.looks.stages.pretraining import Built, count_groups, group_rows, save_half
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.image_passes import fit_size

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,6 @@ from transformers import PreTrainedConfig, ResNetConfig, ResNetModel
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import EmbeddedModel
-
-
-@dataclass(frozen=True)
-class Taste:
-    """The embedded pictures of one user's history, which a scorer compares images with."""
-
-    vectors: Tensor  # `(H, D)`, as the scorer's style vectors
-    liked: Tensor  # bool `(H,)`: the others were disliked
 
 
 class Scorer(Protocol):
@@ -43,14 +34,6 @@ class Scorer(Protocol):
 
     def encode_preference(self, pooled: Tensor) -> Tensor:
         """Returns unit vectors of keywords, `(B, D)`, from their pooled vectors: compared with the style."""
-
-
-@runtime_checkable
-class TasteScorer(Scorer, Protocol):
-    """A scorer that compares images with pictures which a user liked, in place of words."""
-
-    def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
-        """Returns d_p, `(B, C)`, of the style vectors `(B, C, E)` of each user's images."""
 
 
 class ImageEncoder(nn.Module):

@@ -1,23 +1,16 @@
-"""A reward for one user: what it compares, how it trains, and how a pipeline selects by it."""
+"""A reward for one user: what it compares, and how it trains."""
 
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from looks import deep_codec
-from pmg.domain import Keywords, PmgError
-from pmg.generation.alpha import FixedAlpha
-from pmg.generation.condition_weighting import ScaleWeighting
-from pmg.generation.guidance import Scales
-from pmg.generation.pipeline import Pipeline
-from pmg.generation.requests import Method, Preference, Request, RequestBuilder
-from pmg.generation.selection import WeightGrid
-from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig, PersonalScorer
+from pmg.domain import PmgError
+from pmg.looks.models.personal_reward import PersonalReward, PersonalRewardConfig
 from pmg.looks.stages.pretraining import save_half
 from pmg.looks.stages.reward import (
     FINISHES,
@@ -27,9 +20,7 @@ from pmg.looks.stages.reward import (
     find_sharpness,
     pair_accuracy,
 )
-from pmg.looks.taste_source import PicturesAsTaste
 from pmg.models.tiny_models import tiny_scorer
-from pmg.models.vision.scorer import Taste
 from pmg.training.optim import adamw, constant
 
 
@@ -37,11 +28,6 @@ from pmg.training.optim import adamw, constant
 def reward():
     torch.manual_seed(0)
     return PersonalReward(PersonalRewardConfig(features=8, width=6)).eval()
-
-
-@pytest.fixture
-def scorer(reward):
-    return PersonalScorer(tiny_scorer(), reward)
 
 
 def vectors(*shape, seed=0):
@@ -75,77 +61,6 @@ def test_a_user_of_two_tastes_has_both_and_dislikes_count_against(reward):
     assert logits[0] > logits[3] > logits[2]  # either of the two, rather than their mean
     disliked = reward(images, torch.stack([one, two])[None], torch.tensor([[True, False]]), known)[0]
     assert disliked[0] > disliked[2] > disliked[1]
-
-
-def test_the_scorer_keeps_content_and_gives_a_probability(scorer):
-    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    content, taste = scorer(images)
-    torch.testing.assert_close(content, tiny_scorer()(images)[0])
-    liked = torch.tensor([True])
-    tastes = [Taste(taste[:1], liked), Taste(taste[:2], torch.tensor([True, False]))]  # of different lengths
-    scores = scorer.compare(taste.expand(2, -1, -1), tastes)
-    assert scores.shape == (2, 3)
-    assert ((scores > 0) & (scores < 1)).all()
-    torch.testing.assert_close(scores[:1], scorer.compare(taste[None], tastes[:1]))
-    with pytest.raises(PmgError, match=r"was given words alone\. Set another scorer"):
-        scorer.encode_preference(torch.zeros(1, 32))
-
-
-def test_a_reward_of_another_scorer_is_refused(reward, tmp_path):
-    save_half(PersonalReward(PersonalRewardConfig(features=9)), str(tmp_path))
-    with pytest.raises(PmgError, match=r"reads 9 features of an image, and the scorer has 8\. Train one"):
-        PersonalScorer.from_folders(tiny_scorer(), str(tmp_path))
-    save_half(reward, str(tmp_path / "own"))
-    again = PersonalScorer.from_folders(tiny_scorer(), str(tmp_path / "own"))
-    assert not any(weight.requires_grad for weight in again.reward.parameters())
-
-
-@pytest.fixture
-def pipeline(generator, scorer):
-    return Pipeline(generator, scorer, WeightGrid([1.0], noises=4), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
-
-
-def request(taste, words=()):
-    return Request(Keywords(("red apple", "fruit")), Keywords(words), False, None, 0, alpha=1.0, taste=taste)
-
-
-def test_the_candidate_that_is_most_like_a_liked_picture_is_kept(pipeline, scorer):
-    candidates = pipeline.generator.decode(pipeline.denoise([request(None)]))
-    for wanted in (0, 3):
-        taste = Taste(scorer(candidates)[1][[wanted]], torch.tensor([True]))
-        generated = pipeline([request(taste)])
-        assert generated.picked == [wanted]
-        assert all(0 < each.preference < 1 for each in generated.candidates[0])
-    assert [each.preference for each in pipeline([request(None)]).candidates[0]] == [None] * 4  # no taste, no words
-
-
-def test_words_and_tastes_are_for_their_scorers(pipeline, generator):
-    with pytest.raises(PmgError, match=r"method\.pmg gives it words alone\. Set \+method\.pmg\.taste=taste"):
-        pipeline.check("pmg", Method(keywords="keywords"))
-    pipeline.check("none", Method())
-    pipeline.check("pmg", Method(keywords="keywords", taste="taste"))
-    words = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
-    with pytest.raises(
-        PmgError, match=r"the scorer, EmbeddedScorer, compares images with words\. .* or method\.soft\.taste"
-    ):
-        words.check("soft", Method(taste="taste"))
-
-
-def test_histories_become_tastes_and_requests_carry_them(scorer, few_looks):
-    examples = few_looks.examples("test", 3, 1)
-    source = PicturesAsTaste(scorer, pictures=2)
-    tastes = source(SimpleNamespace(examples=examples, images=few_looks.images))
-    assert [len(taste.liked) for taste in tastes] == [2, 2, 2]
-    last = few_looks.images.pixels(few_looks.images.rows(examples[0].liked[-2:]))
-    torch.testing.assert_close(tastes[0].vectors, scorer(last)[1])
-    method = Method(taste="taste")
-    assert method.personal
-    assert method.sources == ("taste",)
-    preference = Preference(examples[0].user, {"taste": tastes[0]})
-    builder = RequestBuilder({examples[0].target.concept: Keywords(("owl",))}, FixedAlpha(0.3), 0)
-    made = builder(examples[0], method, preference)
-    assert made.taste is tastes[0]
-    assert made.share == 0.3
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A scorer whose preference score is how likely a user likes an image, given pictures that they liked and disliked.
+"""A reward: how likely a user likes an image, given pictures that they liked and disliked.
 
 Shapes: `U` users, `H` pictures of a history, `C` images to compare, `F` width of a scorer's features, `E` of a taste.
 """
@@ -6,18 +6,13 @@ Shapes: `U` users, `H` pictures of a history, `C` images to compare, `F` width o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
-from pmg.domain import PmgError
-from pmg.models.image_passes import fit_size
-from pmg.models.loading.weight_sources import EmbeddedModel, load_frozen
-from pmg.models.vision.scorer import EmbeddedScorer, Taste, unit
+from pmg.models.loading.weight_sources import EmbeddedModel
+from pmg.models.vision.scorer import unit
 
 
 class PersonalRewardConfig(PreTrainedConfig):
@@ -75,54 +70,3 @@ class PersonalReward(EmbeddedModel):
         masked = torch.where(of.any(1)[:, None, None], masked, torch.zeros_like(masked))
         count = torch.where(of.any(1), of.sum(1), of.shape[1]).float()
         return (torch.logsumexp(masked, dim=2) - count.log()[:, None]) / self.sharpness.exp()
-
-
-class PersonalScorer(nn.Module):
-    """A scorer's accuracy score, and a `PersonalReward` over its features as the preference score.
-
-    d_p is the probability that the user likes an image, in (0, 1). The reward reads the frozen scorer's features.
-    """
-
-    text_encoder = None
-
-    def __init__(self, scorer: EmbeddedScorer, reward: PersonalReward) -> None:
-        super().__init__()
-        self.scorer, self.reward = scorer, reward
-        self.encode_target = scorer.encode_target
-
-    @classmethod
-    def from_folders(cls, scorer: EmbeddedScorer, folder: str) -> Self:
-        """Loads the reward, frozen; PmgError if it is missing, damaged, or of another scorer."""
-        reward = load_frozen(PersonalReward, folder)
-        if reward.config.features != scorer.encoder.width:
-            raise PmgError(
-                f"{folder} reads {reward.config.features} features of an image, and the scorer has "
-                f"{scorer.encoder.width}. Train one: pmg-pretrain stage=look_reward"
-            )
-        return cls(scorer, reward)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the models are."""
-        return self.scorer.device
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns content vectors `(B, D)` and taste vectors `(B, E)`, of length 1, of images in [-1, 1]."""
-        features = self.scorer.encoder(fit_size(images, self.scorer.config.size))
-        return unit(self.scorer.content(features)), self.reward.embed(features)
-
-    def encode_preference(self, pooled: Tensor) -> Tensor:
-        """Raises PmgError: this scorer compares images with pictures."""
-        raise PmgError(
-            "scorer=personal compares images with pictures that users liked, and was given words alone. "
-            "Set another scorer"
-        )
-
-    @torch.no_grad()
-    def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
-        """Returns the probability that each user likes each image, `(B, C)`, of taste vectors `(B, C, E)`."""
-        history = pad_sequence([taste.vectors for taste in tastes], batch_first=True)
-        liked = pad_sequence([taste.liked for taste in tastes], batch_first=True)
-        known = torch.arange(liked.shape[1]) < torch.tensor([len(taste.liked) for taste in tastes])[:, None]
-        inputs = (part.to(self.reward.scale.device) for part in (styles, history, liked, known))
-        return torch.sigmoid(self.reward(*inputs)).cpu()
