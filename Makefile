@@ -25,7 +25,7 @@ SMOKE_sight := preference_encoder.sees=both
 SMOKE_channels := data.channel=split 'method=[none,read,soft,oracle]'
 
 .DEFAULT_GOAL := help
-.PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app build configs docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise starts field gpu many-users faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -95,6 +95,9 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-train experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-generate experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
+
+configs: $(STAMP) ## compose every command and experiment as a user's process does
+	$(BIN)/python .ci/compose_all.py
 
 docs: $(STAMP) ## build the documentation site into outputs/site (half a minute); warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)

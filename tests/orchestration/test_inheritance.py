@@ -47,7 +47,8 @@ def test_nothing_is_inherited_from_another_experiment_a_sweep_or_no_run(folder, 
 @pytest.mark.parametrize(
     "override",
     ["data={_target_: theirs.run}", "+data._target_=theirs.run", "generator=theirs", "plugins=[theirs]",
-     "shard.index=0", "experiment=../../theirs", "paths.cache_dir=/", "hydra.run.dir=/", "hydra/launcher=theirs", "seed=1,2", "seed=="],
+     "shard.index=0", "experiment=../../theirs", "paths.cache_dir=/", "hydra.run.dir=/", "hydra/launcher=theirs",
+     "seed=1,2", "seed=="],
 )  # fmt: skip
 def test_a_strangers_folder_names_no_class_plug_in_or_folder(override):
     assert not is_inherited("generate", override)
