@@ -81,7 +81,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
     assert {"counting", "inversion", "image_prompt", "pmg_paper", "nearest"} <= set(results["arms"])
-    assert "pmg-inversion" in results["paired"]
+    assert "pmg_paper-inversion" in results["paired"]
     assert results["cost"]["train"]["trainable_parameters"] > 0
 
     started = metrics(tmp_path / "runs" / "one" / "train")["started"]

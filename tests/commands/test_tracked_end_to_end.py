@@ -62,7 +62,9 @@ def test_the_same_numbers_stand_in_every_tracker(tracked):
     assert judged["results/pmg_paper/lpips_truth"] == pytest.approx(
         results["arms"]["pmg_paper"]["lpips_truth"]["mean"]
     )
-    assert judged["paired/pmg-none/lpips_truth"] == pytest.approx(results["paired"]["pmg-none"]["lpips_truth"]["mean"])
+    assert judged["paired/pmg_paper-none/lpips_truth"] == pytest.approx(
+        results["paired"]["pmg_paper-none"]["lpips_truth"]["mean"]
+    )
 
 
 @pytest.mark.slow

@@ -146,20 +146,27 @@ def _explain_key(text: str, key: str, command: str, overrides: Sequence[str]) ->
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
     found = re.search(r"Could not override '([^']+)'", text) or FULL_KEY.search(text)
     full = found.group(1) if found else key
-    first = full.partition(".")[0]
+    first, _, rest = full.partition(".")
+    name = rest.partition(".")[0]
     if first in all_keys() - read_keys(command):
-        readers = " and ".join(f"pmg-{name}" for name in CORE if first in read_keys(name))
+        readers = " and ".join(f"pmg-{reader}" for reader in CORE if first in read_keys(reader))
         hint = f": pmg-{command} does not read it{readers and ', but '}{readers}. Leave it out"
     elif first in ELSEWHERE:
         hint = f". {ELSEWHERE[first]}"
     elif full in (known := _known_keys(command, [])):
         hint = f": the default option of {first} has it, the chosen one does not"
+    elif first == "preference" and f"{first}.{name}" not in known and _is_option(f"method/{name}"):
+        hint = f". It comes with method={name}: choose that method, too"
     else:
         with suppress(HydraException, OmegaConfBaseException):  # one of the chosen options may hold the key
             known = _known_keys(command, [each for each in overrides if each.partition("=")[0] in known])
         hint = nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
+
+
+def _is_option(name: str) -> bool:
+    return files(CONFIG_MODULE).joinpath(f"{name}.yaml").is_file()
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,6 +1,6 @@
 """Preference sources: what is used of a user, as keywords or as soft tokens.
 
-A source is a node of ``conf/preference``; a method names the sources that it uses::
+A source is a node of ``preference``, in the file of the method that uses it; in ``conf/preference`` if several do::
 
     preference: {counting: {_target_: pmg.preferences.keyword_sources.CountedKeywords}}
     method: {mine: {keywords: counting}}
