@@ -1,7 +1,7 @@
 """How many interactions does a preference need?
 
 The same user with the first one, two, four and eight stickers of the history, as in the study
-[history](../experiments/history/README.md). The noise is the same in all images.
+[ablations](../experiments/ablations/README.md). The noise is the same in all images.
 """
 
 from __future__ import annotations

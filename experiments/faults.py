@@ -26,11 +26,11 @@ from hostile import attack
 from inputs import ask, read_inputs
 from kills import kill_all, run_undisturbed
 from limits import attack_limits
-from record import fill
 from rich.progress import track
 from stages import furnish
 
 from pmg.cache import atomic_write_text
+from pmg.reporting.study_pages import fill
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from record import HERE, fill
 from scaling import table
 
 from pmg.cache import atomic_write_json
+from pmg.reporting.study_pages import fill
 
 USERS = (1_000, 10_000, 100_000)
 ITEMS, BOUGHT, SIZE = 400, 7, 64  # products; likes of each customer; pixels
@@ -107,8 +107,8 @@ def main() -> None:
     text = table(HEAD, [to_row(each, found[0]) for each in found])
     print(text)
     if given.record:
-        atomic_write_json(HERE / "many_users" / "results.json", {"runs": found})
-        fill(HERE.parent / "docs" / "scaling.md", "many-users", text)
+        atomic_write_json(Path(__file__).with_name("many_users") / "results.json", {"runs": found})
+        fill(Path(__file__).parents[1] / "docs" / "scaling.md", "many-users", text)
 
 
 if __name__ == "__main__":

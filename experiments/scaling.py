@@ -16,11 +16,11 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 from operations import Operations, count_operations
-from record import fill
 
 import pmg
 from pmg.commands.estimate import empty_models
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
+from pmg.reporting.study_pages import fill
 from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, estimate_training
 
 HERE = Path(__file__).resolve().parent

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from record import fill
 from scaling import GIB, Machine, Plan, compose_all, table
 
 from pmg.models.language.language_model import LanguageModel
+from pmg.reporting.study_pages import fill
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("z_image", "flux2_klein", "qwen_image")

@@ -22,11 +22,11 @@ import torch
 from benchmarks import diffusers_loop, generation, growth, kernels, keywords, limit, startup, training
 from benchmarks.report import write_report
 from benchmarks.stack import Plan, full, smoke
-from record import fill
 from transformers.utils import logging as transformers_logging
 
 from pmg.cache import atomic_write_json
 from pmg.configuration.precision import has_bfloat16
+from pmg.reporting.study_pages import fill
 from pmg.runs.process_state import keep_freed_memory
 from pmg.runs.provenance import git_state, hardware, versions
 

@@ -177,8 +177,9 @@ def imports_from(folder):
 
 @pytest.fixture
 def scripts():
-    """The folder of the studies' scripts, which tests import by name."""
-    with imports_from(ROOT / "experiments") as folder:
+    """The folder of the studies' scripts, which tests import by name; those of a study as ``experiments.NAME``."""
+    with pytest.MonkeyPatch.context() as patch, imports_from(ROOT / "experiments") as folder:
+        patch.syspath_prepend(str(ROOT))
         yield folder
 
 

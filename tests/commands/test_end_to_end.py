@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -89,11 +88,17 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
     assert pmg_here("study", *study).returncode == 0
     assert metrics(tmp_path / "runs" / "one" / "train")["started"] == started
 
-    report = ROOT / "experiments" / "report.py"
-    done = shell(sys.executable, report, "components", "--runs", "runs", "--into", "report")
+    study = tmp_path / "experiments" / "one" / "study.yaml"
+    study.parent.mkdir(parents=True)
+    study.write_text("asks: does it run?\ncommands: [{run: pmg-study, hours: 0.1}]\ntables: {one: {}}\n")
+    (tmp_path / "outputs" / "studies").mkdir(parents=True)
+    (tmp_path / "runs").rename(tmp_path / "outputs" / "studies" / "one")
+    done = pmg_here("report", "--study", "one")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
-    assert "inversion" in (tmp_path / "report" / "table.md").read_text()
+    assert (study.parent / "figure.png").stat().st_size > 1000
+    assert "inversion" in (study.parent / "table.md").read_text()
+    (run,) = json.loads((study.parent / "results.json").read_text())["runs"]
+    assert run["content"]
 
 
 EXECUTION = {  # a value of each command's leaves beside the default

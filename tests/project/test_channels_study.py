@@ -12,23 +12,23 @@ import torch
 
 @pytest.fixture
 def study(scripts):
-    import channels
+    from experiments.channels import run
 
-    return channels
+    return run
 
 
 @pytest.fixture
 def users(scripts):
-    import channels_users
+    from experiments.channels import users
 
-    return channels_users
+    return users
 
 
 @pytest.fixture
 def tables(scripts):
-    import channels_tables
+    from experiments.channels import tables
 
-    return channels_tables
+    return tables
 
 
 def test_ridge_regressions_recover_a_linear_map_and_shrink_with_the_penalty(study):

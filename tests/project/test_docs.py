@@ -21,9 +21,10 @@ from pmg.installation import DISTRIBUTION
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+COMMANDS = [ROOT / "experiments" / "record.yaml", *sorted((ROOT / "experiments").glob("*/study.yaml"))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-STUDIES = set(re.search(r"^STUDIES := (.*)$", MAKEFILE, re.MULTILINE)[1].split())
+STUDIES = {path.parent.name for path in (ROOT / "experiments").glob("*/study.yaml")}
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE)) - STUDIES
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|[<>$…]|\.\.\.")
 
@@ -50,16 +51,26 @@ def marks_of(path):
     return pytest.mark.slow if path.name.startswith(ALSO_IN_TEST_EXTENDING) else (pytest.mark.slow, pytest.mark.ci)
 
 
+def text_of(path):
+    """Returns a document's text, or the commands of a file of studies, a line each."""
+    text = path.read_text()
+    if path.suffix != ".yaml":
+        return text
+    found = yaml.safe_load(text)
+    parts = [found] if "commands" in found else found["trainings"].values()
+    return "\n".join(command["run"] for part in parts for command in part["commands"])
+
+
 NAMED = [
     pytest.param(
         path,
         verb,
         overrides,
-        id=f"{path.name}: pmg-{verb} {' '.join(overrides)}",
+        id=f"{path.relative_to(ROOT)}: pmg-{verb} {' '.join(overrides)}",
         marks=marks_of(path),
     )
-    for path in [*DOCUMENTS, ROOT / "Makefile"]
-    for verb, overrides in dict.fromkeys((v, tuple(o)) for v, o in commands(path.read_text()))
+    for path in [*DOCUMENTS, ROOT / "Makefile", *COMMANDS]
+    for verb, overrides in dict.fromkeys((v, tuple(o)) for v, o in commands(text_of(path)))
 ]
 
 
@@ -91,7 +102,9 @@ def test_named_targets_exist(path):
     assert not unknown, f"{path.name} names targets that the Makefile lacks: {unknown}"
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "Makefile"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, ROOT / "Makefile", *COMMANDS], ids=lambda path: f"{path.relative_to(ROOT)}"
+)
 def test_named_experiments_exist(path):
     named = set(re.findall(r"(?<!\w)experiment=([a-z]\w*)", path.read_text()))
     existing = {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}

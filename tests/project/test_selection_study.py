@@ -1,4 +1,4 @@
-"""What experiments/selection.py computes."""
+"""What experiments/accuracy/selection/run.py computes."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def study(scripts):
-    """The module experiments/selection.py."""
-    import selection
+    """The module experiments/accuracy/selection/run.py."""
+    from experiments.accuracy.selection import run
 
-    return selection
+    return run
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_draw_that_is_missing_is_named(study, rows, tmp_path):
 
 def test_candidates_of_two_scorers_are_of_the_same_noise(study, rows, tmp_path):
     """Draws are the seeds of the runs, of which a scorer may lack one."""
-    import reward
+    from experiments.reward import run as reward
 
     write_runs(rows, tmp_path, "scorer=looks,split=test,seed={}", (0, 1, 2))
     write_runs(rows.assign(selection_preference=rows["draw"]), tmp_path, "scorer=personal,split=test,seed={}", (0, 2))

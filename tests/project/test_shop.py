@@ -16,10 +16,10 @@ from pmg.evaluation.metric_interface import MetricInfo, describe
 
 @pytest.fixture
 def shop(scripts):
-    """The module experiments/shop.py."""
-    import shop
+    """The module experiments/shop/run.py."""
+    from experiments.shop import run
 
-    return shop
+    return run
 
 
 def test_every_product_is_drawn_in_the_makers_colours(shop):
@@ -49,7 +49,7 @@ def test_customers_buy_items_of_makers_they_like(shop):
 
 
 def test_the_difference_between_own_and_mismatched_is_paired(scripts):
-    import shop_results
+    from experiments.shop import results
 
     rng = np.random.default_rng(0)
     rows = [
@@ -58,7 +58,7 @@ def test_the_difference_between_own_and_mismatched_is_paired(scripts):
         for user, value in enumerate(rng.random(30))
         for method, control in (("none", "own"), ("pmg", "own"), ("pmg", "mismatched"))
     ]  # fmt: skip
-    found = shop_results.own_minus_mismatched(pd.DataFrame(rows), [MetricInfo("lpips_truth", "LPIPS")])
+    found = results.own_minus_mismatched(pd.DataFrame(rows), [MetricInfo("lpips_truth", "LPIPS")])
     assert set(found) == {"pmg"}
     difference = found["pmg"]["lpips_truth"]
     assert difference["mean"] == pytest.approx(-0.2)
@@ -75,7 +75,7 @@ def test_a_part_of_the_shop_is_the_same_shop_with_fewer_items(shop, tmp_path):
 
 
 def test_sizes_are_compared_on_common_examples(scripts, tmp_path):
-    import shop_sizes
+    from experiments.shop import sizes
 
     metrics = describe([MetricInfo("lpips_truth", "LPIPS", False)])
     for size, better in ((0, 0.0), (250, 0.1)):
@@ -96,7 +96,7 @@ def test_sizes_are_compared_on_common_examples(scripts, tmp_path):
     (tmp_path / "250" / "denoiser" / "metrics.json").write_text(json.dumps({"identity": {"trainer.max_steps": 200}}))
     document = tmp_path / "shop.md"
     document.write_text("<!-- sizes-table -->\n<!-- end of sizes-table -->\n")
-    shop_sizes.main(tmp_path, tmp_path / "sizes.json", document)
+    sizes.main(tmp_path, tmp_path / "sizes.json", document)
     shipped, trained = json.loads((tmp_path / "sizes.json").read_text())
     assert (shipped["steps"], trained["pictures"], trained["steps"]) == (0, 241, 200)
     assert shipped["lpips_truth"]["none"]["mean"] == pytest.approx(0.515)
@@ -105,6 +105,6 @@ def test_sizes_are_compared_on_common_examples(scripts, tmp_path):
     assert "| none: as shipped | 0 | 0.515 [" in document.read_text()
     shutil.copytree(tmp_path / "250", tmp_path / "again")
     with pytest.raises(SystemExit, match=r"250 and .*again both have a generator of 241 pictures"):
-        shop_sizes.main(tmp_path, tmp_path / "sizes.json", document)
+        sizes.main(tmp_path, tmp_path / "sizes.json", document)
     with pytest.raises(SystemExit, match="has no folder with results"):
-        shop_sizes.main(tmp_path / "250" / "data", tmp_path / "sizes.json", document)
+        sizes.main(tmp_path / "250" / "data", tmp_path / "sizes.json", document)

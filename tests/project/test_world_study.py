@@ -1,4 +1,4 @@
-"""What experiments/world_compare.py says of two folders of experiments/world.py, and what it refuses."""
+"""What experiments/world/compare.py says of two folders of experiments/world/run.py, and what it refuses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 
 @pytest.fixture
 def study(scripts):
-    """The module experiments/world_compare.py."""
-    import world_compare
+    """The module experiments/world/compare.py."""
+    from experiments.world import compare
 
-    return world_compare
+    return compare
 
 
 def write_rows(study, folder, questions, lpips, artist):

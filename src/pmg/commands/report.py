@@ -7,7 +7,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,8 +34,10 @@ Name run folders, or folders of many (a sweep, a study); parts of a run are no r
 EXAMPLES = """examples:
   pmg-report outputs/studies/history
   pmg-report outputs/train/one outputs/train/two --into outputs/compared
+  pmg-report --study ablations   # the tables and figures of experiments/ablations/study.yaml
 """
 INDEX, SUMMARY, FIGURES = "index.html", "summary.md", "figures"
+OUTPUTS = Path(os.environ.get("PMG_OUTPUTS", "outputs"))
 
 
 def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
@@ -43,12 +46,9 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
     PmgError if there is nothing to report, `into` holds something else, or matplotlib is missing.
     """
     check_place(into)
-    try:
+    with needs_extra():
         from pmg.evaluation.table_rendering import to_markdown
         from pmg.reporting.report import build_report, render
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        raise PmgError(f"pmg-report needs {package}: {install_extra('report')}") from error
 
     report, table = build_report(paths, command)
     with locked([into], "report"):
@@ -63,6 +63,28 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
         opening = f"{report.answer}\n\n" if report.answer else ""
         atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{opening}{to_markdown(shown, report.footnote)}")
         atomic_write_text(into / INDEX, render(report))
+
+
+def write_study_report(name: str, into: Path | None) -> list[Path]:
+    """Writes the tables and figures of a study into the folder of studies, or another one; returns the tables' files.
+
+    PmgError if there is no such study, it has no finished run, or matplotlib is missing.
+    """
+    with needs_extra():
+        from pmg.reporting.studies import FOLDER
+        from pmg.reporting.study_report import report_study
+
+    return report_study(name, OUTPUTS, into or Path(FOLDER))
+
+
+@contextmanager
+def needs_extra() -> Iterator[None]:
+    """Turns a missing module that is imported inside into a PmgError that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise PmgError(f"pmg-report needs {package}: {install_extra('report')}") from error
 
 
 def check_place(into: Path) -> None:
@@ -90,10 +112,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "pmg-report", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"pmg {__version__}")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs, or of many")
-    place = Path(os.environ.get("PMG_OUTPUTS", "outputs"), "report")
-    parser.add_argument("--into", type=Path, default=place, metavar="FOLDER", help="of the report (%(default)s)")
-    return parser.parse_args(arguments)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUNS", help="folders of runs, or of many")
+    parser.add_argument("--study", metavar="NAME", help="write what experiments/NAME/study.yaml says, of its own runs")
+    place = f"{OUTPUTS}/report; with --study: experiments"
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help=f"of the report ({place})")
+    options = parser.parse_args(arguments)
+    if bool(options.runs) == bool(options.study):
+        parser.error("one of RUNS and --study NAME is required")
+    return options
 
 
 @reader_may_leave()
@@ -106,8 +132,12 @@ def main() -> None:
             print(others[arguments[0]].load()(arguments[1:]))
             return
         options = parse(arguments)
-        write_report(options.runs, options.into, shlex.join(["pmg-report", *arguments]))
-        print(options.into / INDEX)
+        if options.study:
+            print(*write_study_report(options.study, options.into), sep="\n")
+            return
+        into = options.into or OUTPUTS / "report"
+        write_report(options.runs, into, shlex.join(["pmg-report", *arguments]))
+        print(into / INDEX)
     except PmgError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
