@@ -28,6 +28,8 @@ PAGES = {  # page of the site: file of the repository
     "contributing.md": "CONTRIBUTING.md",
     "studies/index.md": "experiments/README.md",
     "studies/log.md": "experiments/LOG.md",
+    "studies/log/2026-12.md": "experiments/log/2026-12.md",
+    "studies/log/2026-11.md": "experiments/log/2026-11.md",
     "gallery/plugin.md": "examples/plugin/README.md",
     "assets.md": "assets/README.md",
 }
