@@ -5,7 +5,7 @@ python experiments/record.py components seed=0,1     # overrides of all its pmg-
 python experiments/record.py                         # all studies, but for what record.yaml and study.yaml leave out
 python experiments/record.py --plan                  # its commands, with hours; nothing is run
 python experiments/record.py --stale                 # recorded results whose weights or data have changed since
-python experiments/record.py --toy guidance          # at toy length, into outputs/toy; nothing is recorded
+python experiments/record.py --toy optimise          # at toy length, into outputs/toy; nothing is recorded
 
 An interrupted run goes on when the same command is given again: finished commands aren't repeated.
 """

@@ -118,7 +118,9 @@ def test_a_later_report_replaces_the_earlier_one_and_nothing_else(run, runs, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: RUNS"),
+        ([], "the following arguments are required: RUNS, or --study NAME"),
+        (["runs", "--study", "demo"], "argument --study: not allowed with RUNS"),
+        (["--study", "demoo"], "unknown study: 'demoo'. Name one of "),
         (["nowhere"], "nowhere is no folder"),
         (["empty"], "empty holds no run"),
         (["broken"], "metrics.json or config.yaml is damaged"),

@@ -117,8 +117,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     place = f"{OUTPUTS}/report; with --study: experiments"
     parser.add_argument("--into", type=Path, metavar="FOLDER", help=f"of the report ({place})")
     options = parser.parse_args(arguments)
-    if bool(options.runs) == bool(options.study):
-        parser.error("one of RUNS and --study NAME is required")
+    if not options.runs and not options.study:
+        parser.error("the following arguments are required: RUNS, or --study NAME")
+    if options.runs and options.study:
+        parser.error("argument --study: not allowed with RUNS")
     return options
 
 
