@@ -65,7 +65,8 @@ def _config_navigation() -> list[Any]:
 
 
 def _study_navigation() -> list[Any]:
-    return ["studies/index.md", *({n.name: f"studies/{n.name}.md"} for n in _studies()), {"log": "studies/log.md"}]
+    log: list[Any] = ["studies/log.md", *(page for page in PAGES if page.startswith("studies/log/"))]
+    return ["studies/index.md", *({n.name: f"studies/{n.name}.md"} for n in _studies()), {"log": log}]
 
 
 def _studies() -> list[Path]:
