@@ -180,10 +180,10 @@ optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, a
 	$(BIN)/python experiments/optimise_curve.py outputs/studies/optimise outputs/studies/optimise_long
 
 gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, beside the forecast of memory (no hub: ARGS=--random)
-	$(BIN)/python experiments/gpu.py --record $(ARGS)
+	$(BIN)/python -m benchmarks.gpu --record $(ARGS)
 
 many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two hours of a core)
-	$(BIN)/python experiments/many_users.py outputs/many_users --record
+	$(BIN)/python -m benchmarks.many_users outputs/many_users --record
 
 starts: channel-encoders ## pictures drawn from another artist's drawing of the target, beside noise alone (an hour and three quarters after the readers)
 	$(BIN)/pmg-study experiment=starts $(ARGS)
@@ -222,11 +222,11 @@ reproduce-smoke: $(STAMP) ## the studies of STUDIES, and channels, at toy length
 	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
 		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
 
-benchmark: $(STAMP) ## how much faster than the naive ways, into experiments/speed (half an hour, on an idle machine)
-	$(BIN)/python experiments/speed.py $(ARGS)
+benchmark: $(STAMP) ## how much faster than the naive ways, into benchmarks/speed (half an hour, on an idle machine)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figures? (2 minutes)
-	$(BIN)/python experiments/speed.py --smoke --into outputs/smoke/speed $(ARGS)
+	$(BIN)/python -m benchmarks.speed --smoke --into outputs/smoke/speed $(ARGS)
 	$(foreach file,results.json table.md growth.png shares.png,test -s outputs/smoke/speed/$(file) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)

@@ -183,6 +183,13 @@ def scripts():
 
 
 @pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of the checkout, from which tests import the package of the benchmarks."""
+    monkeypatch.syspath_prepend(ROOT)
+    return ROOT
+
+
+@pytest.fixture
 def importable(tmp_path, monkeypatch):
     """`tmp_path`, from which tests import, and allow as plug-ins, modules that they write."""
     monkeypatch.setattr(targets, "_allowed", {})

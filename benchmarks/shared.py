@@ -1,6 +1,6 @@
 """Fills the table of docs/configuration_models.md on ``language_model=shared``: one language model against two.
 
-python experiments/shared.py
+python -m benchmarks.shared
 
 At published sizes operations and bytes are counted on tensors without content. At toy size, with random weights, both
 kinds of training take turns and are timed.
@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from record import fill
-from scaling import GIB, Machine, Plan, compose_all, table
+from experiments.record import fill
 
+from benchmarks.scaling import GIB, Machine, Plan, compose_all, table
 from pmg.models.language.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import fill
-from scaling import table
+from experiments.record import fill
+
+from benchmarks.scaling import table
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE_MODEL, GENERATOR = "Qwen/Qwen2.5-0.5B-Instruct", "stable-diffusion-v1-5/stable-diffusion-v1-5"
