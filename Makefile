@@ -209,8 +209,8 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 	$(BIN)/pmg-keywords experiment=faithfulness $(ARGS)
 	$(BIN)/python experiments/record.py outputs/studies/faithfulness faithfulness
 
-faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 50 minutes)
-	$(BIN)/python experiments/faults.py $(ARGS)
+faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; an hour)
+	$(BIN)/python -m pytest -m '' --record tests/faults tests/generation/test_hostile_pipelines.py $(ARGS)
 
 reproduce: $(STUDIES) channels starts selection faithfulness ## the studies of STUDIES, channels, starts, selection, faithfulness (hours); run it again to resume
 
