@@ -35,7 +35,9 @@ from shops import write_shop
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
 LONGEST = (
-    "test_faults",
+    "test_broken_runs",
+    "test_contents",
+    "test_limits",
     "test_backbones",
     "test_quickstart",
     "test_config",

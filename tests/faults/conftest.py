@@ -56,7 +56,7 @@ def outcome(record_property):
     """Notes what became of a fault: its kind, where it is, the case, the outcome, and what was said."""
 
     def note(kind, part, case, became, said=""):
-        said = re.sub(r"/\S*?/(attacked|hostile|faulty|runs\d*)\b/?|\x1b\[\w*", "", said).replace(f"{ROOT}/", "")
+        said = re.sub(r"/\S*?/(attacked|hostile|faulty|runs\d*)\b/?|\x1b\[\w*|\0", "", said).replace(f"{ROOT}/", "")
         record_property("fault", (kind, part, case, became, said[:300]))
 
     return note
