@@ -93,19 +93,19 @@ build: $(STAMP) ## wheels and sources of code and assets into dist/, checked
 	$(BIN)/python -m twine check --strict dist/*
 
 gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, beside the forecast of memory (no hub: ARGS=--random)
-	$(BIN)/python experiments/gpu.py --record $(ARGS)
+	$(BIN)/python -m benchmarks.gpu --record $(ARGS)
 
 many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two hours of a core)
-	$(BIN)/python experiments/many_users.py outputs/many_users --record
+	$(BIN)/python -m benchmarks.many_users outputs/many_users --record
 
-faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 50 minutes)
-	$(BIN)/python experiments/faults.py $(ARGS)
+faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; an hour)
+	$(BIN)/python -m pytest -m '' --record tests/faults tests/generation/test_hostile_pipelines.py $(ARGS)
 
-benchmark: $(STAMP) ## how much faster than the naive ways, into experiments/speed (half an hour, on an idle machine)
-	$(BIN)/python experiments/speed.py $(ARGS)
+benchmark: $(STAMP) ## how much faster than the naive ways, into benchmarks/speed (half an hour, on an idle machine)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figures? (2 minutes)
-	$(BIN)/python experiments/speed.py --smoke --into outputs/smoke/speed $(ARGS)
+	$(BIN)/python -m benchmarks.speed --smoke --into outputs/smoke/speed $(ARGS)
 	$(foreach file,results.json table.md growth.png shares.png,test -s outputs/smoke/speed/$(file) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)

@@ -82,7 +82,10 @@ def main() -> None:
         find_commands()[command].load()()
     finally:
         sys.setprofile(None)
-        height = [(layer[a.split("/")[0].removesuffix(".py")], layer[b.split("/")[0].removesuffix(".py")]) for a, b in way.calls]
+        height = [
+            (layer[a.split("/")[0].removesuffix(".py")], layer[b.split("/")[0].removesuffix(".py")])
+            for a, b in way.calls
+        ]
         climbs = sum(after > before for before, after in height)
         print(f"files {len(set(way.files))}, returns {count_returns(way.files)}, climbs {climbs}", file=sys.stderr)
         if "--show" in sys.argv:

@@ -35,7 +35,9 @@ from shops import write_shop
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
 LONGEST = (
-    "test_faults",
+    "test_broken_runs",
+    "test_contents",
+    "test_limits",
     "test_backbones",
     "test_quickstart",
     "test_config",
@@ -184,6 +186,13 @@ def scripts():
     with pytest.MonkeyPatch.context() as patch, imports_from(ROOT / "experiments") as folder:
         patch.syspath_prepend(str(ROOT))
         yield folder
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of the checkout, from which tests import the package of the benchmarks."""
+    monkeypatch.syspath_prepend(ROOT)
+    return ROOT
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Hooks of MkDocs: adds the pages that are written from other files, and rewrites links between them.
 
 Added are the README as the first page, the configuration reference and the table of models (``conf/``), the API
-reference (docstrings), the studies (``experiments/``), and the gallery (``examples/``). A link to a file of the
-repository that is no page of the site becomes text.
+reference (docstrings), the studies (``experiments/``, ``benchmarks/``), and the gallery (``examples/``). A link to a
+file of the repository that is no page of the site becomes text.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PAGES = {  # page of the site: file of the repository
     "studies/log.md": "experiments/LOG.md",
     "studies/log/2026-12.md": "experiments/log/2026-12.md",
     "studies/log/2026-11.md": "experiments/log/2026-11.md",
+    "studies/benchmarks.md": "benchmarks/README.md",
     "gallery/plugin.md": "examples/plugin/README.md",
     "assets.md": "assets/README.md",
 }
@@ -66,11 +67,13 @@ def _config_navigation() -> list[Any]:
 
 def _study_navigation() -> list[Any]:
     log: list[Any] = ["studies/log.md", *(page for page in PAGES if page.startswith("studies/log/"))]
-    return ["studies/index.md", *({n.name: f"studies/{n.name}.md"} for n in _studies()), {"log": log}]
+    studies = ({folder.name: f"studies/{folder.name}.md"} for folder in _studies())
+    return ["studies/index.md", *studies, {"benchmarks": "studies/benchmarks.md"}, {"log": log}]
 
 
 def _studies() -> list[Path]:
-    return sorted(path.parent for path in (ROOT / "experiments").glob("*/README.md"))
+    pages = (path for name in ("experiments", "benchmarks") for path in (ROOT / name).glob("*/README.md"))
+    return sorted((path.parent for path in pages), key=lambda folder: folder.name)
 
 
 def _examples() -> list[Path]:
@@ -92,8 +95,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _sources() -> dict[str, str]:
     """Returns the pages and pictures whose source is a file outside of ``docs/``, with that file."""
-    studies = {f"studies/{folder.name}.md": f"experiments/{folder.name}/README.md" for folder in _studies()}
-    found = (path for name in ("assets", "experiments", "examples") for path in (ROOT / name).rglob("*"))
+    studies = {f"studies/{folder.name}.md": f"{folder.parent.name}/{folder.name}/README.md" for folder in _studies()}
+    found = (path for name in ("assets", "benchmarks", "experiments", "examples") for path in (ROOT / name).rglob("*"))
     kept = [path.relative_to(ROOT).as_posix() for path in found if path.suffix in PICTURES]
     return PAGES | studies | {f"images/{name}": name for name in sorted(kept)}
 

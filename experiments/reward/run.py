@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from experiments.accuracy.selection.run import keep_best, require_draws
 from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -188,8 +188,8 @@ def folder(importable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["tiny_index", "other_index"])
-def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
-    base = request.getfixturevalue(base)
+def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch, record_property):
+    name, base = base, request.getfixturevalue(base)
     (folder / INDEX).write_text(json.dumps(base))
     read_index(folder, "cache")  # unchanged, it is taken
     count = 0
@@ -206,6 +206,7 @@ def test_hostile_indices_build_read_and_write_nothing(request, base, folder, wat
         assert "\n" not in str(caught.value)
         assert not watch.seen, difference(index, base)
         count += 1
+    record_property("fault", ("hostile indices", name, f"{count} indices", "each refused in one line", ""))
     assert count > 1000
     assert not (folder / "canary").exists()
     assert not (folder / "cache").exists()

@@ -109,7 +109,10 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
             "method.pmg_paper.negative: the preference source 'soft' gives soft tokens. Name",
         ),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'keywords'?"),
-        (["method=soft", "train_run=null"], "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN"),
+        (
+            ["method=soft", "train_run=null"],
+            "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN",
+        ),
         (
             ["method=soft", "train_run=nowhere"],
             r"soft: nowhere is not a run folder \(no metrics.json in it\). Run pmg-train run_dir=nowhere first",

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def bench(scripts):
-    """The package experiments/benchmarks."""
+def bench(benchmarks):
+    """The package benchmarks."""
     import benchmarks.diffusers_loop
     import benchmarks.generation
     import benchmarks.kernels
@@ -189,14 +189,14 @@ def test_report_holds_bounds_against_numbers(bench, tmp_path):
 
 @pytest.mark.slow
 def test_smoke_makes_table_and_figures(shell, tmp_path):
-    program = ROOT / "experiments" / "speed.py"
-    done = shell(sys.executable, program, "--smoke", "--into", "into")
+    program = sys.executable, "-m", "benchmarks.speed", "--smoke", "--into", "into"
+    done = shell(*program, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr[-2000:]
     assert {path.name for path in (tmp_path / "into").iterdir()} == {
         "results.json", "table.md", "growth.png", "shares.png",
     }  # fmt: skip
     assert set(json.loads((tmp_path / "into" / "results.json").read_text())["parts"]) > {"training", "startup"}
 
-    done = shell(sys.executable, program, "--smoke", "--into", "into", "--only", "limit")
+    done = shell(*program, "--only", "limit", PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr[-2000:]
     assert "training:" not in done.stdout, "other parts are kept as they are"

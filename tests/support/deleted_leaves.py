@@ -17,7 +17,7 @@ import sys
 sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
 """
 """Python's start-up: what isn't in the copy is not taken from the installed checkout."""
-PRODUCT = ("commands", "project")
+PRODUCT = ("commands", "faults", "project")
 """Folders of tests whose subject is the whole product as it is shipped, with its documents and studies."""
 OF_LOOKS = ("experiment/families", "experiment/faults")
 """Options that set keys of looks; all others build something of it, or choose such an option."""
@@ -31,7 +31,7 @@ def copy_without(root, folder, deleted):
     ignored = shutil.ignore_patterns("__pycache__", ".*", "outputs", "site", "*.egg-info")
     for name in ("src", "conf", "tests", "docs", "examples"):
         shutil.copytree(root / name, folder / name, ignore=ignored)
-    for name in ("assets", "README.md", "Makefile", "CHANGELOG.md", "experiments"):
+    for name in ("assets", "README.md", "Makefile", "CHANGELOG.md", "benchmarks", "experiments"):
         (folder / name).symlink_to(root / name)
     text = (root / "pyproject.toml").read_text()
     for leaf in deleted:

@@ -121,9 +121,9 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
 
 
 @pytest.fixture
-def count_operations(scripts):
-    """The function of experiments/operations.py."""
-    from operations import count_operations
+def count_operations(benchmarks):
+    """The function of benchmarks/operations.py."""
+    from benchmarks.operations import count_operations
 
     return count_operations
 

@@ -1,6 +1,6 @@
 """Fills the table of docs/configuration_models.md on ``language_model=shared``: one language model against two.
 
-python experiments/shared.py
+python -m benchmarks.shared
 
 At published sizes operations and bytes are counted on tensors without content. At toy size, with random weights, both
 kinds of training take turns and are timed.
@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from scaling import GIB, Machine, Plan, compose_all, table
-
+from benchmarks.scaling import GIB, Machine, Plan, compose_all, table
 from pmg.models.language.language_model import LanguageModel
 from pmg.reporting.study_pages import fill
 

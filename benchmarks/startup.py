@@ -17,7 +17,7 @@ from rich.progress import track
 from benchmarks.stack import Plan
 from benchmarks.timing import summary
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 LIMITS = {"help": 1.0, "cfg": 1.5}  # seconds, on an idle machine
 SHOWN = 8  # imports that take longest, of a command above its limit
 

@@ -1,4 +1,4 @@
-"""Runs a command that kills itself at its n-th write into a folder: ``dying.py N FOLDER VERB ARGUMENTS``.
+"""Runs a command that kills itself before its n-th write into a folder: ``dying.py N FOLDER VERB ARGUMENTS``.
 
 N = 0 lets it end. The number of writes goes into ``writes.txt`` in the current folder.
 """

@@ -1,6 +1,6 @@
 """Fills the tables of docs/scaling.md: what Llama-2-7B and SD 1.5 need on 1, 8 and 64 GPUs. Nothing is typed by hand.
 
-python experiments/scaling.py
+python -m benchmarks.scaling
 
 Operations and bytes come from the code of pmg itself, run on tensors without content; `Machine` holds what is assumed.
 """
@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
-from operations import Operations, count_operations
 
 import pmg
+from benchmarks.operations import Operations, count_operations
 from pmg.commands.estimate import empty_models
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.reporting.study_pages import fill
 from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, estimate_training
 
-HERE = Path(__file__).resolve().parent
-DOCUMENT = HERE.parent / "docs" / "scaling.md"
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "scaling.md"
 MODELS = [
     "language_model=llama2_7b", "generator=sd15", "trainer=gpu", "generator.dtype=bfloat16",
     "objective.batches.draws=2", "sampling.steps=25",
@@ -253,7 +253,7 @@ def contexts(plan: Plan) -> str:
 
 def measured(plan: Plan) -> str:
     """The same count against the clock, where there is one: the demo's seconds on two cores of a processor."""
-    results = json.loads((HERE / "demo" / "results.json").read_text())
+    results = json.loads((ROOT / "experiments" / "demo" / "results.json").read_text())
     generate = results["cost"]["generate"]
     count, seconds, one = generate["denoiser_evaluations"], generate["seconds"]["generate"], plan.operations.evaluation
     body = [

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scaling import table
 
+from benchmarks.scaling import table
 from pmg.reporting.study_pages import fill
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,6 @@
 """Measures peak memory and time of a generation and its evaluation by number of users, into docs/scaling.md.
 
-python experiments/many_users.py outputs/many_users   # 1,000, 10,000 and 100,000 customers (two hours of a core)
+python -m benchmarks.many_users outputs/many_users   # 1,000, 10,000 and 100,000 customers (two hours of a core)
 
 The shop has 400 products and random customers; models are of toy size with random weights, so that what is measured
 are the users. Each command runs in a process of its own; what it measured is in its ledger.
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scaling import table
 
+from benchmarks.scaling import table
 from pmg.cache import atomic_write_json
 from pmg.reporting.study_pages import fill
 
+ROOT = Path(__file__).resolve().parents[1]
 USERS = (1_000, 10_000, 100_000)
 ITEMS, BOUGHT, SIZE = 400, 7, 64  # products; likes of each customer; pixels
 MODELS = ("generator=tiny", "scorer=tiny", "language_model=tiny", "sampling.steps=1", "device=cpu")
@@ -107,8 +108,8 @@ def main() -> None:
     text = table(HEAD, [to_row(each, found[0]) for each in found])
     print(text)
     if given.record:
-        atomic_write_json(Path(__file__).with_name("many_users") / "results.json", {"runs": found})
-        fill(Path(__file__).parents[1] / "docs" / "scaling.md", "many-users", text)
+        atomic_write_json(ROOT / "benchmarks" / "many_users" / "results.json", {"runs": found})
+        fill(ROOT / "docs" / "scaling.md", "many-users", text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The benchmark: ratios of PMG's ways to the naive ones, within one run on one machine.
 
-python experiments/speed.py
-python experiments/speed.py --only startup kernels
-python experiments/speed.py --smoke --into outputs/smoke/speed
+python -m benchmarks.speed
+python -m benchmarks.speed --only startup kernels
+python -m benchmarks.speed --smoke --into outputs/smoke/speed
 
 Each part is kept in ``outputs/speed`` when it is done; the same command goes on with those that are missing.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
+
 from benchmarks import diffusers_loop, generation, growth, kernels, keywords, limit, startup, training
 from benchmarks.report import write_report
 from benchmarks.stack import Plan, full, smoke
-from transformers.utils import logging as transformers_logging
-
 from pmg.cache import atomic_write_json
 from pmg.configuration.precision import has_bfloat16
 from pmg.reporting.study_pages import fill
