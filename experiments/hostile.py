@@ -48,7 +48,7 @@ def attack(place: Path) -> list[dict[str, Any]]:
 
 def _test_module() -> ModuleType:
     """The module with the hostile indices: tests are no package."""
-    path = ROOT / "tests" / "generation" / "test_hostile_pipelines.py"
+    path = ROOT / "tests" / "api" / "test_hostile_pipelines.py"
     sys.path.append(str(ROOT / "tests" / "support"))  # where its helpers are
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)

@@ -21,7 +21,6 @@ from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.generation.dataset_generation import list_arms
-from pmg.generation.records import read_records
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
     build_methods,
@@ -31,6 +30,7 @@ from pmg.orchestration.preference_sources import (
     runs_in_use,
 )
 from pmg.orchestration.run import execute
+from pmg.records.storage import read_records
 from pmg.runs.content import select_content
 from pmg.runs.run_folder import identify
 from runs import write_trained
@@ -109,7 +109,10 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
             "method.pmg_paper.negative: the preference source 'soft' gives soft tokens. Name",
         ),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'keywords'?"),
-        (["method=soft", "train_run=null"], "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN"),
+        (
+            ["method=soft", "train_run=null"],
+            "preference.soft.run is not set: name the folder of a pmg-train run, train_run=RUN",
+        ),
         (
             ["method=soft", "train_run=nowhere"],
             r"soft: nowhere is not a run folder \(no metrics.json in it\). Run pmg-train run_dir=nowhere first",
