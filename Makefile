@@ -99,7 +99,7 @@ many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two 
 	$(BIN)/python -m benchmarks.many_users outputs/many_users --record
 
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; an hour)
-	$(BIN)/python -m pytest -m '' --record tests/faults tests/generation/test_hostile_pipelines.py $(ARGS)
+	$(BIN)/python -m pytest -m '' --record tests/faults tests/api/test_hostile_pipelines.py $(ARGS)
 
 benchmark: $(STAMP) ## how much faster than the naive ways, into benchmarks/speed (half an hour, on an idle machine)
 	$(BIN)/python -m benchmarks.speed $(ARGS)

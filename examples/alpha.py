@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pmg import PersonalizedPipeline, compose, instantiate
-from pmg.generation.call_arguments import with_pictures
+from pmg.api.call_arguments import with_pictures
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from pmg import PersonalizedPipeline, compose, instantiate
-from pmg.generation.call_arguments import with_pictures
+from pmg.api.call_arguments import with_pictures
 
 SCALES = (0.0, 1.5, 3.0, 5.0, 8.0)
 

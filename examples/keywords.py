@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from pmg import PersonalizedPipeline, compose, instantiate
-from pmg.generation.call_arguments import with_pictures
+from pmg.api.call_arguments import with_pictures
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pmg import PersonalizedPipeline, compose, instantiate
-from pmg.generation.call_arguments import with_pictures
+from pmg.api.call_arguments import with_pictures
 
 TARGETS = ("rocket", "cat face", "delivery truck", "cherry blossom")
 

@@ -40,10 +40,10 @@ from pmg.domain import PmgError
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval
-from pmg.generation.records import Record, read_images, read_records
 from pmg.generation.selection import pareto_front
 from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
+from pmg.records.storage import Record, read_images, read_records
 from pmg.reporting.figures import draw_arms, panels, save
 from pmg.runs.provenance import hardware
 from pmg.runs.run_folder import read_json

@@ -29,12 +29,12 @@ from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval, paired_difference
-from pmg.generation.records import read_records
 from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_pictures
 from pmg.recommendation.pairs import CANDIDATES, read_candidates
 from pmg.recommendation.ranking import METRICS, PAIR_METRICS
+from pmg.records.storage import read_records
 from pmg.reporting.study_pages import QUALITY, fill, format_interval, to_markdown_table
 from pmg.seeding import stable_number
 

@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pmg.api.pipeline_personalized import PersonalizedPipeline as PersonalizedPipeline
     from pmg.configuration.compose import compose as compose
     from pmg.configuration.instantiate import instantiate as instantiate
     from pmg.domain import PmgError as PmgError
-    from pmg.generation.pipeline_personalized import PersonalizedPipeline as PersonalizedPipeline
     from pmg.installation import find_assets as find_assets
 
 __version__ = "0.2.0"
@@ -20,7 +20,7 @@ __all__ = ["PersonalizedPipeline", "PmgError", "compose", "find_assets", "instan
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
-    "PersonalizedPipeline": "pmg.generation.pipeline_personalized",
+    "PersonalizedPipeline": "pmg.api.pipeline_personalized",
     "PmgError": "pmg.domain",
     "compose": "pmg.configuration.compose",
     "find_assets": "pmg.installation",

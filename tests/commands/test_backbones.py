@@ -27,13 +27,13 @@ from checkpoints import (
 )
 from commands import FEW
 from pmg import PersonalizedPipeline
+from pmg.api.call_arguments import with_pictures
 from pmg.commands.estimate import body as estimate
 from pmg.commands.evaluate import body as evaluate
 from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.domain import PmgError
-from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 

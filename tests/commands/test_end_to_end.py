@@ -14,8 +14,8 @@ from pmg.commands.evaluate import body as evaluate
 from pmg.commands.generate import body as generate
 from pmg.configuration.keys import Role, schema_roles
 from pmg.configuration.schemas import find_schemas
-from pmg.generation.records import read_images, read_records
 from pmg.orchestration.run import execute
+from pmg.records.storage import read_images, read_records
 from runs import metrics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from pmg.configuration.identity import find_differences, find_role, format_diffe
 from pmg.configuration.keys import Role, schema_roles
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
-from pmg.generation.records import refuse_mixtures
 from pmg.orchestration.run import execute
+from pmg.records.storage import refuse_mixtures
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import TRAINED, completed_metrics, identify, refuse_other
 from runs import record, snapshot, write_run

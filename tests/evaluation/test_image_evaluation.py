@@ -20,9 +20,9 @@ from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.evaluation.set_comparison import compare_sets
 from pmg.evaluation.table_rendering import to_markdown
-from pmg.generation.records import Candidate, Record
 from pmg.installation import find_assets
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.records.storage import Candidate, Record
 
 NEW = {"ms_ssim_truth", "dino_truth", "dino_history", "clip_i_truth", "clip_t_target", "clip_t_preference"}
 DISTANCES = {"lpips_truth", "lpips_history", "ssim_truth"}

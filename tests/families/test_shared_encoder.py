@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from commands import FEW
 from pmg import PersonalizedPipeline
+from pmg.api.call_arguments import with_pictures
 from pmg.commands.estimate import body as estimate
 from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export
@@ -20,7 +21,6 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
 from pmg.seeding import stable_number

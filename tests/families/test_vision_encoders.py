@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from commands import FEW
 from pmg import PersonalizedPipeline
+from pmg.api.call_arguments import with_pictures
 from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.domain import PmgError
-from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 from pmg.training.memory_forecast import estimate_training

@@ -20,7 +20,7 @@ import limited
 from fault_runs import MODELS, open_shop
 from pipelines import SIZES, write_pipeline
 from plugins import WritesWhenUnpickled
-from pmg.generation.serialization import INDEX
+from pmg.api.serialization import INDEX
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.tiny_models import tiny_scorer
 

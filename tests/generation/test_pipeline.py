@@ -16,10 +16,10 @@ from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeightin
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.generation.pipeline import Pipeline
-from pmg.generation.records import RecordWriter, read_images, read_records
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid, pareto_front
 from pmg.models.tiny_models import tiny_scorer
+from pmg.records.storage import RecordWriter, read_images, read_records
 
 PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")
 METHODS = {"none": Method(), "keywords": Method(keywords="keywords"), "pmg_paper": PMG}

@@ -7,14 +7,14 @@ import json
 import pytest
 
 import pmg
+from pmg.api.export import to_index
+from pmg.api.exported_tokens import read_parts
+from pmg.api.serialization import INDEX, PARTS, SECTIONS
 from pmg.configuration.identity import find_differences
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import Item, PmgError
-from pmg.generation.export import to_index
-from pmg.generation.exported_tokens import read_parts
-from pmg.generation.serialization import INDEX, PARTS, SECTIONS
 from pmg.orchestration.command_lines import next_command
 from pmg.orchestration.exported_pipeline import adopt
 from pmg.preferences.target_names import TargetNames

@@ -11,8 +11,8 @@ from diffusers import UNet2DConditionModel
 
 from exports import nodes_of
 from looks import deep_codec
-from pmg.generation.export import copy_weights, name_weights, write_index
-from pmg.generation.serialization import INDEX, PARTS, read_index
+from pmg.api.export import copy_weights, name_weights, write_index
+from pmg.api.serialization import INDEX, PARTS, read_index
 from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel
 from pmg.models.diffusion.conditioning import Block, join
 

@@ -19,11 +19,11 @@ from pmg.configuration.identity import hash_images
 from pmg.domain import PmgError
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.results import ResultBuilder, write_results
-from pmg.generation.records import Candidate, Record, RecordWriter
 from pmg.methods.field.benchmark import MEASURES, Benchmark, Result, read_all, read_benchmark
 from pmg.methods.field.command import run
 from pmg.methods.field.page import build_channel, rank_methods, rank_rows
 from pmg.methods.field.submission import CHANNEL
+from pmg.records.storage import Candidate, Record, RecordWriter
 from pmg.runs.content import digest_file
 from pmg.seeding import stable_number
 

@@ -10,11 +10,11 @@ import torch
 from omegaconf import OmegaConf
 
 from pipelines import write_pipeline
+from pmg.api.exported_tokens import ExportedTokens
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.generation.exported_tokens import ExportedTokens
-from pmg.generation.records import read_images, read_records
 from pmg.orchestration.exported_pipeline import adopt
+from pmg.records.storage import read_images, read_records
 from pmg.runs.run_folder import identify
 from shops import write_shop
 

@@ -21,7 +21,6 @@ from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.generation.dataset_generation import list_arms
-from pmg.generation.records import read_records
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
     build_methods,
@@ -31,6 +30,7 @@ from pmg.orchestration.preference_sources import (
     runs_in_use,
 )
 from pmg.orchestration.run import execute
+from pmg.records.storage import read_records
 from pmg.runs.content import select_content
 from pmg.runs.run_folder import identify
 from runs import write_trained

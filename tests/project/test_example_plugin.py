@@ -14,11 +14,11 @@ import torch
 import pmg as public
 from plugins import write_metadata
 from pmg import PersonalizedPipeline, PmgError
+from pmg.api.export import name_encoder, to_index, write_index
+from pmg.api.serialization import PARTS, SECTIONS
 from pmg.configuration import targets
 from pmg.configuration.instantiate import to_plain
 from pmg.generation.alpha import ConfidentAlpha
-from pmg.generation.export import name_encoder, to_index, write_index
-from pmg.generation.serialization import PARTS, SECTIONS
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 TINY = [

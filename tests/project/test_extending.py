@@ -19,10 +19,10 @@ from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.references import ReferenceReader
-from pmg.generation.records import Candidate, Record
 from pmg.generation.selection import pick
 from pmg.preferences.captioning import caption_items
 from pmg.preferences.scenarios import Attribute
+from pmg.records.storage import Candidate, Record
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from pmg import PersonalizedPipeline
+from pmg.api.serialization import in_float32, read_index
 from pmg.commands.export import push
 from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
-from pmg.generation.serialization import in_float32, read_index
 
 pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 

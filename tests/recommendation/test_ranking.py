@@ -10,11 +10,11 @@ import pytest
 
 from likes import timeline
 from pmg.domain import PmgError
-from pmg.generation.records import read_records
 from pmg.recommendation.behaviour import Behaviour
 from pmg.recommendation.features import encode_pairs, item_features, pair_features
 from pmg.recommendation.pairs import EVERYBODY, Candidates
 from pmg.recommendation.ranking import Catalogue, Recommender, fit_choice, measure, rerank
+from pmg.records.storage import read_records
 from runs import record, write_records
 
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from pmg.generation.records import read_records
 from pmg.paths import natural_key
+from pmg.records.storage import read_records
 from pmg.reporting.artifacts import gather, read_curves
 from pmg.reporting.runs import find_runs, read_runs
 from pmg.reporting.samples import ReferenceReader, build_grid

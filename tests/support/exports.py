@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pmg.api.export import name_encoder, to_index
+from pmg.api.serialization import PARTS, SECTIONS
 from pmg.configuration.instantiate import built_class, to_plain
-from pmg.generation.export import name_encoder, to_index
-from pmg.generation.serialization import PARTS, SECTIONS
 
 
 def parts_of(cfg):

@@ -20,7 +20,7 @@ SECONDS, WAIT, BYTES = 60, 300, 2 * 2**30  # of a processor; on a clock, for wha
 # children of a process that has computed may wait for ever: they are forked from one that has imported alone
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([
-    "pmg.generation.pipeline_personalized", "transformers.models.llama.modeling_llama", "pmg.commands.prepare", "peft",
+    "pmg.api.pipeline_personalized", "transformers.models.llama.modeling_llama", "pmg.commands.prepare", "peft",
     "diffusers.pipelines", "diffusers.training_utils", "scipy.stats",
 ])  # fmt: skip
 

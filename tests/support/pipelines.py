@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from pmg.generation.serialization import INDEX
+from pmg.api.serialization import INDEX
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.reader import PreferenceReader
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder

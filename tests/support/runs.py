@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pmg.configuration.identity import names_run, select_result
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
-from pmg.generation.records import Candidate, Record, RecordWriter
+from pmg.records.storage import Candidate, Record, RecordWriter
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import ENCODER, TRAINED, WEIGHTS, identify
 

@@ -7,7 +7,7 @@ import random
 import torch
 
 from pmg.domain import Example, Interaction, Item
-from pmg.generation.records import Candidate, Record
+from pmg.records.storage import Candidate, Record
 from pmg.studio.survey.materials import build_content
 from pmg.studio.survey.schema import SurveyDesignConfig, Texts
 

@@ -21,6 +21,8 @@ import torch
 from rich.progress import track
 
 import pmg
+from pmg.api.call_arguments import with_pictures
+from pmg.api.user_preference import build_plain_request, build_request
 from pmg.cache import atomic_write_bytes
 from pmg.data.dataset import Dataset
 from pmg.domain import Example
@@ -29,9 +31,7 @@ from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.metric_interface import ImageMetric
 from pmg.evaluation.references import ReferenceReader
 from pmg.evaluation.statistics import interval, paired_difference
-from pmg.generation.call_arguments import with_pictures
 from pmg.generation.requests import Request
-from pmg.generation.user_preference import build_plain_request, build_request
 from pmg.preferences.keywords import NO_WORDS
 from pmg.reporting.study_pages import CONTENTS, digest_assets, format_interval, to_markdown_table, write_study
 from pmg.runs.provenance import git_state

@@ -29,7 +29,7 @@ from pmg.runs.run_folder import identify, read_identity, read_portable, replace_
 
 if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
-    from pmg.generation.records import StoredImages, StoredRecords
+    from pmg.records.storage import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def body(cfg: DictConfig, run: Run) -> None:
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
-    from pmg.generation.records import RECORDS
     from pmg.models.loading.device import to_device
+    from pmg.records.storage import RECORDS
     from pmg.runs.provenance import origin
 
     check_device(cfg.device)
@@ -147,7 +147,7 @@ def _read_images(
 ) -> tuple[StoredRecords, StoredImages]:
     """Returns a generation's records and images; PmgError if they aren't what it made, or a picture is missing."""
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, StoredImages, StoredRecords, refuse_mixtures, scan_records
+    from pmg.records.storage import RECORDS, StoredImages, StoredRecords, refuse_mixtures, scan_records
 
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)

@@ -22,11 +22,11 @@ from pmg.runs.run_folder import EXPORTED_ENCODER, TRAINED, read_finished
 
 def body(cfg: DictConfig, run: Run) -> None:
     """Makes a pipeline folder of a training run."""
+    from pmg.api import export
+    from pmg.api.serialization import PARTS, SECTIONS
+    from pmg.api.weight_locations import ASSETS, CACHE
     from pmg.evaluation.model_card import write_pipeline_card
     from pmg.evaluation.results import read_results
-    from pmg.generation import export
-    from pmg.generation.serialization import PARTS, SECTIONS
-    from pmg.generation.weight_locations import ASSETS, CACHE
 
     for key, example in (("train_run", "outputs/demo/train"), ("folder", "outputs/pipeline")):
         if not cfg[key]:

@@ -29,9 +29,9 @@ from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.generation.alpha import AlphaRule
-    from pmg.generation.record_shards import Shard
     from pmg.generation.requests import Preference, RequestBuilder
     from pmg.preferences.sources import PreferenceSource
+    from pmg.records.shards import Shard
 
 
 @tracked
@@ -40,9 +40,9 @@ def body(cfg: DictConfig, run: Run) -> None:
     from pmg.evaluation.tracker_logging import record_samples
     from pmg.generation.dataset_generation import DatasetGenerator, list_keys
     from pmg.generation.pipeline import build_pipeline
-    from pmg.generation.record_shards import merge_records
-    from pmg.generation.records import RECORDS, RecordWriter
     from pmg.models.compilation import compile_models
+    from pmg.records.shards import merge_records
+    from pmg.records.storage import RECORDS, RecordWriter
 
     check_device(cfg.device)
     builder = Builder(cfg, run)

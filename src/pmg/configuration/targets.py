@@ -17,7 +17,7 @@ from pmg.domain import PmgError
 
 # modules of the core whose classes, class methods and functions configs build; what reads and writes files is left out
 CORE = [f"pmg.{name}" for name in ("data", "domain", "evaluation", "generation", "models", "preferences")]
-CORE += ["pmg.tracking", "pmg.training"]
+CORE += ["pmg.tracking", "pmg.training", "pmg.api.exported_tokens"]
 # modules whose classes and class methods configs build
 LIBRARIES = [
     "diffusers.configuration_utils", "diffusers.models", "diffusers.schedulers",

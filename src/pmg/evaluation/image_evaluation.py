@@ -21,9 +21,9 @@ from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
 from pmg.evaluation.references import ReferenceArms, ReferenceReader, checked
 from pmg.evaluation.set_comparison import ArmImages
-from pmg.generation.record_shards import WHOLE, Shard
-from pmg.generation.records import Key, Record, as_line
 from pmg.progress import track
+from pmg.records.shards import WHOLE, Shard
+from pmg.records.storage import Key, Record, as_line
 
 log = logging.getLogger(__name__)
 SELECTION_SCORES = (

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from pmg.api.components import CLASS
+from pmg.api.export import CARD, weight_sources
 from pmg.cache import atomic_write_text
 from pmg.configuration.trees import mappings
 from pmg.evaluation.results import read_results
-from pmg.generation.components import CLASS
-from pmg.generation.export import CARD, weight_sources
 
 PICTURE = "picture.png"
 TRAINED_ON = "trained_on"  # key of a card's head

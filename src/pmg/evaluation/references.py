@@ -15,10 +15,10 @@ from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
 from pmg.evaluation.metric_interface import Input, References
 from pmg.evaluation.set_comparison import ArmImages
-from pmg.generation.records import Record
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.image_passes import fit_size
 from pmg.preferences.keywords import Budget
+from pmg.records.storage import Record
 
 NEAREST = "nearest"
 TOLERANCE = 1e-3  # that rounding may add to a range

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pmg.domain import Example
 from pmg.evaluation.contact_sheet import choose_examples, image_grid
-from pmg.generation.records import Record, read_images, scan_records
+from pmg.records.storage import Record, read_images, scan_records
 from pmg.tracking.tracker import IMAGE, Tracking
 
 SAMPLES = "samples"

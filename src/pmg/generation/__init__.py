@@ -1,0 +1,1 @@
+"""PMG: requests for images, their generation under guidance, and the selection among candidates."""

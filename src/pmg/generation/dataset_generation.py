@@ -9,13 +9,12 @@ import torch
 
 from pmg.cache import Cache
 from pmg.domain import Example
-from pmg.generation.output import record_image
 from pmg.generation.pipeline import Pipeline
-from pmg.generation.record_shards import WHOLE, Shard
-from pmg.generation.records import Control, Key, Record, RecordWriter
-from pmg.generation.requests import Method, Preference, RequestBuilder
+from pmg.generation.requests import Method, Preference, RequestBuilder, record_image
 from pmg.generation.selection import pareto_front
 from pmg.progress import track
+from pmg.records.shards import WHOLE, Shard
+from pmg.records.storage import Control, Key, Record, RecordWriter
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:

@@ -16,7 +16,6 @@ from pmg.generation.calibration import Calibration, NoCalibration
 from pmg.generation.capability_checks import check_scales, check_start, check_steps, check_weighting
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import NEGATIVE, Branch, Scales
-from pmg.generation.records import Candidate
 from pmg.generation.requests import Method, Request
 from pmg.generation.selection import Combination, WeightedScores, Weights, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, ReferenceLatents, SoftBlock, TextBlock, join, join_seen
@@ -26,6 +25,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import to_device
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.keywords import Budget
+from pmg.records.storage import Candidate
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -14,9 +14,11 @@ from pmg.configuration.identity import KINDS
 from pmg.configuration.ranges import Strength
 from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
+from pmg.generation.guidance import Scales
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.preferences.keywords import NO_WORDS
+from pmg.records.storage import Candidate
 from pmg.seeding import stable_number
 
 
@@ -144,3 +146,18 @@ class RequestBuilder:
             strength=method.strength or 1.0,
             start_denoiser=method.denoiser,
         )
+
+
+def record_image(request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales) -> dict[str, Any]:
+    """Returns how an image was made, as fields of a `Record`, without words that had no effect on it."""
+    shown = request.keywords if request.show_keywords else NO_WORDS
+    avoided = request.negative if scales.negative else NO_WORDS
+    return {
+        "target_keywords": request.target.words,
+        "preference_keywords": shown.words,
+        "negative_keywords": avoided.words,
+        "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
+        "alpha": request.share,
+        "picked": picked,
+        "candidates": tuple(candidates),
+    }

@@ -44,7 +44,7 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     if given := sorted(named.keys() & {*FIXED, "train_run"}):
         raise PmgError(f"{named[given[0]]}: pipeline={cfg.pipeline} has its own. Leave one of them out")
     allow_plugins(cfg)
-    from pmg.generation.exported_tokens import read_parts  # heavy, and most commands returned before
+    from pmg.api.exported_tokens import read_parts  # heavy, and most commands returned before
 
     parts = read_parts(cfg.pipeline)
     model = parts["language_model"]
@@ -61,7 +61,7 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
             OmegaConf.update(cfg, key, value)
         for name in {"soft", "read"} & set(cfg.preference or ()):
             kept = {"least": cfg.preference.read.least} if name == "read" else {}
-            target = f"pmg.generation.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
+            target = f"pmg.api.exported_tokens.{'ExportedKeywords' if kept else 'ExportedTokens'}"
             cfg.preference[name] = {"_target_": target, "pipeline": "${pipeline}", **kept}
 
 

@@ -22,7 +22,7 @@ from pmg.tracking.tracker import Tracking
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.generation.record_shards import Shard
+    from pmg.records.shards import Shard
 
 
 def is_sharded(shard: Any) -> bool:
@@ -32,7 +32,7 @@ def is_sharded(shard: Any) -> bool:
 
 def own_shard(shard: Any) -> Shard:
     """Returns the shard of this process; without sharding, the single shard that contains everything."""
-    from pmg.generation.record_shards import Shard
+    from pmg.records.shards import Shard
 
     return Shard(shard.index or 0, shard.count)
 

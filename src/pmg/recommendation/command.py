@@ -36,11 +36,11 @@ SPLITS = ("train", "validation", "test")  # of users, which all have likes to be
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Compares recommenders with and without pictures."""
-    from pmg.generation.records import read_records
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import encode_items, encode_pairs, item_features, pair_features
     from pmg.recommendation.pairs import CANDIDATES, EVERYBODY, read_candidates, write_candidates
     from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS, rerank
+    from pmg.records.storage import read_records
 
     builder = Builder(cfg, run)
     recommenders: Mapping[str, Recommender] = instantiate_by_name(cfg.recommenders)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
-from pmg.generation.records import Record, read_images
 from pmg.recommendation.pairs import EVERYBODY, Candidates
+from pmg.records.storage import Record, read_images
 from pmg.training.visual_inputs import BATCH, PictureTower
 
 Vectors = dict[str, np.ndarray]

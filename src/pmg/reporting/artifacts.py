@@ -13,8 +13,8 @@ from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import SELECTION_SCORES, selection_scores
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.results import COLUMNS, read_results, read_rows
-from pmg.generation.records import RECORDS, Record, read_records
 from pmg.paths import natural_key
+from pmg.records.storage import RECORDS, Record, read_records
 from pmg.reporting.runs import RunFolder, progress
 
 JUDGES = ("evaluate", "study", "keywords")

@@ -16,8 +16,8 @@ from pmg.configuration.identity import Role, find_role
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.references import NEAREST
 from pmg.evaluation.statistics import user_means
-from pmg.generation.records import Record
 from pmg.generation.selection import WeightedScores, pick
+from pmg.records.storage import Record
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.figures import ALPHAS, Point, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.runs import RunFolder, progress

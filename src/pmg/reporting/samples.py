@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from pmg.api.output import draw_grid
 from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
-from pmg.generation.output import draw_grid
-from pmg.generation.records import Record
 from pmg.models.vision.pictures import FORMATS, data_uri, to_file, to_picture
+from pmg.records.storage import Record
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import LOADER, RunFolder, progress
 from pmg.reporting.variants import Factors, short

@@ -14,9 +14,9 @@ from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import nearest
 from pmg.domain import PmgError
 from pmg.evaluation.results import read_results, read_rows
-from pmg.generation.records import Record, read_images, read_records
 from pmg.generation.requests import Method
 from pmg.methods.field.benchmark import FIXED, MEASURES, RESULTS, Benchmark, Result
+from pmg.records.storage import Record, read_images, read_records
 from pmg.runs.content import check_made
 from pmg.runs.run_folder import read_json
 

@@ -25,7 +25,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             import_module(name)
     except ModuleNotFoundError as error:
         raise PmgError(f"pmg-app needs {error.name}: {install_extra('app')}") from error
-    from pmg.generation.pipeline_personalized import PersonalizedPipeline
+    from pmg.api.pipeline_personalized import PersonalizedPipeline
     from pmg.studio import http_server
     from pmg.studio.app.studio import Studio, build_app
 

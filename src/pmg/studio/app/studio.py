@@ -16,13 +16,13 @@ from pydantic import BaseModel, Field
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pmg.api.call_arguments import ItemLike, with_pictures
+from pmg.api.pipeline_personalized import PersonalizedPipeline
+from pmg.api.user_preference import UserPreference
 from pmg.configuration.ranges import Strength
 from pmg.data.dataset import Dataset, liked_with_image
 from pmg.domain import Item, PmgError
-from pmg.generation.call_arguments import ItemLike, with_pictures
-from pmg.generation.pipeline_personalized import PersonalizedPipeline
 from pmg.generation.selection import pareto_front, pick
-from pmg.generation.user_preference import UserPreference
 from pmg.html_document import render_document
 from pmg.models.language.picture_marks import name_pictures
 from pmg.preferences.target_names import TargetNames

@@ -72,7 +72,7 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
 
 def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
-    from pmg.generation.records import RECORDS, read_images, read_records
+    from pmg.records.storage import RECORDS, read_images, read_records
     from pmg.studio.survey.materials import KEY, PAGE, build_content, choose_records, read_survey, write_survey
 
     folder = str(settings.generate_run)

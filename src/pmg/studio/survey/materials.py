@@ -18,10 +18,10 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, PmgError
 from pmg.evaluation.references import history_pixels
-from pmg.generation.records import Key, Record
 from pmg.html_document import render_document
 from pmg.models.vision.pictures import data_uri, to_file, to_picture
 from pmg.preferences.stated import own_messages
+from pmg.records.storage import Key, Record
 from pmg.studio.http_server import create_app
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
 from pmg.studio.survey.design import Task, plan_tasks

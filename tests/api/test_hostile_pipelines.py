@@ -14,11 +14,11 @@ import pytest
 from pipelines import TINY
 from plugins import WritesWhenUnpickled, write_plugin
 from pmg import PersonalizedPipeline
+from pmg.api.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.api.weight_locations import LOCATIONS, Locations
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.plugins import component_targets
 from pmg.domain import PmgError
-from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
-from pmg.generation.weight_locations import LOCATIONS, Locations
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
 TARGETS = [
@@ -36,7 +36,7 @@ TARGETS = [
     "pmg.cache.atomic_write_text",
     "pmg.models.loading.gguf.shutil.rmtree",
     "pmg.models.diffusion.unet.stable_diffusion.DiffusionPipeline.from_pretrained",
-    "pmg.generation.components.Component",
+    "pmg.api.components.Component",
     "pmg.preferences.captioning.MetadataCaptioner.__init__.__globals__",
     "pmg.models.vision.scorer.EmbeddedScorer.from_folder",
 ]
@@ -294,7 +294,7 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
         "example", "quantization", "sampler", "device", "question",
         "placement", "map_start", "distilled_from",
     }  # fmt: skip
-    from pmg.generation.components import _parameters
+    from pmg.api.components import _parameters
 
     for part, registered in component_targets().items():
         for target in registered.values():

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.generation.record_shards import Shard, merge_records
-from pmg.generation.records import RECORDS, Candidate, Key, Record, RecordWriter, read_images, read_records
+from pmg.records.shards import Shard, merge_records
+from pmg.records.storage import RECORDS, Candidate, Key, Record, RecordWriter, read_images, read_records
 
 KEYS = [Key(f"e{number}", method, "own", 0) for method in ("none", "pmg_paper") for number in range(5)]
 
@@ -48,7 +48,7 @@ def test_merged_records_are_those_of_one_process(tmp_path, monkeypatch, links):
         raise OSError("a file system without hard links")
 
     if not links:
-        monkeypatch.setattr("pmg.generation.record_shards.os.link", refuse)
+        monkeypatch.setattr("pmg.records.shards.os.link", refuse)
     whole = write(tmp_path / "whole", KEYS)
     parts = [write(tmp_path / str(index), KEYS[index::2]) for index in range(2)]
     for _ in range(2):  # a second merge changes nothing

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
-from pmg.generation.records import Candidate
-from pmg.generation.requests import Request
+from pmg.generation.requests import Request, record_image
 from pmg.models.vision.pictures import data_uri, to_file, to_picture
 from pmg.models.vision.pixels import to_unit
-from pmg.preferences.keywords import NO_WORDS
+from pmg.records.storage import Candidate
 
 COLUMNS = 4  # images a row, in notebooks
 Images = list[Image.Image] | Tensor | np.ndarray
@@ -67,21 +66,6 @@ CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
     "pt": to_unit,
     "np": lambda images: to_unit(images).permute(0, 2, 3, 1).cpu().numpy(),
 }
-
-
-def record_image(request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales) -> dict[str, Any]:
-    """Returns how an image was made, as fields of a `Record`, without words that had no effect on it."""
-    shown = request.keywords if request.show_keywords else NO_WORDS
-    avoided = request.negative if scales.negative else NO_WORDS
-    return {
-        "target_keywords": request.target.words,
-        "preference_keywords": shown.words,
-        "negative_keywords": avoided.words,
-        "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
-        "alpha": request.share,
-        "picked": picked,
-        "candidates": tuple(candidates),
-    }
 
 
 def describe_image(request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 
 from exports import nodes_of
 from plugins import write_plugin
+from pmg.api.export import copy_weights, load_encoder, name_encoder, name_weights, write_index
+from pmg.api.serialization import INDEX, read_index
 from pmg.commands.export import body
 from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, instantiate
 from pmg.domain import PmgError
 from pmg.evaluation.model_card import write_pipeline_card
-from pmg.generation.export import copy_weights, load_encoder, name_encoder, name_weights, write_index
-from pmg.generation.serialization import INDEX, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
 from pmg.runs.content import digest_path
@@ -163,7 +163,7 @@ def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch)
     assert (folder / INDEX).read_text() == "of an earlier export"
 
 
-@pytest.mark.parametrize("writer", ["generation.export.copy_weights", "evaluation.model_card.write_pipeline_card"])
+@pytest.mark.parametrize("writer", ["api.export.copy_weights", "evaluation.model_card.write_pipeline_card"])
 def test_an_export_that_is_cut_short_can_not_be_loaded(compose, tmp_path, monkeypatch, writer):
     folder = write_earlier(tmp_path, compose("train", "preference_encoder=text"))
     write_encoder(tmp_path)

@@ -16,14 +16,14 @@ from PIL import Image, ImageDraw
 import pmg
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
+from pmg.api.call_arguments import CallReader, read_scales
+from pmg.api.output import PersonalizedPipelineOutput
+from pmg.api.user_preference import GivenPictures, read_starts
 from pmg.domain import Item, PmgError
-from pmg.generation.call_arguments import CallReader, read_scales
 from pmg.generation.condition_weighting import ScaleWeighting
 from pmg.generation.guidance import Scales
-from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.selection import WeightGrid
-from pmg.generation.user_preference import GivenPictures, read_starts
 from pmg.models.vision.pictures import to_picture
 from pmg.progress import no_bars, track
 

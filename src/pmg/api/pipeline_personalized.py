@@ -12,9 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pmg.domain import Item, PmgError
-from pmg.generation.alpha import AlphaRule
-from pmg.generation.call_arguments import (
+from pmg.api.call_arguments import (
     CallReader,
     Conversation,
     History,
@@ -25,20 +23,22 @@ from pmg.generation.call_arguments import (
     draw_seeds,
     read_scales,
 )
-from pmg.generation.capability_checks import check_steps
-from pmg.generation.export import copy_pipeline
-from pmg.generation.guidance import Scales
-from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline
-from pmg.generation.pipeline_loading import load_parts
-from pmg.generation.requests import Request
-from pmg.generation.user_preference import (
+from pmg.api.export import copy_pipeline
+from pmg.api.loading import load_parts
+from pmg.api.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
+from pmg.api.user_preference import (
     UserPreference,
     build_plain_request,
     build_request,
     extract_preference,
     read_starts,
 )
+from pmg.domain import Item, PmgError
+from pmg.generation.alpha import AlphaRule
+from pmg.generation.capability_checks import check_steps
+from pmg.generation.guidance import Scales
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.requests import Request
 from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
@@ -54,7 +54,7 @@ class PersonalizedPipeline:
     """Extracts a user's preference from a history, and generates images of targets under it.
 
     Methods and arguments are named as in diffusers' `DiffusionPipeline`. It is no subclass: a shared folder selects
-    from a closed set of classes, see `pmg.generation.components`, and `DiffusionPipeline` would import any class.
+    from a closed set of classes, see `pmg.api.components`, and `DiffusionPipeline` would import any class.
 
     Args:
         extractor: of preferences, with its language model.

@@ -19,12 +19,12 @@ from typing import Any
 from diffusers import ModelMixin
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from pmg.api.weight_locations import LOCATIONS, Locations
 from pmg.configuration.instantiate import import_target, nearest
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import check_object, is_public, is_reserved
 from pmg.configuration.trees import mappings, nodes, texts
 from pmg.domain import PmgError
-from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.preferences.scenarios import Scenario, build_scenario
 
 CLASS = "_class_name"

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
-from pmg.generation.records import RECORDS, Key, Record, RecordWriter, as_line, read_records
+from pmg.records.storage import RECORDS, Key, Record, RecordWriter, as_line, read_records
 
 Thing = TypeVar("Thing")
 

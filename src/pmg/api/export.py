@@ -1,4 +1,4 @@
-"""Writes a trained pipeline as a folder, see `pmg.generation.serialization`."""
+"""Writes a trained pipeline as a folder, see `pmg.api.serialization`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from diffusers import ModelMixin
 
 from pmg import __version__
+from pmg.api.components import CLASS, ComponentReader
+from pmg.api.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
+from pmg.api.weight_locations import CACHE, HERE, Locations
 from pmg.cache import atomic_write_json
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.configuration.trees import replace_values, texts
 from pmg.domain import PmgError
-from pmg.generation.components import CLASS, ComponentReader
-from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
-from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
 from pmg.runs.run_folder import EXPORTED_ENCODER, replace_folders

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pmg.api.components import Component
+from pmg.api.serialization import read_index
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
-from pmg.generation.components import Component
 from pmg.generation.pipeline import build_pipeline
-from pmg.generation.serialization import read_index
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.preferences.captioning import MetadataCaptioner

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from pmg.domain import PmgError
-from pmg.generation.records import (
+from pmg.models.image_passes import fit_size
+from pmg.records.storage import (
     RECORDS,
     Candidate,
     Key,
@@ -22,7 +23,6 @@ from pmg.generation.records import (
     read_images,
     read_records,
 )
-from pmg.models.image_passes import fit_size
 
 
 def record(example="e0", method="pmg_paper", control="own", model="m", seed=0):

@@ -10,11 +10,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from pmg.api.call_arguments import Pictured, UserInput
 from pmg.configuration.ranges import WEAKEST
 from pmg.data.dataset import ItemRows
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.call_arguments import Pictured, UserInput
 from pmg.generation.capability_checks import check_start
 from pmg.generation.requests import Request
 from pmg.models.diffusion.interfaces import Generator

@@ -1,6 +1,6 @@
 """A trained pipeline as a folder: what was trained, and where the frozen rest comes from.
 
-``model_index.json`` holds the class and the arguments of every part, see `pmg.generation.components`. Folders that
+``model_index.json`` holds the class and the arguments of every part, see `pmg.api.components`. Folders that
 differ between machines are named ``<here>`` (the pipeline's own), ``<assets_dir>`` (the embedded models) and
 ``<cache_dir>``. A folder from anybody can be loaded: it chooses among pmg's own classes. A plug-in's are built only
 for a caller who trusts that plug-in by name.
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pmg.api.components import CLASS, ComponentReader
+from pmg.api.weight_locations import Locations, check_folder
 from pmg.configuration.ranges import Repeats, Scale
 from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.calibration import Calibration
-from pmg.generation.components import CLASS, ComponentReader
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import Combination, Weights
-from pmg.generation.weight_locations import Locations, check_folder
 from pmg.installation import find_assets
 from pmg.models.loading.weight_files import refuse_large
 from pmg.runs.run_folder import EXPORTED_ENCODER

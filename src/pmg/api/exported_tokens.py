@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from pmg.api.components import CLASS
+from pmg.api.serialization import INDEX, PARTS, read_index
+from pmg.api.weight_locations import ASSETS, CACHE, HERE
 from pmg.cache import Cache
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.ranges import Fraction
 from pmg.configuration.targets import allowed_plugins
 from pmg.domain import Keywords, PmgError
-from pmg.generation.components import CLASS
-from pmg.generation.serialization import INDEX, PARTS, read_index
-from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource

@@ -1,0 +1,1 @@
+"""Generated images and their records on disk."""
