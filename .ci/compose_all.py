@@ -1,4 +1,4 @@
-"""Composes the config of each command, and of each experiment with the commands that it names, as a user's process does.
+"""Composes the config of each command, and of each experiment with the commands that it names, as users do.
 
 The tests patch Hydra and OmegaConf to compose faster; here nothing is patched.
 """

@@ -2,10 +2,9 @@
 
     python .ci/config_way.py evaluate work_dir=outputs/demo_smoke run_dir=outputs/way
 
-A step of the way is a call of a function of pmg that gets a config (OmegaConf's `DictConfig`) as an argument, inside one
-that got it, too. Files are counted once; a return is a step into a file that the way has been in and left; a climb is
-a step into a package of a higher layer than the caller's (`LAYERS` in tests/project/test_architecture.py). Steps within a file, and
-calls of a function of the same file by the same caller as just before, count once.
+A step of the way is a call of a function of pmg that gets a config (OmegaConf's `DictConfig`) as an argument. Files are
+counted once; a return is a step into a file that the way has been in and left; a climb is a step from a file into one
+of a higher layer (`LAYERS` in tests/project/test_architecture.py). Steps within a file count for nothing.
 """
 
 from __future__ import annotations
@@ -71,10 +70,10 @@ def count_returns(files: list[str]) -> int:
 def main() -> None:
     """Runs a command, and prints how many files its config went through, returns and climbs."""
     spec = importlib.util.spec_from_file_location("architecture", TESTS)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     architecture = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(architecture)
-    layer = {name: architecture.LAYER[name] for name in architecture.LAYER}
     command, way = sys.argv[1], Way()
     sys.argv = [f"pmg-{command}", *sys.argv[2:]]
     sys.setprofile(way)
@@ -82,14 +81,9 @@ def main() -> None:
         find_commands()[command].load()()
     finally:
         sys.setprofile(None)
-        height = [
-            (layer[a.split("/")[0].removesuffix(".py")], layer[b.split("/")[0].removesuffix(".py")])
-            for a, b in way.calls
-        ]
+        height = [[architecture.LAYER[Path(file).parts[0].removesuffix(".py")] for file in call] for call in way.calls]
         climbs = sum(after > before for before, after in height)
         print(f"files {len(set(way.files))}, returns {count_returns(way.files)}, climbs {climbs}", file=sys.stderr)
-        if "--show" in sys.argv:
-            print("\n".join(way.files), file=sys.stderr)
 
 
 if __name__ == "__main__":
