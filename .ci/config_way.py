@@ -2,7 +2,7 @@
 
     python .ci/config_way.py evaluate work_dir=outputs/demo_smoke run_dir=outputs/way
 
-A step of the way is a call of a function of pmg that gets a config (OmegaConf's `DictConfig`) as an argument. Files are
+A step of the way is a call of a function of pmg that gets a config (a `DictConfig`) as an argument. Files are
 counted once; a return is a step into a file that the way has been in and left; a climb is a step from a file into one
 of a higher layer (`LAYERS` in tests/project/test_architecture.py). Steps within a file count for nothing.
 """

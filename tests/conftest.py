@@ -151,7 +151,7 @@ def pmg(shell):
 def pmg_here(tmp_path, monkeypatch):
     """The same in this process, for tests of what commands do, not of how their process begins or ends."""
     monkeypatch.chdir(tmp_path)
-    return run_here
+    return lambda verb, *args: run_here(verb, *read_by(verb, args))
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ MISTAKES = [
     (["seed=abc"], "could not be converted to Integer (key 'seed')"),
     (["seed=[1"], "can't read the override 'seed=[1'"),
     (["paths.output_dir=${oops}"], "Interpolation key 'oops' not found"),
-    (["preference.pooled.run=x"], "unknown key 'preference.pooled.run'. It comes with method=pooled: choose"),
+    (["preference.pooled.run=x"], "unknown key 'preference.pooled.run': pmg-train does not read it, but pmg-generate"),
     (["run_dir=/proc/nope"], "can't use the run folder /proc/nope"),
     (["-m", "trainer=cpu,gpuu"], "unknown option trainer=gpuu"),
     (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),

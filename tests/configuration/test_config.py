@@ -127,6 +127,8 @@ evaluate: {results_dir: here}
 def test_a_key_of_another_command_is_refused_with_its_readers(compose):
     with pytest.raises(PmgError, match=r"unknown key 'data': pmg-evaluate does not read it, but .*pmg-generate"):
         pmg.compose("evaluate", ["data=looks"])
+    with pytest.raises(PmgError, match=r"unknown key 'preference\.pooled\.run'\. It comes with method=pooled: choose"):
+        pmg.compose("generate", ["preference.pooled.run=x"])
     with pytest.raises(PmgError, match=r"unknown key 'objective\.users_per_step': pmg-generate does not read it"):
         pmg.compose("generate", ["objective.users_per_step=2"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands import run_here
+from commands import read_by, run_here
 from fault_runs import STUDY, TINY, contents, must
 from pmg.commands.pmg import find_commands
 
@@ -34,7 +34,7 @@ def ask(verb, typed, expected, outcome, kind):
     named = [text.partition("=")[2] for text in given if text.startswith("run_dir=")]
     folder = Path(named[-1] if named else verb)  # as experiment=faults calls it
     before = contents(folder)
-    done = run_here(verb, *chosen, *cache, *given)
+    done = run_here(verb, *read_by(verb, chosen), *cache, *given)
     lines = [line for line in done.stderr.splitlines() if line.strip() and "Loading weights" not in line]
     outcome(kind, verb, typed, "one clear line", " / ".join(lines))
     assert done.returncode != 0

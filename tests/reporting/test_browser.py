@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from browsers import IN_BROWSER, barriers
-from commands import FEW, run_here
+from commands import FEW, read_by, run_here
 from pmg.reporting.report import build_report, render
 from runs import write_rows, write_run
 
@@ -31,7 +31,7 @@ def index(tmp_path_factory):
     place = tmp_path_factory.mktemp("report")
 
     def pmg(verb, *arguments):
-        done = run_here(verb, *arguments)
+        done = run_here(verb, *read_by(verb, arguments))
         assert done.returncode == 0, done.stderr[-2000:]
 
     with contextlib.chdir(place):

@@ -29,11 +29,11 @@ def read_by(verb, overrides):
 
 
 def run_here(verb, *args):
-    """Runs a command's `main` in the current folder, by the overrides that it reads; returns exit code and texts."""
+    """Runs a command's `main` in the current folder and returns its exit code and texts."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     main = find_commands()[verb].load()
     with contextlib.ExitStack() as stack:
-        given = [f"pmg-{verb}", *map(str, read_by(verb, args))]
+        given = [f"pmg-{verb}", *map(str, args)]
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", given)
         stack.enter_context(restored_state())
         stack.enter_context(restored_hydra())

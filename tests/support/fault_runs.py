@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from commands import run_here
+from commands import read_by, run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "assets"
@@ -120,7 +120,7 @@ def error_line(stderr: str) -> str:
 
 def call(verb: str, arguments: Sequence[str]) -> tuple[int, str]:
     """Returns exit code and error line of a command that runs here, from the current folder."""
-    done = run_here(verb, *arguments)
+    done = run_here(verb, *read_by(verb, arguments))
     return int(done.returncode) if isinstance(done.returncode, int) else 1, error_line(done.stderr)
 
 
