@@ -136,7 +136,12 @@ def start(verb: str, arguments: Sequence[str], program: Sequence[str | Path] = (
     command = [*program, verb] if program else ["-m", f"pmg.commands.{verb}"]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, *command, *arguments], env=clean, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        [sys.executable, *command, *read_by(verb, arguments)],
+        env=clean,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
     )
 
 
