@@ -88,3 +88,13 @@ def test_the_tower_of_styles_is_exported(compose, tmp_path):
     write_index(tmp_path, nodes)
     assert read_index(tmp_path, "")["inputs"].create().pictures == 3
     assert nodes["inputs"]["tower"]["folder"] == "<assets_dir>/look_generator/style_encoder"
+
+
+def test_a_generator_with_the_large_decoder_is_exported_and_gives_256_pixels(compose, tmp_path):
+    cfg = compose("study", "generator=looks_large", "text_encoder=tiny")
+    nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    codec = nodes["generator"]["codec"]
+    assert codec["decoder_folder"] == "<assets_dir>/look_generator/large_decoder"
+    write_index(tmp_path, nodes)
+    node = read_index(tmp_path, "")["generator"].arguments["codec"]
+    assert node.create().decode(torch.zeros(1, 16, 8, 8)).shape == (1, 3, 256, 256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from pmg.looks.finishes import (
     AS_DRAWN,
@@ -72,6 +73,32 @@ def test_outline_has_its_width_and_colour(width):
     blue = (picture[:, 32] == torch.tensor([0.0, 0.0, 1.0])[:, None]).all(0)
     assert int(blue[:16].sum()) == width
     assert pixel(picture, 32, 16) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        Finish(outline=2.5, outline_colour=(0.0, 0.0, 1.0)),
+        Finish(surface="halftone", degree=0.5),
+        Finish(surface="pixels", degree=0.5),
+        Finish(surface="paper", degree=1.0),
+    ],
+)
+def test_a_larger_drawing_has_the_same_finish(finish):
+    large = square().repeat_interleave(4, 1).repeat_interleave(4, 2)
+    reduced = avg_pool2d(finished(finish, large)[None], 4)[0]
+    assert (reduced - finished(finish)).abs().mean() < 0.02
+
+
+def test_the_outline_of_a_larger_drawing_is_sharp():
+    large = square().repeat_interleave(4, 1).repeat_interleave(4, 2)
+    picture = finished(Finish(outline=3.0, outline_colour=(0.0, 0.0, 1.0)), large)
+    assert [pixel(picture, 128, 64 - away) for away in (1, 12, 14)] == [[0, 0, 1], [0, 0, 1], [1, 1, 1]]
+
+
+def test_no_outline_surrounds_nothing_in_a_larger_drawing():
+    empty = torch.zeros(4, 4 * SIZE, 4 * SIZE, dtype=torch.uint8)
+    assert finished(Finish(outline=4.0), empty).eq(1).all()
 
 
 def test_outline_leaves_the_inside_of_a_line_drawing_free():

@@ -58,10 +58,11 @@ def few_looks(shipped):
 def deep_codec(pictures, widths=(8, 16)):
     """Returns a tiny untrained codec of deep compression, normalised by the latents of pictures `(N, 3, H, W)`."""
     torch.manual_seed(0)
+    ones, none = (1,) * len(widths), ((),) * len(widths)
     autoencoder = AutoencoderDC(
         in_channels=3, latent_channels=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
-        encoder_block_out_channels=widths, decoder_block_out_channels=widths, encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, encoder_layers_per_block=ones,
+        decoder_layers_per_block=ones, encoder_qkv_multiscales=none, decoder_qkv_multiscales=none,
         downsample_block_type="Conv", upsample_block_type="interpolate",
     )  # fmt: skip
     return AutoencoderDCCodec.measure(autoencoder.eval(), pictures)

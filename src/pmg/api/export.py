@@ -25,7 +25,7 @@ from pmg.models.loading.weight_sources import download, load_frozen, resolve_sou
 from pmg.runs.run_folder import EXPORTED_ENCODER, replace_folders
 
 FROZEN, CARD = "frozen", "README.md"
-SOURCES = ("source", "processors", "folder")  # arguments that name weights
+SOURCES = ("source", "processors", "folder", "decoder_folder")  # arguments that name weights
 
 
 def to_index(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import binary_fill_holes
+from scipy.ndimage import binary_fill_holes, distance_transform_edt
 from torch import Tensor
 
 Colour = tuple[float, float, float]  # red, green, blue in [0, 1]
@@ -157,6 +157,10 @@ def outline_mask(alpha: Tensor, width: Tensor) -> Tensor:
 def _dilate(alpha: Tensor, width: Tensor) -> Tensor:
     """Returns `alpha` made larger by `width` pixels `(B,)` on all sides, with smooth edges."""
     reach = math.ceil(float(width.max()))
+    if reach > OUTLINE[1]:  # shifts grow with the square of the width: 1,089 for the widest outline at 256 pixels
+        distance = np.stack([distance_transform_edt(mask[0] < 0.5) for mask in alpha.numpy()])[:, None]
+        cover = (width.view(-1, 1, 1, 1) + 1 - torch.from_numpy(distance).float()).clamp(0, 1)
+        return torch.maximum(alpha, cover * (alpha.amax((1, 2, 3), keepdim=True) >= 0.5))
     padded = F.pad(alpha, (reach,) * 4)
     height, breadth = alpha.shape[-2:]
     ring = torch.zeros_like(alpha)
@@ -200,8 +204,8 @@ def _halftone(colour: Tensor, finishes: FinishBatch) -> Tensor:
     pitch = (4 + 3 * finishes.degree[rows]).view(-1, 1, 1, 1) * scale
     y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float32) for side in colour.shape[-2:]), indexing="ij")
     u, v = (x + y) / math.sqrt(2) / pitch, (x - y) / math.sqrt(2) / pitch
-    away = torch.hypot(u - u.round(), v - v.round()) * pitch / scale  # pixels from the dot's centre
-    radius = (0.52 - 0.3 * luma(part)) * pitch / scale
+    away = torch.hypot(u - u.round(), v - v.round()) * pitch  # pixels from the dot's centre
+    radius = (0.52 - 0.3 * luma(part)) * pitch
     dots = (radius - away + 0.5).clamp(0, 1)
     paler, darker = part + (1 - part) * 0.45, part * 0.6
     return colour.index_copy(0, rows, torch.lerp(paler, darker, dots))

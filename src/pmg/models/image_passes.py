@@ -21,10 +21,12 @@ def fit_size(images: Tensor, size: int) -> Tensor:
 
 
 class ImagePasses(nn.Module, ABC):
-    """A generator that encodes and decodes images of one size, as many at once as fit memory."""
+    """A generator that encodes and decodes images of one size each, as many at once as fit memory."""
 
     size: int
-    """Side of the images in pixels."""
+    """Side of decoded images in pixels."""
+    encoded_size: int
+    """Side of images to encode, to which others are resized."""
 
     @property
     @abstractmethod
@@ -33,7 +35,7 @@ class ImagePasses(nn.Module, ABC):
 
     @abstractmethod
     def encode_pass(self, images: Tensor) -> Tensor:
-        """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the weights' device."""
+        """Returns latents `(B, *latent_shape)` of images `(B, 3, H, H)` of the encoded size, on the device."""
 
     @abstractmethod
     def decode_pass(self, latents: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class ImagePasses(nn.Module, ABC):
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Returns latents `(B, *latent_shape)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size."""
-        parts = (fit_size(part, self.size).to(self.device) for part in images.split(self.images_at_once))
+        parts = (fit_size(part, self.encoded_size).to(self.device) for part in images.split(self.images_at_once))
         return torch.cat([self.encode_pass(part).cpu() for part in parts])
 
     @torch.no_grad()

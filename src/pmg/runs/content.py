@@ -19,7 +19,7 @@ from pmg.paths import display_path
 CONTENT = "content"  # last part of a digest's key, behind that of the path: generator.codec.folder.content
 PATHS = (
     "folder", "file", "source", "weights", "items", "interactions", "images", "posters", "annotations", "start",
-    "generator_folder", "tokenizer", "processors",
+    "generator_folder", "codec_folder", "decoder_folder", "large_folder", "tokenizer", "processors",
 )  # fmt: skip
 """Last parts of keys whose value may name a file or folder that is read."""
 NO_INPUTS = ("stage.folder", "stage.pool.folder", "card.", "paths.", "plugins.", "source.packs.")

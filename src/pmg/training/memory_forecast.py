@@ -38,8 +38,12 @@ class MeasurableGenerator(Generator, Protocol):
     def images_at_once(self) -> int:
         """Images in one pass of `encode_pass`."""
 
+    @property
+    def encoded_size(self) -> int:
+        """Side of images to encode, in pixels."""
+
     def encode_pass(self, images: Tensor) -> Tensor:
-        """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the device of the weights."""
+        """Returns latents `(B, *latent_shape)` of images `(B, 3, H, H)` of the encoded size, on the device."""
 
     def frozen_models(self) -> Mapping[str, nn.Module]:
         """Returns the models beside the text encoder by name, first the one that runs once a step."""
@@ -131,7 +135,7 @@ def _read(language_model: LanguageModel, sizes: Sizes) -> None:
 
 
 def _encode(generator: MeasurableGenerator) -> None:
-    shape = (min(ENCODE_AT_ONCE, generator.images_at_once), 3, generator.size, generator.size)
+    shape = (min(ENCODE_AT_ONCE, generator.images_at_once), 3, generator.encoded_size, generator.encoded_size)
     with torch.no_grad():
         generator.encode_pass(torch.zeros(shape, device="meta"))
 

@@ -62,7 +62,8 @@ class ImageTokenGenerator(ImagePasses):
         super().__init__()
         self.tokenizer, self.transformer, self.text_encoder = tokenizer, transformer, text_encoder
         self.frame, self.temperature = frame, temperature
-        self.size, self.latent_shape = tokenizer.size, (tokenizer.tokens,)
+        self.size = self.encoded_size = tokenizer.size
+        self.latent_shape = (tokenizer.tokens,)
 
     @property
     def device(self) -> torch.device:

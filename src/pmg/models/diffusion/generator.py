@@ -37,7 +37,8 @@ class DiffusionGenerator(ImagePasses):
             )
         self.codec, self.denoiser, self.process, self.text_encoder = codec, denoiser, process, text_encoder
         self.mix, self.latent_shape = mix, denoiser.latent_shape
-        self.size = self.latent_shape[-1] * codec.downsampling
+        self.encoded_size = self.latent_shape[-1] * codec.downsampling
+        self.size = self.encoded_size * codec.enlargement
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +51,7 @@ class DiffusionGenerator(ImagePasses):
         return replace(self.denoiser.adapter.supports, names=self.denoiser.names)
 
     def encode_pass(self, images: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, size, size)`, both on the weights' device."""
+        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, H)` of the encoded size, on the device."""
         return self.codec.encode(images)
 
     def frozen_models(self) -> dict[str, nn.Module]:

@@ -113,7 +113,11 @@ class LatentCodec(Protocol):
 
     @property
     def downsampling(self) -> int:
-        """Pixels a side of one latent."""
+        """Pixels a side of one latent, in pictures to encode."""
+
+    @property
+    def enlargement(self) -> int:
+        """Side of decoded pictures to that of encoded ones."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""

@@ -25,9 +25,10 @@ def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
 class NormalizingCodec(nn.Module, ABC):
     """Implements `LatentCodec`: over the training images each channel of the latents has mean 0 and deviation 1."""
 
-    def __init__(self, autoencoder: ModelMixin, channels: int, downsampling: int) -> None:
+    def __init__(self, autoencoder: ModelMixin, channels: int, downsampling: int, enlargement: int = 1) -> None:
         super().__init__()
-        self.autoencoder, self.channels, self.downsampling = autoencoder, channels, downsampling
+        self.autoencoder, self.channels = autoencoder, channels
+        self.downsampling, self.enlargement = downsampling, enlargement
 
     def encode(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""
