@@ -142,21 +142,22 @@ def test_sets_alone_are_compared(compose, checkpoints, shop, generator, made):
     assert "KID (dino)" in to_markdown(ResultTables.of(results).build(results), "")
 
 
-def test_what_selects_never_reports(config, checkpoints, tmp_path):
-    cfg = config("scorer=clip", f"scorer.source={checkpoints['clip']}/.")
+def test_what_selects_never_reports(config, compose, checkpoints, tmp_path):
+    metrics = config().metrics
+    scorer = compose("generate", "scorer=clip", f"scorer.source={checkpoints['clip']}/.").scorer
     with pytest.raises(
         PmgError, match=r"metrics\.clip\.features and scorer are both .*metrics\.clip\.features\.source"
     ):
-        check_independent(cfg.metrics, cfg.scorer)
+        check_independent(metrics, scorer)
     with pytest.raises(PmgError, match=r"and the scorer of runs/a are both"):
-        check_independent(cfg.metrics, cfg.scorer, "the scorer of runs/a")
+        check_independent(metrics, scorer, "the scorer of runs/a")
     node = {"_target_": "x", "source": "openai/clip-vit-large-patch14"}
     hub = OmegaConf.create({"clip": {"features": node}})
     with pytest.raises(PmgError, match="are both openai/clip-vit-large-patch14"):
         check_independent(hub, {"source": "openai/clip-vit-large-patch14"})
     check_independent(hub, {"source": "openai/clip-vit-base-patch32"})
     check_independent(hub, {"folder": "assets/look_scorer"})
-    check_independent(config().metrics, config().scorer)
+    check_independent(metrics, compose("generate").scorer)
 
 
 def test_equal_models_are_loaded_once_and_null_metrics_left_out(config):

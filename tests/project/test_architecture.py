@@ -34,7 +34,7 @@ LAYERS = [
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "hydra": {"configuration", "orchestration", "commands"},
-    "omegaconf": {"configuration", "runs", "orchestration", "commands", "recommendation", "studio"},
+    "omegaconf": {"configuration", "runs", "reporting", "orchestration", "commands", "recommendation", "studio"},
     "pytorch_lightning": {"tracking", "training", "orchestration", "commands", "looks"},
 }
 LIGHT = {"domain", "cache", "configuration", "runs", "orchestration", "commands"}
