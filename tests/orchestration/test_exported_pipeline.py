@@ -91,7 +91,9 @@ def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):
 
 def test_an_export_takes_the_sampling_that_its_trainings_generator_brings(compose, tmp_path):
     OmegaConf.save({}, tmp_path / "config.yaml")
-    (tmp_path / "metrics.json").write_text(json.dumps({"command": "train", "status": "completed", "choices": {"generator": "lcm"}}))
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"command": "train", "status": "completed", "choices": {"generator": "lcm"}})
+    )
     cfg, named = (compose("export", f"train_run={tmp_path}", *own) for own in ([], ["sampling.steps=3"]))
     expected = compose("generate", "generator=lcm").sampling
     assert cfg.sampling != expected
