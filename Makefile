@@ -25,7 +25,7 @@ SMOKE_sight := preference_encoder.sees=both
 SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
-.PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean large-decoder \
 	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise starts field gpu many-users faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -70,6 +70,12 @@ catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs 
 pretrain: $(STAMP) ## train the embedded models from scratch (15 hours of a core) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
+
+large-decoder: $(STAMP) ## train the decoder to 256 pixels for the latents of `make pretrain` (needs npm; an hour of a core)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
+	$(BIN)/pmg-prepare data.folder=outputs/drawings256 source.size=256 source.margin=16
+	$(BIN)/pmg-pretrain stage=look_large_decoder run_dir=outputs/pretrain/look_large_decoder \
+		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS)
 
 demo: $(STAMP) ## train, generate and evaluate on looks (4.5 minutes on two cores)
 	$(BIN)/pmg-train experiment=demo $(ARGS)
