@@ -116,7 +116,7 @@ class LookLargeDecoderStage:
     def __init__(
         self, folder: str, codec_folder: str, large_folder: str, decoder: Callable[..., LargeDecoder],
         perceptual: PerceptualDistance, training: Callable[[LargeDecoder, PerceptualDistance], LargeDecoderTraining],
-        batch_size: Count, saved_gain: Positive, latent_noise: NotNegative = 0.5, start: str | None = None,
+        *, batch_size: Count, saved_gain: Positive, latent_noise: NotNegative = 0.5, start: str | None = None,
     ) -> None:  # fmt: skip
         self.saved_gain = saved_gain
         self.folder, self.large_folder, self.batch_size = folder, large_folder, batch_size
