@@ -15,7 +15,7 @@ STAGES := look_autoencoder look_judge look_judge_alexnet look_scorer look_reward
 STUDIES := $(patsubst experiments/%/study.yaml,%,$(wildcard experiments/*/study.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: app build configs docs dashboard record help setup test test-slow lint typecheck format catalogue pretrain demo-smoke clean \
+.PHONY: app build configs docs dashboard record help setup test test-slow lint typecheck format catalogue pretrain large-decoder demo-smoke clean \
 	$(STUDIES) gpu many-users faults benchmark benchmark-smoke
 
 help: ## print every target
@@ -61,6 +61,12 @@ catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs 
 pretrain: $(STAMP) ## train the embedded models from scratch (15 hours of a core) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
+
+large-decoder: $(STAMP) ## train the decoder to 256 pixels for the latents of `make pretrain` (needs npm; an hour of a core)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
+	$(BIN)/pmg-prepare data.folder=outputs/drawings256 source.size=256 source.margin=16
+	$(BIN)/pmg-pretrain stage=look_large_decoder run_dir=outputs/pretrain/look_large_decoder \
+		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS)
 
 $(STUDIES): $(STAMP)
 	$(BIN)/python experiments/record.py $@ $(ARGS)

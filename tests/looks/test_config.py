@@ -22,11 +22,11 @@ from pmg.runs.run_folder import identify, read_portable
 from runs import write_run
 
 
-def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, compose):
+def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config_with_the_large_decoder(root, compose):
     """A config that adopts the pipeline, exported again, is the pipeline."""
     folder = root / "assets" / "pipeline"
     cfg = compose("generate", f"pipeline={folder}")
-    expected = to_plain(cfg)
+    expected = to_plain(compose("generate", "generator=looks_large"))
     adopt(cfg, "generate", [])
     plain = to_plain(cfg)
     for group in ("text_encoder", "generator", "captioner", "scorer"):

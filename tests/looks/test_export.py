@@ -18,7 +18,12 @@ from pmg.models.diffusion.conditioning import Block, join
 
 
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
-    own = ["experiment=channels", "inputs.text_encoder=${text_encoder}", "language_model.dtype=bfloat16"]
+    own = [
+        "experiment=channels",
+        "generator=looks_large",
+        "inputs.text_encoder=${text_encoder}",
+        "language_model.dtype=bfloat16",
+    ]
     cfg = compose("study", *own)
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
     nodes, copies = name_weights(nodes_of(cfg), places, copy_all=False)

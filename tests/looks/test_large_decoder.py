@@ -120,7 +120,7 @@ def stage(codec, large, folder):
     codec.save_statistics(folder / "vae")
     training = partial(LargeDecoderTraining, optimizer=adamw(3e-3), lr_scheduler=constant, crop=32)
     return LookLargeDecoderStage(
-        str(folder / "model"), str(folder / "vae"), large, build, Mean(), training, batch_size=4
+        str(folder / "model"), str(folder / "vae"), large, build, Mean(), training, batch_size=4, saved_gain=5.0
     )
 
 
@@ -141,7 +141,11 @@ def test_its_quality_is_measured_on_held_out_drawings(codec, data, large, tmp_pa
     made = stage(codec, large, tmp_path)
     quality = made.save_and_evaluate(made.build(data, 0), data)
     assert set(quality) >= {"l1", "lpips", "edge_width", "true_edge_width", "flat_deviation"}
-    assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()
+    saved = LargeDecoder.from_pretrained(tmp_path / "model")
+    assert saved.config.gain == 5
+    latents = noise(1, 4, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(saved.float()(latents), made.decoder(latents))
 
 
 def test_both_sizes_show_the_same_picture(data, large):

@@ -40,7 +40,7 @@ def test_code_of_the_readme_runs(told, root, monkeypatch):
         item["image"].save(f"{name}.png")
     monkeypatch.setattr(PersonalizedPipeline, "from_pretrained", lambda folder: told[0]["pipe"])
     exec(block, {})
-    assert Image.open("rocket.png").size == (64, 64)
+    assert Image.open("rocket.png").size == (256, 256)
 
 
 @pytest.mark.parametrize("document", ["app", "conversations", "own_data"])
@@ -57,7 +57,7 @@ def test_its_pictures_are_drawings(told):
     names, folder = told
     images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("rocket-?.png"))]
     assert len(images) == len(names["output"].records) == 4
-    assert all(image.shape == (64, 64, 3) and image.std() > 10 for image in images)
+    assert all(image.shape == (256, 256, 3) and image.std() > 10 for image in images)
     assert len({image.tobytes() for image in images}) == 4
 
 

@@ -37,7 +37,7 @@ class LargeDecoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self, latent_channels: Count = 16, size: Count = 64, channels: Sequence[Count] = (32, 64, 128, 256),
-        layers: Count = 2, colours: Count = 8, details: Count = 32, blocks: Count = 2, gain: Positive = 4.0,
+        layers: Count = 2, *, colours: Count = 8, details: Count = 32, blocks: Count = 2, gain: Positive = 4.0,
     ) -> None:  # fmt: skip
         super().__init__()
         levels = len(channels)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, NotNegative
+from pmg.configuration.ranges import Count, NotNegative, Positive
 from pmg.domain import PmgError
 from pmg.looks.catalogue import TABLE, decode, read_rows
 from pmg.looks.drawings import LookData
@@ -109,14 +109,16 @@ class LookLargeDecoderStage:
     The autoencoder sees the data set's drawings, the decoder learns those in `large_folder`, see `DrawingPairs`. Half
     of each batch is decoded from latents with noise of up to `latent_noise` deviations: a denoiser's are never exact.
     `decoder` builds the model around the autoencoder; `start` is the folder of an earlier training, None: from the
-    autoencoder's own decoder. PmgError if a folder can't be read.
+    autoencoder's own decoder. The saved model has the gain `saved_gain`, above that of training for sharper edges.
+    PmgError if a folder can't be read.
     """
 
     def __init__(
         self, folder: str, codec_folder: str, large_folder: str, decoder: Callable[..., LargeDecoder],
         perceptual: PerceptualDistance, training: Callable[[LargeDecoder, PerceptualDistance], LargeDecoderTraining],
-        batch_size: Count, latent_noise: NotNegative = 0.5, start: str | None = None,
+        *, batch_size: Count, saved_gain: Positive, latent_noise: NotNegative = 0.5, start: str | None = None,
     ) -> None:  # fmt: skip
+        self.saved_gain = saved_gain
         self.folder, self.large_folder, self.batch_size = folder, large_folder, batch_size
         self.latent_noise, self.perceptual = latent_noise, perceptual
         self.codec = AutoencoderDCCodec.from_folder(codec_folder)
@@ -141,7 +143,7 @@ class LookLargeDecoderStage:
 
     def save_and_evaluate(self, built: Built, data: LookData) -> dict[str, float]:
         """Saves the decoder; restores held-out pictures, and measures their edges and flat areas."""
-        self.decoder.eval()
+        self.decoder.eval().register_to_config(gain=self.saved_gain)
         save_half(self.decoder, self.folder)
         with torch.no_grad():
             batches = built[1].validation
