@@ -13,7 +13,7 @@ import pandas as pd
 
 from pmg.evaluation.statistics import paired_difference
 
-PAIRS = (("keywords", "none"), ("soft", "none"), ("pmg", "keywords"), ("pmg", "soft"))
+PAIRS = (("keywords", "none"), ("soft", "none"), ("pmg_paper", "keywords"), ("pmg_paper", "soft"))
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:

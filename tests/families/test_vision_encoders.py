@@ -51,7 +51,7 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     shared = [*SHORT, f"language_model={family}", f"language_model.source={source}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
-    exported = ["train_run=a", "folder=p", "generator=tiny", "sampling.steps=2", "dtype=float32"]
+    exported = ["train_run=a", "folder=p", "sampling=default", "sampling.steps=2", "dtype=float32"]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg_paper" and row["control"] == "own")

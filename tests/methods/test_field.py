@@ -423,7 +423,7 @@ def test_the_recorded_table_is_that_of_the_recorded_results(root, tmp_path):
     recorded = shutil.copytree(root / "experiments" / "field", tmp_path / "field")
     benchmark = read_benchmark(recorded)
     results = read_all(recorded, benchmark)
-    assert {"none", "mean_style", "pmg_paper", "oracle"} <= set(results)
+    assert {"none", "mean_style", "pmg_read", "oracle"} <= set(results)
     for result in results.values():
         channels = {cell.partition("/")[0] for cell in result.cells}
         assert set(result.cells) == set(benchmark.cells_of(channels)) <= set(benchmark.cells_of(benchmark.channels))

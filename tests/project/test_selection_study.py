@@ -87,16 +87,3 @@ def test_a_draw_that_is_missing_is_named(study, rows, tmp_path):
         study.read_candidates(tmp_path, "test")
     write_runs(rows, tmp_path, "split=test,seed={}", (2,))
     assert sorted(study.read_candidates(tmp_path, "test")[0]["draw"].unique()) == [0, 1, 2, 3]
-
-
-def test_candidates_of_two_scorers_are_of_the_same_noise(study, rows, tmp_path):
-    """Draws are the seeds of the runs, of which a scorer may lack one."""
-    from experiments.reward import run as reward
-
-    write_runs(rows, tmp_path, "scorer=looks,split=test,seed={}", (0, 1, 2))
-    write_runs(rows.assign(selection_preference=rows["draw"]), tmp_path, "scorer=personal,split=test,seed={}", (0, 2))
-    with pytest.raises(SystemExit, match=r"\(scorer=personal, split=test\) has no finished run of seed 1; run again"):
-        reward.read_candidates(tmp_path, "test")
-    write_runs(rows.assign(selection_preference=rows["draw"]), tmp_path, "scorer=personal,split=test,seed={}", (1,))
-    found = reward.read_candidates(tmp_path, "test")
-    assert (found["reward"] == found["draw"]).all()

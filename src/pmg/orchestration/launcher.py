@@ -124,7 +124,7 @@ def continue_run(command: str, arguments: Sequence[str]) -> list[str]:
 
     An experiment that sweeps by itself is taken over for a single run.
     """
-    own = [text for text in arguments if "=" in text and not text.startswith("-")]
+    own = [text for text in arguments if text.startswith("~") or ("=" in text and not text.startswith("-"))]
     if not (inherited := find_inherited(command, own)):
         return list(arguments)
     if "experiment" in map(override_root, inherited) and not {"-m", "--multirun"} & set(arguments):

@@ -52,7 +52,7 @@ class LargeDecoder(ModelMixin, ConfigMixin):
         self.logits = nn.Conv2d(details, colours, 3, padding=1)
 
     @classmethod
-    def from_autoencoder(cls, autoencoder: AutoencoderDC, size: int, **options: int) -> Self:
+    def from_autoencoder(cls, autoencoder: AutoencoderDC, size: Count, **options: Count) -> Self:
         """Returns a decoder whose trunk has the weights of an autoencoder's, but for its last convolution.
 
         `size` is the side of the autoencoder's pictures in pixels; `options` are further arguments of the class.
