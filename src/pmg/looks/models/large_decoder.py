@@ -52,12 +52,14 @@ class LargeDecoder(ModelMixin, ConfigMixin):
         self.logits = nn.Conv2d(details, colours, 3, padding=1)
 
     @classmethod
-    def from_autoencoder(cls, autoencoder: AutoencoderDC, size: Count, **options: Count) -> Self:
+    def from_autoencoder(
+        cls, autoencoder: AutoencoderDC, size: Count, *, colours: Count = 8, details: Count = 32, blocks: Count = 2
+    ) -> Self:  # fmt: skip
         """Returns a decoder whose trunk has the weights of an autoencoder's, but for its last convolution.
 
-        `size` is the side of the autoencoder's pictures in pixels; `options` are further arguments of the class.
+        `size` is the side of the autoencoder's pictures in pixels; the others are arguments of the class.
         """
-        config = autoencoder.config
+        config, options = autoencoder.config, {"colours": colours, "details": details, "blocks": blocks}
         layers = config.decoder_layers_per_block[0]
         model = cls(config.latent_channels, size, config.decoder_block_out_channels, layers, **options)
         kept = {name: value for name, value in autoencoder.decoder.state_dict().items() if "conv_out" not in name}
