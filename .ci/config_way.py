@@ -58,7 +58,7 @@ def _has_config(frame: FrameType) -> bool:
 
 
 def count_returns(files: list[str]) -> int:
-    """Returns how often a file follows another one that is not its neighbour of before, and was met earlier."""
+    """Returns how many of the files, which are listed in the order of steps, were listed before and left."""
     seen: set[str] = set()
     found = 0
     for one, other in pairwise(files):

@@ -31,7 +31,7 @@ from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.reporting.studies import FOLDER, STUDY_FILE, Command, Study, read_as, read_study
-from pmg.reporting.study_pages import ASSETS, CONTENTS
+from pmg.reporting.study_pages import ASSETS, CONTENTS, digest_assets
 from pmg.runs.content import CONTENT, NO_CONTENT, digest_path
 from pmg.runs.exit_codes import INTERRUPTED
 
@@ -150,7 +150,7 @@ def run_stages(stages: Sequence[Stage], outputs: Path) -> None:
     Raises:
         PmgError: a command failed, or `outputs` has runs of other weights or data.
     """
-    path, assets = outputs / STATE, digest_assets()
+    path, assets = outputs / STATE, digest_all()
     state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"assets": assets, "done": {}}
     if changed := [name for name in assets if state["assets"].get(name) != assets[name]]:
         raise PmgError(
@@ -192,10 +192,11 @@ def run_command(command: str, outputs: Path) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def digest_assets() -> dict[str, str]:
-    """Returns the digest of each folder of weights and data."""
+def digest_all() -> dict[str, str]:
+    """Returns the digest of each folder of weights and data by its name."""
     folders = sorted(path for path in Path(find_assets()).iterdir() if path.is_dir() and not path.name.startswith("."))
-    return {path.name: digest or "" for path in folders if (digest := digest_path(path))}
+    digests = digest_assets(*(path.name for path in folders))
+    return {place.removeprefix(f"{ASSETS}/"): digest for place, digest in digests.items()}
 
 
 def find_stale(studies: Mapping[str, Study]) -> Iterator[tuple[str, str]]:

@@ -90,7 +90,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
 
     study = tmp_path / "experiments" / "one" / "study.yaml"
     study.parent.mkdir(parents=True)
-    study.write_text("asks: does it run?\ncommands: [{run: pmg-study, hours: 0.1}]\ntables: {one: {}}\n")
+    study.write_text("question: does it run?\ncommands: [{run: pmg-study, hours: 0.1}]\ntables: {one: {}}\n")
     (tmp_path / "outputs" / "studies").mkdir(parents=True)
     (tmp_path / "runs").rename(tmp_path / "outputs" / "studies" / "one")
     done = pmg_here("report", "--study", "one")

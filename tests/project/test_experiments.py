@@ -203,7 +203,10 @@ def test_a_study_has_a_page_and_each_table_its_recorded_results(path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("asks: a\ncommands: []\ntabels: {}\n", "tabels"), ("asks: a\ncommands: [{run: a, hours: b}]\n", "hours")],
+    [
+        ("question: a\ncommands: []\ntabels: {}\n", "tabels"),
+        ("question: a\ncommands: [{run: a, hours: b}]\n", "hours"),
+    ],
 )
 def test_a_wrong_key_or_value_of_a_study_is_one_clear_line(tmp_path, text, message):
     (tmp_path / "mine").mkdir()

@@ -149,7 +149,7 @@ def test_a_finished_command_is_not_repeated_and_one_that_failed_is(recording, tm
 
 def test_runs_of_other_weights_are_not_continued(recording, tmp_path, monkeypatch):
     recording.run_stages([], tmp_path)
-    monkeypatch.setattr(recording, "digest_assets", lambda: {"look_judge": "other"})
+    monkeypatch.setattr(recording, "digest_all", lambda: {"look_judge": "other"})
     with pytest.raises(PmgError, match=r"is of other weights or data: look_judge\. Name another folder"):
         recording.run_stages([], tmp_path)
 
@@ -188,7 +188,7 @@ def test_an_interrupted_command_may_save_before_the_recording_ends(tmp_path):
         "try:\n    pathlib.Path('begun').touch()\n    done or time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(0.5)\n    pathlib.Path('saved').touch()\n    raise\n"
     )
-    study = "asks: does it end?\ncommands: [{run: python slow.py, hours: 0.1}]\n"
+    study = "question: does it end?\ncommands: [{run: python slow.py, hours: 0.1}]\n"
     (experiments / "mine" / "study.yaml").write_text(study)
     line = [sys.executable, ROOT / "experiments" / "record.py", "mine"]
     process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

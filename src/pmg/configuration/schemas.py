@@ -79,9 +79,6 @@ class KeywordsConfig(ReadingConfig):
     """``pmg-keywords``: extracts keywords of real users and measures how well they predict later likes."""
 
     splits: list[str] = field(default_factory=list)
-    preference_encoder: Any = key(role="unused")
-    inputs: Any = key(role="unused")
-    tower: Any = key(role="unused")
     users: int | None = key(None, Count | None)
     attribute: str = ""
     history_items: int = key(12, Count)

@@ -112,9 +112,11 @@ def _select(config_path: str, result: ConfigResult) -> ConfigResult:
     PmgError as `refuse_other_methods`.
     """
     refuse_other_methods(config_path, result)
-    if (command := _command.get()) is not None and isinstance(result.config, DictConfig):
-        plain: Any = OmegaConf.to_container(result.config, resolve=False)
-        result.config = OmegaConf.create(select_keys(plain, command, result.header.get("package") == "_global_"))
+    overlay = result.header.get("package") == "_global_"
+    command, config = _command.get(), result.config
+    if command is not None and isinstance(config, DictConfig) and (overlay or "defaults" in config):
+        plain: Any = OmegaConf.to_container(config, resolve=False)
+        result.config = OmegaConf.create(select_keys(plain, command, overlay))
     return result
 
 

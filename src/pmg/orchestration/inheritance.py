@@ -39,22 +39,23 @@ def find_inherited(command: str, overrides: Sequence[str]) -> list[str]:
     if command not in INPUTS:
         return []
     key, stage = INPUTS[command]
-    own = _parse(overrides)
-    given = {one.key_or_group: one for one in own}
+    given = _parse(overrides)
     named = given.get(key) or given.get("work_dir")
     if named is None or named.is_sweep_override() or "$" in (folder := str(named.value())):
         return []
     run = Path(folder) if named.key_or_group == key else Path(folder, stage)
     metrics = read_json(run / METRICS_FILE)
     recorded = _parse([text for text in metrics.get("overrides") or [] if isinstance(text, str)])
-    if metrics.get("command") != stage or _experiment(own) not in (None, _experiment(recorded)):
+    own, experiment = (found["experiment"].value() if "experiment" in found else None for found in (given, recorded))
+    if metrics.get("command") != stage or own not in (None, experiment):
         return []
-    return [one.input_line or "" for one in recorded if is_inherited(command, one) and not _is_given(one, given)]
+    kept = (one for one in recorded.values() if not _is_given(one, given))
+    return [one.input_line or "" for one in kept if is_inherited(command, one)]
 
 
 def is_inherited(command: str, override: Override | str) -> bool:
     """Returns whether a command takes over an override of the run that it continues."""
-    (one,) = _parse([override]) or [None] if isinstance(override, str) else [override]
+    one = next(iter(_parse([override]).values()), None) if isinstance(override, str) else override
     if one is None or one.is_sweep_override() or "_target_" in f"{one.input_line} {one.value()}":
         return False
     key = one.key_or_group.replace("/", ".")
@@ -69,18 +70,13 @@ def is_inherited(command: str, override: Override | str) -> bool:
 
 def _is_given(inherited: Override, given: Mapping[str, Override]) -> bool:
     """Returns whether an override of the command itself replaces an inherited one, or the group that it is below."""
-    key = inherited.key_or_group
-    parts = re.split(r"[./]", key)
+    parts = re.split(r"[./]", key := inherited.key_or_group)
     return key in given or any(".".join(parts[:count]) in given for count in range(1, len(parts)))
 
 
-def _experiment(overrides: Sequence[Override]) -> str | None:
-    return next((str(one.value()) for one in overrides if one.key_or_group == "experiment"), None)
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    """Returns overrides parsed; none where one can't be, which Hydra reports itself."""
+def _parse(overrides: Sequence[str]) -> dict[str, Override]:
+    """Returns overrides parsed by key, of equal ones the last; none where one can't be, which Hydra reports itself."""
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return {one.key_or_group: one for one in OverridesParser.create().parse_overrides(list(overrides))}
     except HydraException:
-        return []
+        return {}

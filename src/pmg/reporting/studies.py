@@ -76,7 +76,7 @@ class Study:
     """What ``study.yaml`` holds.
 
     Attributes:
-        asks: the question, in a sentence.
+        question: in a sentence.
         trainings: names of trainings in ``record.yaml`` that its commands read.
         commands: what makes its runs, in order.
         tables: by name; the runs are in ``$PMG_OUTPUTS/studies/NAME``.
@@ -84,7 +84,7 @@ class Study:
         toy: overrides of all its commands at toy length.
     """
 
-    asks: str = MISSING
+    question: str = MISSING
     trainings: list[str] = field(default_factory=list)
     commands: list[Command] = MISSING
     tables: dict[str, StudyTable] = field(default_factory=dict)

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import SELECTION_SCORES
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
@@ -24,9 +23,8 @@ from pmg.installation import find_assets
 from pmg.reporting.figures import draw_arms, draw_effect, draw_plane, find_plane, panels, save
 from pmg.reporting.studies import FOLDER, StudyTable, UserGroups, read_study, table_folder
 from pmg.reporting.study_pages import ASSETS, CONTENTS, README, copy_results, fill, to_markdown_table, write_study
-from pmg.runs.content import CONTENT, select_content
+from pmg.reporting.study_runs import read_runs
 from pmg.runs.provenance import git_state
-from pmg.runs.run_folder import METRICS_FILE
 
 LEGEND = (
     "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method, bounds aside."
@@ -76,67 +74,6 @@ def write_table(label: str, spec: StudyTable, runs: Path, folder: Path) -> None:
     arms = {name: found["arms"] for name, found in next(iter(groups.values()))["variants"].items()}
     proposed = builder.comparison.proposed
     save(draw_front(arms, shown, proposed) if spec.front else draw_variants(arms, shown, spec), folder / "figure.png")
-
-
-def read_runs(folder: Path, spec: StudyTable) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Returns rows of all finished runs, each with its ``variant``, and their results, in the order of what varies.
-
-    PmgError if there is no run, or variants have different seeds.
-    """
-    found = []
-    for path in folder.glob("*/results.json"):
-        result = json.loads(path.read_text().replace(f"{Path.cwd()}/", ""))  # of a study's parts: absolute folders
-        values = {name: _value(result["config"], key) for name, key in spec.factors.items()}
-        label = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
-        rows = pd.read_parquet(path.parent / "rows.parquet").assign(variant=label)
-        result |= {"variant": label, CONTENTS: read_contents(path.parent)}
-        found.append(([*values.values(), result["config"]["seed"]], rows, result))
-    if not found:
-        raise PmgError(f"{folder} holds no finished run. Run the study first: make NAME.")
-    found.sort(key=lambda run: run[0])
-    _, frames, results = zip(*found, strict=True)
-    _require_seeds(folder, results)
-    rows = pd.concat(frames, ignore_index=True)
-    once = ["variant", "method", "control", "example", "seed"]  # several runs of a study may have `none`
-    return rows.drop_duplicates(once, ignore_index=True), list(results)
-
-
-def read_contents(folder: Path) -> dict[str, str]:
-    """Returns the digests of the weights and data that a run and its parts read, by their places in its configs."""
-    found: dict[str, str] = {}
-    for path in (*folder.glob(METRICS_FILE), *folder.glob(f"*/{METRICS_FILE}")):
-        identity = json.loads(path.read_text()).get("identity") or {}
-        for key, digest in select_content(identity).items():
-            place = identity.get(key.removesuffix(f".{CONTENT}"))
-            found[str(place or key)] = str(digest)
-    return found
-
-
-def _require_seeds(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Raises PmgError where variants have different seeds: their means would be of other runs than their pairs."""
-    seeds: dict[str, set[int]] = {}
-    for result in results:
-        seeds.setdefault(result["variant"], set()).add(result["config"]["seed"])
-    every = set.union(*seeds.values())
-    missing = [
-        f"seed {', '.join(map(str, sorted(every - found)))} of {variant}"
-        for variant, found in seeds.items()
-        if found != every
-    ]
-    if missing:
-        raise PmgError(f"{folder} has no finished run of {'; '.join(missing)}. Run the study again to resume it.")
-
-
-def _value(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def _shown(value: Any) -> str:
-    """Returns a value of the config for tables: a class by its name alone."""
-    text = str(value)
-    return text.rpartition(".")[2] if text.startswith("pmg.") else text
 
 
 def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:
@@ -228,9 +165,9 @@ def measure_speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float
     for result in results:
         config, train = result["config"], result["cost"].get("train")
         if train and train["seconds"].get("train"):
-            asked = config["trainer"]["max_steps"] * config["objective"]["users_per_step"]
-            asked *= config["objective"]["batches"]["draws"]
-            found.setdefault(result["variant"], []).append(asked / train["seconds"]["train"])
+            examples = config["trainer"]["max_steps"] * config["objective"]["users_per_step"]
+            examples *= config["objective"]["batches"]["draws"]
+            found.setdefault(result["variant"], []).append(examples / train["seconds"]["train"])
     return found
 
 
