@@ -12,7 +12,7 @@ import torch
 from commands import FEW
 from pmg.commands.evaluate import body as evaluate
 from pmg.commands.generate import body as generate
-from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.keys import schema_spec
 from pmg.configuration.schemas import find_schemas
 from pmg.orchestration.run import execute
 from pmg.records.storage import read_images, read_records
@@ -105,20 +105,22 @@ EXECUTION = {  # a value of each command's leaves beside the default
     "generate": {"keep_contexts": "false", "logger": "csv", "sheet_users": "1"},
     "evaluate": {"logger": "csv"},
 }
-# accelerators; compiled models; processes (orchestration/test_processes.py); classes (configuration/test_plugins.py)
+# accelerators; compiled models; processes (orchestration/test_processes.py); classes (configuration/test_plugins.py);
+# folders and names; what other keys hold
 ELSEWHERE = {
-    "device", "captioner.device", "compile", "shard.count", "plugins",
+    "device", "captioner.device", "compile", "shard.count", "plugins", "name", "run_dir", "work_dir", "results_dir",
+    "paths", "language_model.cache_dir", "scorer", "tower", "train_run",
 }  # fmt: skip
 
 
-def test_every_value_classed_as_execution_is_sampled():
+def test_every_key_that_decides_no_result_is_sampled():
     for command, values in EXECUTION.items():
-        classed = {key for key, role in schema_roles(find_schemas()[command]).items() if role is Role.EXECUTION}
-        assert classed - ELSEWHERE == values.keys()
+        undecided = {key for key, decides in schema_spec(find_schemas()[command]).items() if not decides}
+        assert undecided - ELSEWHERE == values.keys()
 
 
 @pytest.mark.slow
-def test_values_classed_as_execution_change_no_image_and_no_verdict(compose, tmp_path, monkeypatch):
+def test_keys_that_decide_no_result_change_no_image_and_no_verdict(compose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = ["split_sizes.test=2", "targets.test=1", "sampling.steps=1", "method=[keywords]", "metrics=distances"]
     shared = [*TINY, *sizes, "logger=none", "paths.cache_dir=cache", "generate_run=generate_0"]

@@ -14,9 +14,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import pmg
-from pmg.configuration.identity import find_role
 from pmg.configuration.instantiate import check_targets, instantiate, instantiate_all, register_configs, to_plain
-from pmg.configuration.keys import schema_ranges
+from pmg.configuration.keys import find_key, schema_ranges, schema_spec
 from pmg.configuration.portable import portable
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
@@ -71,7 +70,7 @@ def check(cfg, command):
     assert set(cfg) == read_keys(command)
     fill_missing(cfg)
     check_targets(cfg)
-    assert not [key for key, _ in leaves(portable(cfg)) if find_role(command, key) is None]
+    assert not [key for key, _ in leaves(portable(cfg)) if find_key(schema_spec(find_schemas()[command]), key) is None]
     hints = schema_ranges(OmegaConf.get_type(cfg))
     unranged = []
     for key in numbers(to_plain(cfg)):

@@ -9,9 +9,7 @@ from dataclasses import replace
 import pytest
 from omegaconf import OmegaConf
 
-from pmg.configuration.identity import find_differences, find_role, format_differences, hash_images
-from pmg.configuration.keys import Role, schema_roles
-from pmg.configuration.schemas import find_schemas
+from pmg.configuration.identity import decides_result, find_differences, format_differences, hash_images
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.records.storage import refuse_mixtures
@@ -28,9 +26,9 @@ UNUSED_BY_TRAINING = [
 ]  # fmt: skip
 
 
-def test_a_value_that_no_table_classes_counts_as_a_result(compose):
+def test_a_key_that_no_schema_has_decides_the_result(compose):
     cfg = compose("train", "+trainer.limit_train_batches=3")
-    assert find_role("train", "trainer.limit_train_batches") is Role.RESULT
+    assert decides_result("train", "trainer.limit_train_batches")
     assert identify(cfg, "train")["trainer.limit_train_batches"] == 3
 
 
@@ -217,10 +215,6 @@ def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, comp
     assert 'dtype: "bfloat16" -> "float32"' in capsys.readouterr().err
     assert completed_metrics(compose("train", "logger=none", limited), "train")
     assert not completed_metrics(compose("train", "logger=none", limited, "dtype=float32"), "train")
-
-
-def test_roles_are_all_used():
-    assert {role for schema in find_schemas().values() for role in schema_roles(schema).values()} == set(Role)
 
 
 @pytest.mark.parametrize("command", ["train", "generate"])

@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 import pmg
 from plugins import write_metadata, write_plugin
 from pmg.configuration import targets
-from pmg.configuration.identity import find_role
+from pmg.configuration.identity import decides_result
 from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate
-from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.keys import schema_spec
 from pmg.configuration.plugins import find_config_folders, installed_plugins, read_command_line, read_override
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
@@ -174,8 +174,8 @@ def test_a_plugin_reaches_no_further_than_its_own_classes(installed):
 
 @pytest.mark.parametrize("command", sorted(find_schemas()))
 def test_plugins_decide_no_result_by_themselves(command):
-    assert find_role(command, "plugins") is Role.EXECUTION
-    assert "plugins" in schema_roles(find_schemas()[command])
+    assert not decides_result(command, "plugins")
+    assert "plugins" in schema_spec(find_schemas()[command])
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.keys import schema_spec
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
@@ -137,7 +137,8 @@ def test_a_training_starts_from_the_weights_of_another(training, tmp_path):
         start_from(lambda: fresh, str(run))
 
 
-ELSEWHERE = {"devices", "num_nodes", "strategy", "use_distributed_sampler"}  # tests/orchestration/test_processes.py
+# tests/orchestration/test_processes.py has the first four
+ELSEWHERE = {"devices", "num_nodes", "strategy", "use_distributed_sampler", "default_root_dir"}
 EXECUTION = {
     "val_check_interval": 1, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1, "log_every_n_steps": 1,
     "enable_model_summary": True, "deterministic": True, "detect_anomaly": True, "accelerator": "cpu",
@@ -146,15 +147,10 @@ EXECUTION = {
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path, monkeypatch):
-    classed = {
-        key.removeprefix("trainer.")
-        for key, role in schema_roles(find_schemas()["train"]).items()
-        if role is Role.EXECUTION
-    }
-    assert {
-        key for key in classed if f"trainer.{key}" in schema_roles(find_schemas()["train"])
-    } == EXECUTION.keys() | ELSEWHERE
+def test_keys_that_decide_no_result_change_no_trained_weight(training, tmp_path, monkeypatch):
+    spec = schema_spec(find_schemas()["train"])
+    undecided = {key.removeprefix("trainer.") for key in spec if key.startswith("trainer.") and not spec[key]}
+    assert undecided == EXECUTION.keys() | ELSEWHERE
     plain, batches = training()
     trainer(tmp_path / "plain", 3).fit(plain, batches)
     other, batches = training(keep=False)  # keep_contexts

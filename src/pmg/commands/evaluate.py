@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pmg.configuration.identity import Role, find_role, hash_images, hash_values
+from pmg.configuration.identity import decides_result, hash_images, hash_values
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.domain import Example, PmgError
@@ -137,7 +137,7 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
         if isinstance(value, Mapping) and value:
             if inner := keep_used(command, value, f"{key}."):
                 kept[name] = inner
-        elif find_role(command, key) in (None, Role.RESULT):
+        elif decides_result(command, key):
             kept[name] = value
     return kept
 

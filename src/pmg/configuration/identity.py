@@ -1,4 +1,4 @@
-"""The identity of a run: the values that decide its result, by their roles (`pmg.configuration.keys`)."""
+"""The identity of a run: the values that decide its result, its spec (`pmg.configuration.keys`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pmg.cache import Cache
-from pmg.configuration.keys import Role, find_key
-from pmg.configuration.schemas import find_roles
+from pmg.configuration.keys import find_key
+from pmg.configuration.schemas import find_spec
 
 Values = Mapping[str, Any]
 """Values of a config by dotted key."""
@@ -38,14 +38,14 @@ def used_sources(values: Values) -> set[str]:
     return {str(value) for key, value in values.items() if value and _REFERENCE.fullmatch(key)}
 
 
-def find_role(command: str, key: str) -> Role | None:
-    """Returns the role of a dotted key in a command; None if its schema doesn't have it."""
-    return find_key(find_roles(command), key)
+def decides_result(command: str, key: str) -> bool:
+    """Returns whether a dotted key decides a command's result; so does one that its schema doesn't have."""
+    return find_key(find_spec(command), key) is not False
 
 
 def select_result(command: str, values: Values) -> dict[str, Any]:
-    """Returns the values of a whole config that decide a result, keys without a role included, null values not."""
-    kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
+    """Returns the values of a whole config that decide a result, null values left out."""
+    kept = {key: value for key, value in values.items() if decides_result(command, key)}
     if values.get("shard.index") is not None:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
     if command == "generate":

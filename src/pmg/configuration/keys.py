@@ -1,57 +1,44 @@
-"""Keys of the commands' configs: default, range and role, declared together in a dataclass; and keys of every command.
+"""Keys of the commands' configs: default, range, and whether they decide a result, declared together in a dataclass.
 
-Hashes, resuming, skipping of completed runs, messages of refusals, and varied keys of reports depend on the roles.
+The keys that decide a result are a run's *spec*, see `pmg.configuration.identity`. Hashes, resuming, skipping of
+completed runs, messages of refusals, and varied keys of reports depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from enum import StrEnum
 from typing import Any
 
 from pmg.configuration.ranges import Seed
 
-
-class Role(StrEnum):
-    """The role of a config value in a command."""
-
-    RESULT = "result"  # decides the command's result
-    EXECUTION = "execution"  # decides how and where the result is computed, and what is logged
-    DESTINATION = "destination"  # a folder, or the name or a note of the run
-    UNUSED = "unused"  # has no effect: it is read by another command, or through interpolations only
+_SPEC, _RANGES = "spec", "ranges"  # of a field's metadata
 
 
-_ROLES, _RANGES = "roles", "ranges"  # of a field's metadata
-
-
-def key(
-    default: Any = None, values: Any = None, role: str = "result", *,
-    result: str = "", execution: str = "", destination: str = "", unused: str = "", **inner: Any,
-) -> Any:  # fmt: skip
-    """Returns a dataclass field of a config with its role, and a range of values, which OmegaConf's types lack.
+def key(default: Any = None, values: Any = None, *, run: str = "", **inner: Any) -> Any:
+    """Returns a dataclass field of a config that decides a result, with a range of values, which OmegaConf's types lack.
 
     A class as `default` is called for each config. `values` is the type of the key's values, e.g. ``Count | None``,
-    and `inner` has those of a group without a ``_target_``, by name. `role` is that of the key, and of the keys below
-    it that `result`, `execution`, `destination` and `unused` don't name: dotted, separated by spaces, see `Role`.
+    and `inner` has those of a group without a ``_target_``, by name. The keys below it that `run` names, dotted,
+    separated by spaces, decide no result.
     """
-    roles = {"": Role(role)}
-    for name, listed in zip(Role, (result, execution, destination, unused), strict=True):
-        roles |= dict.fromkeys(listed.split(), name)
-    metadata = {_ROLES: roles, _RANGES: {"": values, **inner}}
+    return _field(default, {"": True, **dict.fromkeys(run.split(), False)}, {"": values, **inner})
+
+
+def run_key(default: Any = None, values: Any = None, *, spec: str = "", run: str = "") -> Any:
+    """Returns a field that decides no result: how and where it is computed, logged and stored, or what others hold.
+
+    The keys below it that `spec` names decide one, but for those that `run` names. See `key`.
+    """
+    below = dict.fromkeys(spec.split(), True) | dict.fromkeys(run.split(), False)
+    return _field(default, {"": False, **below}, {"": values})
+
+
+def _field(default: Any, spec: Mapping[str, bool], ranges: Mapping[str, Any]) -> Any:
+    metadata = {_SPEC: spec, _RANGES: ranges}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
-
-
-def execution(default: Any = None, values: Any = None) -> Any:
-    """Returns a field that decides how a result is computed, see `key`."""
-    return key(default, values, "execution")
-
-
-def destination(default: Any = None, **roles: str) -> Any:
-    """Returns a field that names a folder or the run, see `key`."""
-    return key(default, role="destination", **roles)
 
 
 def schema_ranges(schema: Any) -> dict[str, Any]:
@@ -64,24 +51,23 @@ def schema_ranges(schema: Any) -> dict[str, Any]:
     return found
 
 
-def schema_roles(schema: type[RunConfig]) -> Mapping[str, Role]:
-    """Returns the role of each key that a schema declares one for, by dotted key.
+def schema_spec(schema: type[RunConfig]) -> Mapping[str, bool]:
+    """Returns whether keys decide the result of a schema's command: each key that the schema says it of, dotted.
 
-    A schema of several others, a command that runs several, has of each key the first role in the order of `Role`.
+    A schema of several others, a command that runs several, has the keys that decide the result of any.
     """
-    found: dict[str, Role] = {}
+    if len(schema.__bases__) > 1:
+        tables = [schema_spec(base) for base in schema.__bases__]
+        return {name: any(find_key(table, name) for table in tables) for name in set().union(*tables)}
+    found: dict[str, bool] = {}
     for part in fields(schema):
-        roles: Mapping[str, Role] = part.metadata.get(_ROLES, {"": Role.RESULT})
-        found |= {f"{part.name}.{name}".rstrip("."): role for name, role in roles.items()}
-    if len(schema.__bases__) == 1:
-        return found
-    tables = [schema_roles(base) for base in schema.__bases__]
-    together = {name: [role for table in tables if (role := find_key(table, name))] for name in set().union(*tables)}
-    return {name: min(roles, key=list(Role).index) for name, roles in together.items()}
+        spec: Mapping[str, bool] = part.metadata.get(_SPEC, {"": True})
+        found |= {f"{part.name}.{name}".rstrip("."): decides for name, decides in spec.items()}
+    return found
 
 
-def find_key(table: Mapping[str, Role], name: str) -> Role | None:
-    """Returns the role of a dotted key, or of its nearest parent in the table; None without either."""
+def find_key(table: Mapping[str, bool], name: str) -> bool | None:
+    """Returns the value of a dotted key, or of its nearest parent in the table; None without either."""
     while name and name not in table:
         name = name.rpartition(".")[0]
     return table.get(name)
@@ -91,11 +77,11 @@ def find_key(table: Mapping[str, Role], name: str) -> Role | None:
 class RunConfig:
     """Keys of every command. Groups have no schema; `check_targets` checks their keys."""
 
-    name: str = key("default", role="destination")  # of the run; part of its folder
+    name: str = run_key("default")  # of the run; part of its folder
     seed: int | None = key(0, Seed | None)  # of every random number generator; null leaves them unseeded
-    run_dir: str | None = key(role="destination")  # that of an interrupted run resumes it
-    paths: Any = key(role="destination")  # folders of assets, outputs and cached results
-    plugins: list[str] = key(list, role="execution")  # modules of your own; the classes that it allows are in the rest
+    run_dir: str | None = run_key()  # that of an interrupted run resumes it
+    paths: Any = run_key()  # folders of assets, outputs and cached results
+    plugins: list[str] = run_key(list)  # modules of your own; the classes that it allows are in the rest
 
 
 @dataclass

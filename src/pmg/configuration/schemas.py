@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
-from pmg.configuration.keys import ComparisonConfig, Role, RunConfig, destination, execution, key, schema_roles
+from pmg.configuration.keys import ComparisonConfig, RunConfig, key, run_key, schema_spec
 from pmg.configuration.plugins import command_schemas
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, Repeats, Scale, Seed
 
-# of Lightning's trainer and of the callbacks
-TRAINER_EXECUTION = """accelerator devices num_nodes strategy use_distributed_sampler deterministic detect_anomaly
-    val_check_interval check_val_every_n_epoch num_sanity_val_steps log_every_n_steps enable_model_summary"""
-CALLBACKS_RESULT = "seed early_stopping best_checkpoint"
-CALLBACKS_FOLDERS = "checkpoint.dirpath best_checkpoint.dirpath"
+# keys of Lightning's trainer that decide no result
+TRAINER_RUN = """accelerator devices num_nodes strategy use_distributed_sampler deterministic detect_anomaly
+    val_check_interval check_val_every_n_epoch num_sanity_val_steps log_every_n_steps enable_model_summary
+    default_root_dir"""
 
 
 @dataclass
@@ -33,45 +32,45 @@ class CountsConfig:
 class PrepareConfig(RunConfig):
     """``pmg-prepare``: makes a data set (`data`) from its published files (`source`)."""
 
-    data: Any = key(role="unused")
-    source: Any = key(destination="folder downloads")
-    seed: int | None = key(0, Seed | None, "unused")
+    data: Any = run_key()
+    source: Any = key(run="folder downloads")
+    seed: int | None = run_key(0, Seed | None)
 
 
 @dataclass
 class PretrainConfig(RunConfig):
     """``pmg-pretrain``: trains one embedded model (`stage`)."""
 
-    into: str | None = destination()
-    full_steps: int = key(MISSING, Count, "destination")
+    into: str | None = run_key()
+    full_steps: int = run_key(MISSING, Count)
     dtype: str = "auto"
     stage: Any = None
     optimizer: Any = None
     lr_scheduler: Any = None
-    card: dict[str, Any] = destination(MISSING)
-    picture: Any = execution()
+    card: dict[str, Any] = run_key(MISSING)
+    picture: Any = run_key()
     data: Any = None
-    text_encoder: Any = key(role="unused")
-    trainer: Any = key(execution=TRAINER_EXECUTION, destination="default_root_dir")
-    callbacks: Any = key(role="execution", result=CALLBACKS_RESULT, destination=CALLBACKS_FOLDERS)
-    logger: Any = execution()
+    text_encoder: Any = run_key()  # the stage holds it
+    trainer: Any = key(run=TRAINER_RUN)
+    callbacks: Any = run_key(spec="seed early_stopping best_checkpoint", run="best_checkpoint.dirpath")
+    logger: Any = run_key()
 
 
 @dataclass
 class ReadingConfig(RunConfig):
     """Keys of commands that read histories; the scorer is used by captioners and encoders with image input."""
 
-    device: str = execution("auto")  # of frozen models; auto: a GPU if available
+    device: str = run_key("auto")  # of frozen models; auto: a GPU if available
     dtype: str = "auto"  # of the language model and of matrix products: auto, bfloat16 or float32
     data: Any = None
     scenario: Any = None
-    captioner: Any = key(execution="device")
+    captioner: Any = key(run="device")
     decoding: Any = None
     text_encoder: Any = None
-    language_model: Any = key(destination="cache_dir")
-    scorer: Any = key(role="unused")  # captioners and encoders that look hold it themselves
-    logger: Any = execution()
-    keep_contexts: bool = execution(True)  # in the cache, and keywords in memory; false: recomputed for each batch
+    language_model: Any = key(run="cache_dir")
+    scorer: Any = run_key()  # captioners and encoders that look hold it themselves
+    logger: Any = run_key()
+    keep_contexts: bool = run_key(True)  # in the cache, and keywords in memory; false: recomputed for each batch
 
 
 @dataclass
@@ -83,7 +82,7 @@ class KeywordsConfig(ReadingConfig):
     attribute: str = ""
     history_items: int = key(12, Count)
     later_items: int = key(5, Count)
-    results_dir: str | None = destination()
+    results_dir: str | None = run_key()
 
 
 @dataclass
@@ -98,12 +97,12 @@ class Shard:
 class ExamplesConfig(ReadingConfig):
     """Keys of training and generation: users of each split, with their targets and histories."""
 
-    work_dir: str | None = destination()
+    work_dir: str | None = run_key()
     preference_encoder: Any = None
     inputs: Any = None
-    tower: Any = key(role="unused")  # as `scorer`
+    tower: Any = run_key()  # as `scorer`
     generator: Any = None
-    compile: bool = execution(False)
+    compile: bool = run_key(False)
     split_sizes: CountsConfig = key(CountsConfig)
     targets: CountsConfig = key(CountsConfig)
     history_items: CountsConfig = key(CountsConfig)
@@ -113,15 +112,15 @@ class ExamplesConfig(ReadingConfig):
 class TrainConfig(ExamplesConfig):
     """``pmg-train``: trains the preference encoder."""
 
-    data: Any = key(unused="users.test")
-    split_sizes: CountsConfig = key(CountsConfig, unused="test")
-    targets: CountsConfig = key(CountsConfig, unused="test")
-    history_items: CountsConfig = key(CountsConfig, unused="test")
+    data: Any = key(run="users.test")
+    split_sizes: CountsConfig = key(CountsConfig, run="test")
+    targets: CountsConfig = key(CountsConfig, run="test")
+    history_items: CountsConfig = key(CountsConfig, run="test")
     objective: Any = key(users_per_step=Count, tower=Any)
     optimizer: Any = None
     lr_scheduler: Any = None
-    trainer: Any = key(execution=TRAINER_EXECUTION, destination="default_root_dir")
-    callbacks: Any = key(role="execution", result=CALLBACKS_RESULT, destination=CALLBACKS_FOLDERS)
+    trainer: Any = key(run=TRAINER_RUN)
+    callbacks: Any = run_key(spec="seed early_stopping best_checkpoint", run="best_checkpoint.dirpath")
     init_from: str | None = None
 
 
@@ -134,27 +133,27 @@ class GenerateConfig(ExamplesConfig):
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
     preference: Any = None
     scorer: Any = None
-    train_run: str | None = key(role="unused")
+    train_run: str | None = run_key()  # preference sources hold it
     pipeline: str | None = None
     split: str = key("test", Literal["train", "validation", "test"])
     mismatched: bool = True
-    sheet_users: int = key(20, Count, "execution")
-    shard: Shard = key(Shard, execution="count")
+    sheet_users: int = run_key(20, Count)
+    shard: Shard = key(Shard, run="count")
 
 
 @dataclass
 class EvaluateConfig(RunConfig):
     """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation."""
 
-    work_dir: str | None = destination()
-    device: str = execution("auto")
+    work_dir: str | None = run_key()
+    device: str = run_key("auto")
     metrics: Any = None
     comparison: ComparisonConfig = key(ComparisonConfig)
-    logger: Any = execution()
+    logger: Any = run_key()
     generate_run: str | None = None
-    results_dir: str | None = destination()
+    results_dir: str | None = run_key()
     sheet_users: int = key(20, Count)
-    shard: Shard = key(Shard, execution="count")
+    shard: Shard = key(Shard, run="count")
 
 
 @dataclass
@@ -166,18 +165,18 @@ class StudyConfig(TrainConfig, GenerateConfig, EvaluateConfig):
 class ExportConfig(RunConfig):
     """``pmg-export``: exports a training run as a pipeline folder."""
 
-    work_dir: str | None = destination()
+    work_dir: str | None = run_key()
     train_run: str | None = None
-    folder: str | None = destination()
+    folder: str | None = run_key()
     copy_frozen: bool = False
     dtype: str = "auto"
     half: bool = False
     results: str | None = None
     title: str = ""
     license: str = "apache-2.0"
-    push_to: str | None = destination()
-    private: bool = destination(True)
-    seed: int | None = key(0, Seed | None, "unused")
+    push_to: str | None = run_key()
+    private: bool = run_key(True)
+    seed: int | None = run_key(0, Seed | None)
     balance: Any = key(None, alpha=Fraction)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
 
@@ -204,9 +203,9 @@ def find_schemas() -> Mapping[str, type[RunConfig]]:
 
 
 @cache
-def find_roles(command: str) -> Mapping[str, Role]:
-    """Returns the role of each key that a command's schema declares one for, by dotted key."""
-    return schema_roles(find_schemas()[command])
+def find_spec(command: str) -> Mapping[str, bool]:
+    """Returns whether keys decide a command's result, see `schema_spec`."""
+    return schema_spec(find_schemas()[command])
 
 
 @cache

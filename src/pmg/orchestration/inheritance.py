@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from pmg.configuration.identity import Role, find_role
+from pmg.configuration.identity import decides_result
 from pmg.configuration.schemas import read_keys
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.runs.run_folder import METRICS_FILE, read_json
@@ -65,7 +65,7 @@ def is_inherited(command: str, override: Override | str) -> bool:
         if not all(re.fullmatch(r"\w+", str(name)) and (group / f"{name}.yaml").is_file() for name in options):
             return False
     known = read_keys(command) - {"plugins", "shard", "paths"}
-    return root == "experiment" or (root in known and find_role(command, key) in (None, Role.RESULT))
+    return root == "experiment" or (root in known and decides_result(command, key))
 
 
 def _is_given(inherited: Override, given: Mapping[str, Override]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pmg.configuration.keys import RunConfig, destination, execution, key
+from pmg.configuration.keys import RunConfig, key, run_key
 from pmg.configuration.ranges import Count, Fraction, NotNegative
 
 
@@ -27,12 +27,12 @@ class RecommendConfig(RunConfig):
     data: Any = None
     scorer: Any = None
     tower: Any = None
-    text_encoder: Any = key(role="unused")
+    text_encoder: Any = run_key()
     recommenders: dict[str, Any] = field(default_factory=dict)
     pictures: Any = key(None)
     shares: Any = key(None, validation=Fraction, test=Fraction)
     features: Any = key(None, components=Count, deviation=NotNegative)
     candidates: Any = key(None, users=Count, each=Count)
     comparison: Any = None
-    results_dir: str | None = destination()
-    logger: Any = execution()
+    results_dir: str | None = run_key()
+    logger: Any = run_key()

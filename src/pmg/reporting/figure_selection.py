@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pmg.configuration.identity import Role, find_role
+from pmg.configuration.identity import decides_result
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.references import NEAREST
 from pmg.evaluation.statistics import user_means
@@ -51,7 +51,7 @@ def _effects(
     for place, key in enumerate(factors.chosen[:EFFECTS]):
         found = effects(place, groups, runs, artifacts)
         judged = {value: _made(arms, artifacts) for value, (arms, _) in found.items() if arms}
-        taught = find_role("train", key) in (None, Role.RESULT)  # others, as alpha, change no training
+        taught = decides_result("train", key)  # others, as alpha, change no training
         trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars and taught}
         over = ", over all other factors" if len(factors.chosen) > 1 else ""
         for kind, variants, known in (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.identity import Role, Values, find_role, format_differences
+from pmg.configuration.identity import Values, decides_result, format_differences
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.trees import is_below
 from pmg.domain import PmgError
@@ -52,5 +52,5 @@ def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
         if any(is_below(key, group) for group in groups)
         and value is not None
         and not key.endswith((".dtype", ".snr_gamma"))
-        and find_role("train", key) is Role.RESULT
+        and decides_result("train", key)
     }

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pmg.configuration.identity import Role, find_role
+from pmg.configuration.identity import decides_result
 from pmg.configuration.instantiate import instantiate
+from pmg.configuration.schemas import read_keys
 from pmg.configuration.trees import replace_texts, replace_values
 from pmg.runs.exit_codes import exit_code
 
@@ -124,7 +125,8 @@ def open_tracking(config: Mapping[str, Any], label: Label) -> Iterator[Tracking]
 
 def tags(methods: Mapping[str, Any] | None, choices: Mapping[str, Any], command: str) -> dict[str, list[str]]:
     """Returns tags: the experiment, the options of groups that decide the result, and the methods that aren't null."""
-    deciding = [group for group in choices if group == "experiment" or find_role(command, group) is Role.RESULT]
+    groups = read_keys(command) | {"experiment"}
+    deciding = [group for group in choices if group in groups and decides_result(command, group)]
     found = {group: [str(choices[group])] for group in deciding if choices[group]}
     return {**found, "method": [name for name, method in methods.items() if method]} if methods else found
 

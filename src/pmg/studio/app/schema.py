@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from pmg.configuration.keys import RunConfig, execution, key
+from pmg.configuration.keys import RunConfig, key, run_key
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
 
 
@@ -27,13 +27,13 @@ class AppConfig(RunConfig):
         alpha: where the slider between target and taste begins.
     """
 
-    device: str = execution("auto")
+    device: str = run_key("auto")
     data: Any = None
     scenario: Any = None
     pipeline: str = "assets/pipeline"
-    host: str = execution("127.0.0.1")
-    port: int = execution(7860, Annotated[int, Ge(0), Le(65535)])
-    waiting: int = execution(8, Count)
+    host: str = run_key("127.0.0.1")
+    port: int = run_key(7860, Annotated[int, Ge(0), Le(65535)])
+    waiting: int = run_key(8, Count)
     users: int = key(8, Count)
     pictures: int = key(48, CountOrZero)
     preference_weights: Any = key(None, list[NotNegative])

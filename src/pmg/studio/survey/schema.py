@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from pmg.configuration.keys import ComparisonConfig, RunConfig, destination, execution, key
+from pmg.configuration.keys import ComparisonConfig, RunConfig, key, run_key
 from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 
 
@@ -78,8 +78,8 @@ class SurveyConfig(RunConfig):
     texts: Texts = field(default_factory=Texts)
     sample_size: SampleSizeConfig = field(default_factory=SampleSizeConfig)
     serve: str | None = None
-    host: str = execution("127.0.0.1")
-    port: int = execution(8000, Annotated[int, Ge(0), Le(65535)])
+    host: str = run_key("127.0.0.1")
+    port: int = run_key(8000, Annotated[int, Ge(0), Le(65535)])
     analyse: Any = None
     survey: str | None = None
     evaluation: str | None = None
@@ -87,4 +87,4 @@ class SurveyConfig(RunConfig):
     allowed_failures: int = key(1, CountOrZero)
     export: str | None = None
     delete: str | None = None
-    results_dir: str | None = destination()
+    results_dir: str | None = run_key()
