@@ -266,9 +266,9 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
 
 
 class SeenOnce:
-    """An image store and a tower for it that look up what `World.vectors` saw: a picture is seen once for all readers.
+    """An image store and its image encoder that look up what `World.vectors` saw: each picture is seen once.
 
-    What the tower is given in place of pixels are numbers of rows.
+    What the image encoder is given in place of pixels are numbers of rows.
     """
 
     are_tokens = True
@@ -324,7 +324,7 @@ def read_run(folder: str, split: str, found: dict[str, Any]) -> None:
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
         prepare = pmg.instantiate(replace_folders(run.config["inputs"], places))
         seen: Any = SeenOnce(world)
-        inputs = replace(prepare, tower=seen)(extracted, examples, seen)
+        inputs = replace(prepare, image_encoder=seen)(extracted, examples, seen)
         answered = encoder.answer(language_model, inputs)
         return encoder.encode(language_model, inputs).flatten(1), torch.cat(answered, 1)
 

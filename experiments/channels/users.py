@@ -71,7 +71,7 @@ class World:
     @cached_property
     def vectors(self) -> Callable[[Sequence[Item]], Tensor]:
         """Returns the generator's own tokens of items' pictures, `(N, n D)`; each picture is seen once."""
-        tower, images = pmg.instantiate(self.config.tower), self.data.images
+        image_encoder, images = pmg.instantiate(self.config.image_encoder), self.data.images
         seen: dict[str, Tensor] = {}
 
         def see(items: Sequence[Item]) -> Tensor:
@@ -80,7 +80,8 @@ class World:
             for start in range(0, len(new), 64):
                 part = new[start : start + 64]
                 with torch.no_grad():
-                    seen.update(zip((one.id for one in part), tower(images.pixels(images.rows(part))), strict=True))
+                    vectors = image_encoder(images.pixels(images.rows(part)))
+                seen.update(zip((one.id for one in part), vectors, strict=True))
             return torch.stack([seen[item.id] for item in items])
 
         return see

@@ -36,7 +36,7 @@ from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.alexnet_judge import AlexNetJudge
 from pmg.looks.models.judge import LookJudge
-from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
+from pmg.looks.models.style_encoder import StyleEncoder, StyleImageEncoder
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -137,18 +137,18 @@ class FoundDrawings:
     """
 
     data: LookData
-    tower: StyleTower  # encodes pictures
+    image_encoder: StyleImageEncoder  # encodes pictures
     denoiser: UNetDenoiser
 
     @cached_property
     def known(self) -> KnownPictures:
         """The random pictures."""
-        return KnownPictures(self.data, self.tower, KNOWN, seed=0)
+        return KnownPictures(self.data, self.image_encoder, KNOWN, seed=0)
 
     def __call__(self, targets: list[LookTarget]) -> Tensor:
         """Returns the drawings, `(B, 3, H, W)` in [-1, 1]."""
         references = reference_pictures(self.data, targets)
-        orders = [self.known.nearest(self.tower(pictures).mean(0)) for pictures in references]
+        orders = [self.known.nearest(self.image_encoder(pictures).mean(0)) for pictures in references]
         return torch.stack([self.known.picture(one.row, order) for one, order in zip(targets, orders, strict=True)])
 
 
@@ -455,7 +455,7 @@ def load(options: argparse.Namespace) -> Study:
     trained = denoiser.parent / Path(cfg.method.sdedit_trained.start_denoiser.folder).name
     if (names := TargetNames.of(generator.generator)) is None:
         raise SystemExit(f"{denoiser} has no names.json, the titles that it draws and their other names")
-    tower = StyleTower(str(denoiser.parent / "style_encoder"), generator.generator.codec)
+    image_encoder = StyleImageEncoder(str(denoiser.parent / "style_encoder"), generator.generator.codec)
     if not trained.is_dir():
         print(f"{trained} is missing: nothing is drawn from found drawings (arms found and oracle_from_found_…)")
     folder = Path(options.judge or options.models)
@@ -466,7 +466,7 @@ def load(options: argparse.Namespace) -> Study:
     shipped = vars(options) == vars(read_options([]))  # what experiments/world records
     return Study(
         options, data, generator,
-        found=FoundDrawings(data, tower, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None,
+        found=FoundDrawings(data, image_encoder, UNetDenoiser.from_folder(str(trained))) if trained.is_dir() else None,
         judges=judges, perceptual=PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"),
         scene=cfg.scenario.scene_words[0], names=names,
         into=options.into or (HERE if shipped else HERE.parents[1] / "outputs" / "world"),

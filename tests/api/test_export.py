@@ -114,7 +114,7 @@ def test_a_card_names_weights_of_the_hub_alone_as_base_models(tmp_path):
     assert "base_model:\n- openai/clip\n---" in (tmp_path / "README.md").read_text()
 
 
-SCORER_TOWER = "{_target_:pmg.training.visual_inputs.ScorerTower,scorer:'${scorer}'}"
+SCORER_ENCODER = "{_target_:pmg.training.visual_inputs.ScorerImageEncoder,scorer:'${scorer}'}"
 INPUTS = """
 class Own:
     def __call__(self, extracted, examples, images):
@@ -142,7 +142,7 @@ def test_inputs_of_a_plug_in_are_exported_where_the_command_names_it(compose, im
 
 
 def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):
-    cfg = compose("study", "preference_encoder=visual", f"inputs.tower={SCORER_TOWER}", "inputs.pictures=3")
+    cfg = compose("study", "preference_encoder=visual", f"inputs.image_encoder={SCORER_ENCODER}", "inputs.pictures=3")
     nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     assert nodes["preference_encoder"] == {"_class_name": "VisualPreferenceEncoder"}
     write_index(tmp_path, nodes)

@@ -124,7 +124,7 @@ def test_qwen_in_its_chat_template_and_sdxl(run_all, tmp_path):
     assert weights["map.weight"].shape == (48, 32)
 
 
-READER = ["tower=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", "preference_encoder.layers=1"]
+READER = ["image_encoder=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", "preference_encoder.layers=1"]
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_models_of_another_folder_are_other_models(compose, tmp_path):
     assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
     assert identify(usual, "train") == identify(same, "train")
     differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
-    assert {"generator.codec.folder", "generator.denoiser.folder", "inputs.tower.folder"} <= set(differ)
+    assert {"generator.codec.folder", "generator.denoiser.folder", "inputs.image_encoder.folder"} <= set(differ)
     assets = usual.paths.assets_dir
     values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
     read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")

@@ -1,4 +1,4 @@
-"""What `pmg-export` writes of looks: generators with their weights, measured words, the tower of styles."""
+"""What `pmg-export` writes of looks: generators with their weights, measured words, the image encoder of styles."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ def test_a_generator_of_looks_is_exported_with_its_weights(compose, tmp_path, na
     assert not any(weight.requires_grad for weight in generator.parameters())
 
 
-STYLE_TOWER = (
-    "{_target_:pmg.looks.models.style_encoder.StyleTower,folder:'${paths.assets_dir}/look_generator/style_encoder',"
+STYLE_ENCODER = (
+    "{_target_:pmg.looks.models.style_encoder.StyleImageEncoder,folder:'${paths.assets_dir}/look_generator/style_encoder',"
     "codec:{_target_:pmg.looks.models.codec.AutoencoderDCCodec.from_folder,"
     "folder:'${paths.assets_dir}/look_generator/vae'}}"
 )
 
 
-def test_the_tower_of_styles_is_exported(compose, tmp_path):
-    cfg = compose("study", "preference_encoder=visual", f"inputs.tower={STYLE_TOWER}", "inputs.pictures=3")
+def test_the_image_encoder_of_styles_is_exported(compose, tmp_path):
+    cfg = compose("study", "preference_encoder=visual", f"inputs.image_encoder={STYLE_ENCODER}", "inputs.pictures=3")
     nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     write_index(tmp_path, nodes)
     assert read_index(tmp_path, "")["inputs"].create().pictures == 3
-    assert nodes["inputs"]["tower"]["folder"] == "<assets_dir>/look_generator/style_encoder"
+    assert nodes["inputs"]["image_encoder"]["folder"] == "<assets_dir>/look_generator/style_encoder"
 
 
 def test_a_generator_with_the_large_decoder_is_exported_and_gives_256_pixels(compose, tmp_path):

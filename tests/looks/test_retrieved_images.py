@@ -13,7 +13,7 @@ from pmg.domain import PmgError
 from pmg.looks.retrieved_images import KnownPictures, RetrievedImages
 
 
-class ColourTower:
+class ColourEncoder:
     """The mean colours of sixteen parts of a picture."""
 
     are_tokens = True
@@ -24,15 +24,15 @@ class ColourTower:
 
 @pytest.fixture(scope="module")
 def source(looks):
-    return RetrievedImages(looks, ColourTower(), known=120)
+    return RetrievedImages(looks, ColourEncoder(), known=120)
 
 
 @pytest.mark.ci
 @pytest.mark.slow
 def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks):
     examples = looks.examples("test", users=4, targets=1)
-    rows = RetrievedImages(looks, ColourTower(), known=24)(SimpleNamespace(examples=examples, images=looks.images))
-    drawings, known = looks.drawings, KnownPictures(looks, ColourTower(), 24, 0)
+    rows = RetrievedImages(looks, ColourEncoder(), known=24)(SimpleNamespace(examples=examples, images=looks.images))
+    drawings, known = looks.drawings, KnownPictures(looks, ColourEncoder(), 24, 0)
     for example, row in zip(examples, rows, strict=True):
         found = row(example.target)
         assert found.shape == (3, looks.images.size, looks.images.size)

@@ -13,7 +13,7 @@ from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.looks.models.style_encoder import StyleEncoder, StyleTower
+from pmg.looks.models.style_encoder import StyleEncoder, StyleImageEncoder
 from pmg.looks.stages.denoiser import KEEP_ALL, FixedStyleTraining, LookDenoiser
 from pmg.looks.stages.pool import ITEMS, Pool
 from pmg.looks.stages.pretraining import save_half
@@ -108,12 +108,12 @@ def test_a_solver_that_is_told_the_truth_goes_there_from_the_source(rows):
 def test_sources_are_others_drawings_and_mirrored_with_their_looks(stage, rows, data):
     pool = rows.pool
     codec = AutoencoderDCCodec.from_folder(stage.generator_folder / "vae")
-    tower = StyleTower(str(stage.generator_folder / "style_encoder"), codec)
-    again = find_sources(pool, data, tower, stage.sources.known, 0)
+    image_encoder = StyleImageEncoder(str(stage.generator_folder / "style_encoder"), codec)
+    again = find_sources(pool, data, image_encoder, stage.sources.known, 0)
     assert torch.equal(again, rows.sources)
     assert again.shape == (2, ITEMS, CHANNELS, SIDE, SIDE)
     pool.remarks, remarks = ["mirrored"] * len(pool.remarks), pool.remarks
-    mirrored = find_sources(pool, data, tower, stage.sources.known, 0)
+    mirrored = find_sources(pool, data, image_encoder, stage.sources.known, 0)
     pool.remarks = remarks
     assert not torch.equal(mirrored, again)
 

@@ -28,7 +28,7 @@ WIDTH = 32
 TARGET = Item("t", "t", "a lamp")
 
 
-class PixelTower:
+class PixelEncoder:
     """Two tokens of a picture: its pixels at a low resolution."""
 
     are_tokens = True
@@ -56,29 +56,29 @@ def context(shop, text_encoder):
 
 
 def means(context):
-    read = read_picture_tokens(context, PixelTower(), 12)
+    read = read_picture_tokens(context, PixelEncoder(), 12)
     return read.as_tokens(read.user_means(read.vectors, len(context.examples)))
 
 
 def test_picture_tokens_are_read_once_and_belong_to_their_users(context):
-    tower = PixelTower()
-    read = read_picture_tokens(context, tower, 3)
-    assert read_picture_tokens(context, tower, 3) is read
-    assert read_picture_tokens(context, PixelTower(), 3) is not read
+    image_encoder = PixelEncoder()
+    read = read_picture_tokens(context, image_encoder, 3)
+    assert read_picture_tokens(context, image_encoder, 3) is read
+    assert read_picture_tokens(context, PixelEncoder(), 3) is not read
     assert torch.bincount(read.owners).max() == 3
-    assert (read_picture_tokens(context, tower, 99).owners == 9).sum() == len(context.examples[9].liked)
+    assert (read_picture_tokens(context, image_encoder, 99).owners == 9).sum() == len(context.examples[9].liked)
     own = context.images.pixels(context.images.rows(context.examples[2].liked[-3:]))
-    torch.testing.assert_close(read.vectors[read.owners == 2], PixelTower()(own))
+    torch.testing.assert_close(read.vectors[read.owners == 2], PixelEncoder()(own))
     assert read.as_tokens(read.vectors).shape == (len(read.vectors), 2, WIDTH)
 
 
-def test_towers_without_tokens_and_users_without_pictures_are_refused(context):
+def test_image_encoders_without_tokens_and_users_without_pictures_are_refused(context):
     blind = SimpleNamespace(are_tokens=False)
     with pytest.raises(PmgError, match="gives no tokens that this generator was trained with"):
         read_picture_tokens(context, blind, 3)
     context.images = SimpleNamespace(has=lambda item: False)
     with pytest.raises(PmgError, match="no user of this run liked anything that has a picture"):
-        read_picture_tokens(context, PixelTower(), 3)
+        read_picture_tokens(context, PixelEncoder(), 3)
 
 
 def test_a_user_without_pictures_has_the_mean_of_the_others(context):
@@ -112,9 +112,9 @@ def test_disliked_words_are_subtracted_and_those_of_the_crowd_where_nothing_is_d
 
 
 def test_the_mask_keeps_what_fits_the_target(context):
-    tower = PixelTower()
-    every, best = (MaskedHistory(tower, mask=mask, codes=4096, levels=3)(context) for mask in (0.0, 1.0))
-    read = read_picture_tokens(context, tower, 12)
+    image_encoder = PixelEncoder()
+    every, best = (MaskedHistory(image_encoder, mask=mask, codes=4096, levels=3)(context) for mask in (0.0, 1.0))
+    read = read_picture_tokens(context, image_encoder, 12)
     discrete = read.as_tokens(quantise(read.vectors, 4096, 3, 0)[read.owners == 0])
     torch.testing.assert_close(every[0](TARGET), discrete.mean(0))
     for item, own in zip(context.examples[0].liked, discrete, strict=True):
@@ -167,13 +167,13 @@ def test_few_pictures_are_split_too(pictures, users):
 
 
 def test_semantics_follow_the_target_and_style_the_user(context):
-    rows = StyleAndSemantics(PixelTower(), directions=4)(context)
+    rows = StyleAndSemantics(PixelEncoder(), directions=4)(context)
     lamp, rug = rows[0](TARGET), rows[0](Item("x", "x", "a rug"))
     assert lamp.shape == (2, WIDTH)
     assert not torch.allclose(lamp, rug)
     other = rows[1](TARGET) - rows[1](Item("x", "x", "a rug"))
     torch.testing.assert_close(lamp - rug, other, atol=1e-4, rtol=1e-3)  # the same for all users
-    stiff = StyleAndSemantics(PixelTower(), directions=4, ridge=1e9)(context)[0]
+    stiff = StyleAndSemantics(PixelEncoder(), directions=4, ridge=1e9)(context)[0]
     torch.testing.assert_close(stiff(TARGET), stiff(Item("x", "x", "a rug")))  # titles explain nothing
 
 
@@ -212,8 +212,8 @@ def test_users_are_convex_mixtures_and_those_of_the_shared_tokens_are_found():
 
 
 def test_as_many_shared_tokens_as_users_reproduce_each_user(context):
-    torch.testing.assert_close(SharedTokens(PixelTower(), shared=12)(context), means(context), atol=0.02, rtol=0.05)
-    one = SharedTokens(PixelTower(), shared=1)(context)
+    torch.testing.assert_close(SharedTokens(PixelEncoder(), shared=12)(context), means(context), atol=0.02, rtol=0.05)
+    one = SharedTokens(PixelEncoder(), shared=1)(context)
     torch.testing.assert_close(one[0], means(context).mean(0), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(one[0], one[5])
 

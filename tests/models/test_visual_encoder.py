@@ -18,7 +18,7 @@ from pmg.models.preference.visual_encoder import (
     build_visual_encoder,
 )
 from pmg.models.tiny_models import tiny_language_model, tiny_scorer
-from pmg.training.visual_inputs import ScorerTower, VisualHistories
+from pmg.training.visual_inputs import ScorerImageEncoder, VisualHistories
 
 TEXTS = ["red apple: flat", "dog: thick outline and dark ground", "ghost"]
 REAL = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
@@ -130,8 +130,8 @@ def test_weights_of_pictures_and_what_is_added_are_trained(language_model, copyi
     assert copied | {"map.weight", "multimodal_tokens"} <= trained
 
 
-def test_a_tower_that_gives_no_soft_tokens_is_refused(language_model, histories):
-    with pytest.raises(PmgError, match=r"a tower whose vectors are 4 soft tokens, 48 numbers; .* gives 10"):
+def test_an_image_encoder_that_gives_no_soft_tokens_is_refused(language_model, histories):
+    with pytest.raises(PmgError, match=r"an image encoder whose vectors are 4 soft tokens, 48 numbers; .* gives 10"):
         build_visual_encoder(language_model, REAL, histories, "favourite style", copies=True)
 
 
@@ -195,15 +195,15 @@ def example(user, ids, disliked=()):
 
 
 def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
-    images, tower = Pictures(), ScorerTower(tiny_scorer())
+    images, image_encoder = Pictures(), ScorerImageEncoder(tiny_scorer())
     examples = [example("a", ["1", "2", "lost", "3"], disliked=["2"]), example("b", ["3", "1"])]
     extracted = Extracted(language_model.prefill(TEXTS[:2]), ["a", "b"])
-    users = VisualHistories(tower, pictures=2)(extracted, examples, images)
+    users = VisualHistories(image_encoder, pictures=2)(extracted, examples, images)
     assert images.read == 3
     seen = users.select([1, 0])
     assert seen.present.tolist() == [[True, True], [True, True]]
     assert seen.liked.tolist() == [[True, True], [False, True]]
     assert torch.allclose(seen.vectors[1, 1], seen.vectors[0, 0])
-    assert torch.allclose(seen.vectors[0, 0], tower(images.pixels(torch.tensor([3])))[0], atol=1e-5)
+    assert torch.allclose(seen.vectors[0, 0], image_encoder(images.pixels(torch.tensor([3])))[0], atol=1e-5)
     with pytest.raises(PmgError, match="no item of the histories has a picture"):
-        VisualHistories(tower)(extracted, [example("a", ["lost"]), example("b", [])], images)
+        VisualHistories(image_encoder)(extracted, [example("a", ["lost"]), example("b", [])], images)

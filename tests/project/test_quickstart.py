@@ -160,6 +160,7 @@ def test_bfloat16_is_taken_out_of_a_pipelines_parts():
     assert in_float32(parts) == expected
     assert parts["sampling"]["bfloat16"]
     assert in_float32({**parts, "language_model": {"seed": 0}})["language_model"] == {"seed": 0}
-    deep = {"generator": {"dtype": "bfloat16", "size": 1}, "inputs": {"tower": {"scorer": {"dtype": "bfloat16"}}}}
+    inputs = {"image_encoder": {"scorer": {"dtype": "bfloat16"}}}
+    deep = {"generator": {"dtype": "bfloat16", "size": 1}, "inputs": inputs}
     assert "bfloat16" not in str(in_float32(deep))
     assert in_float32(deep)["generator"]["size"] == 1

@@ -14,7 +14,7 @@ import pytest
 from browsers import barriers
 
 PAGES = (
-    "index.html", "studies/components.html", "reference/models.html", "reference/config/tower.html",
+    "index.html", "studies/components.html", "reference/models.html", "reference/config/image_encoder.html",
     "reference/api/pmg.tracking.html",
 )  # fmt: skip
 pytestmark = pytest.mark.slow

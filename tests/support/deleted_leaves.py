@@ -7,7 +7,7 @@ import shutil
 
 LEAVES = ("families", "looks", "methods", "recommendation", "studio")
 OTHER_DEFAULTS = {
-    "data": "own_files", "scenario": "items", "captioner": "metadata", "scorer": "tiny", "tower": "scorer",
+    "data": "own_files", "scenario": "items", "captioner": "metadata", "scorer": "tiny", "image_encoder": "scorer",
     "generator": "tiny", "method": "pmg_paper", "preference": "default", "sampling": "default", "metrics": "distances",
     "stage": "null",
 }  # fmt: skip

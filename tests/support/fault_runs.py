@@ -45,7 +45,7 @@ DEEP = [
     *CHAIN,
     *split(
         "text_encoder=minilm generator=looks scorer=looks captioner=tagger paths.models_dir=models sampling=default "
-        "sampling.steps=2 sampling.batch_size=4 trainer.max_steps=30 tower=scorer train_run=deep/train "
+        "sampling.steps=2 sampling.batch_size=4 trainer.max_steps=30 image_encoder=scorer train_run=deep/train "
         "generate_run=deep/generate"
     ),
 ]

@@ -53,7 +53,7 @@ SEEING = {
     },
     "inputs": {
         "_class_name": "VisualHistories",
-        "tower": {"_class_name": "ScorerTower", "scorer": SCORER},
+        "image_encoder": {"_class_name": "ScorerImageEncoder", "scorer": SCORER},
         "pictures": 12,
     },
     "preference_encoder": {"_class_name": "VisualPreferenceEncoder"},
@@ -61,7 +61,7 @@ SEEING = {
 READING = {
     "inputs": {
         "_class_name": "ReadHistories",
-        "tower": {"_class_name": "ScorerTower", "scorer": SCORER},
+        "image_encoder": {"_class_name": "ScorerImageEncoder", "scorer": SCORER},
         "layers": [0, 1],
         "text_encoder": {"_class_name": "TinyTextEncoder"},
     },

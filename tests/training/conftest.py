@@ -32,7 +32,7 @@ def training(shop, scenario, generator, tmp_path):
 
     from pmg.models.preference.preference_encoder import build_preference_encoder
 
-    def build(drop=None, placement="late", keep=True, tower=None, **objective):
+    def build(drop=None, placement="late", keep=True, image_encoder=None, **objective):
         import torch
 
         torch.manual_seed(0)
@@ -50,7 +50,7 @@ def training(shop, scenario, generator, tmp_path):
         keywords = extracted.keywords(Choose())
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
         samples = list_samples(train, validation, extracted, list(words), "taste")
-        accepted = tower and see_accepted(tower, shop.images, samples.truths, embeddings.shape[-1])
+        accepted = image_encoder and see_accepted(image_encoder, shop.images, samples.truths, embeddings.shape[-1])
         latents = encode_item_images(generator, shop.images, samples.truths, None)
         batches = build_batches(
             samples,

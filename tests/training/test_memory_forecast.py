@@ -61,9 +61,9 @@ def with_encoder(kind, inputs=SIZES.inputs, **options):
 
 def pictures(context):
     """Inputs of users with forty pictures each."""
-    tower = {"_target_": "pmg.training.visual_inputs.ScorerTower"}
+    image_encoder = {"_target_": "pmg.training.visual_inputs.ScorerImageEncoder"}
     width = ENCODER["soft_tokens"] * SIZES.texts.width
-    return VisualHistories.blank(context, width, width // 2, {"tower": tower, "pictures": 40})
+    return VisualHistories.blank(context, width, width // 2, {"image_encoder": image_encoder, "pictures": 40})
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_alignment_needs_as_many_soft_tokens_as_an_image_has():
         Align(1.0)(outputs_of(tokens[:, :3], tokens))
 
 
-class Tower:
+class PictureReader:
     """Two tokens of a picture: its pixels, by a fixed random map."""
 
     are_tokens = True
@@ -106,7 +106,7 @@ class Tower:
 
 def test_alignment_learns_without_a_pass_of_the_generator(training):
     width = training()[0].encoder.config.text_width
-    module, batches = training(terms={"align": Align(1.0)}, tower=Tower(width))
+    module, batches = training(terms={"align": Align(1.0)}, image_encoder=PictureReader(width))
     batch = batches.train.batch(0)
     optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
     losses = []
@@ -121,13 +121,14 @@ def test_alignment_learns_without_a_pass_of_the_generator(training):
     assert losses[-1] < losses[0]
 
 
-def test_a_tower_without_tokens_of_the_generator_is_refused(training):
-    plain = Tower(8)
+def test_an_image_encoder_without_tokens_of_the_generator_is_refused(training):
+    plain = PictureReader(8)
     plain.are_tokens = False
-    with pytest.raises(PmgError, match=r"objective\.tower=Tower sees no soft tokens; `align` needs tower=style"):
-        training(tower=plain)
+    message = r"objective\.image_encoder=PictureReader gives no soft tokens; `align` needs image_encoder=style"
+    with pytest.raises(PmgError, match=message):
+        training(image_encoder=plain)
     with pytest.raises(PmgError, match="vectors of 14 numbers are no soft tokens of this generator"):
-        training(tower=Tower(7))
+        training(image_encoder=PictureReader(7))
 
 
 def test_terms_that_declare_no_need_get_no_tokens(training):

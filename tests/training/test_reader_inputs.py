@@ -60,7 +60,7 @@ def test_a_reader_reads_them_also_where_nobody_wrote_anything(shop, text_encoder
 
 def test_blank_readings_have_the_width_of_a_sentence_vector():
     context = Context((), (), (torch.zeros(5, dtype=torch.long),) * 2, ())
-    options = {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2, "llm_width": 8, "layers": [0, 1]}
+    options = {"image_encoder": {"_target_": "torch.nn.Identity"}, "pictures": 2, "llm_width": 8, "layers": [0, 1]}
     alone = ReadHistories.blank(context, 48, 32, {**options, "layers": [], "text_encoder": {"_target_": "x"}})
     assert (alone.select([0, 1]).states.shape, alone.select([0, 1]).sentences.shape) == ((2, 0, 32), (2, 5, 32))
     assert (alone.titles.shape, alone.seen.vectors.shape) == ((1, 32), (1, 2 * 32))

@@ -16,7 +16,7 @@ _SPEC, _RANGES = "spec", "ranges"  # of a field's metadata
 
 
 def key(default: Any = None, values: Any = None, *, run: str = "", **inner: Any) -> Any:
-    """Returns a dataclass field of a config that decides a result, with a range of values, which OmegaConf's types lack.
+    """Returns a field of a config's dataclass that decides a result, with its range, which OmegaConf's types lack.
 
     A class as `default` is called for each config. `values` is the type of the key's values, e.g. ``Count | None``,
     and `inner` has those of a group without a ``_target_``, by name. The keys below it that `run` names, dotted,

@@ -100,7 +100,7 @@ class ExamplesConfig(ReadingConfig):
     work_dir: str | None = run_key()
     preference_encoder: Any = None
     inputs: Any = None
-    tower: Any = run_key()  # as `scorer`
+    image_encoder: Any = run_key()  # as `scorer`
     generator: Any = None
     compile: bool = run_key(False)
     split_sizes: CountsConfig = key(CountsConfig)
@@ -116,7 +116,7 @@ class TrainConfig(ExamplesConfig):
     split_sizes: CountsConfig = key(CountsConfig, run="test")
     targets: CountsConfig = key(CountsConfig, run="test")
     history_items: CountsConfig = key(CountsConfig, run="test")
-    objective: Any = key(users_per_step=Count, tower=Any)
+    objective: Any = key(users_per_step=Count, image_encoder=Any)
     optimizer: Any = None
     lr_scheduler: Any = None
     trainer: Any = key(run=TRAINER_RUN)

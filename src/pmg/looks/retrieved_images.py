@@ -16,20 +16,20 @@ from pmg.looks.dataset import FinishedImages
 from pmg.looks.drawings import LookData
 from pmg.preferences.sources import ImageSource, SourceContext
 from pmg.progress import track
-from pmg.training.visual_inputs import BATCH, PictureTower
+from pmg.training.visual_inputs import BATCH, ImageEncoder
 
 
 class KnownPictures:
-    """Random pictures, `known` of them, by artists and under finishes of training, and their vectors by a tower."""
+    """Random pictures, `known` of them, by artists and under finishes of training, with their vectors."""
 
-    def __init__(self, data: LookData, tower: PictureTower, known: Count, seed: Seed) -> None:
-        self.data, self.tower = data, tower
+    def __init__(self, data: LookData, image_encoder: ImageEncoder, known: Count, seed: Seed) -> None:
+        self.data, self.image_encoder = data, image_encoder
         rng, trained = random.Random(seed), data.rows("train").tolist()
         rows = torch.tensor([rng.choice(trained) for _ in range(known)])
         self.finishes = [data.space.sample(rng) for _ in range(known)]
         self.artists = [data.drawings.artists[row] for row in rows.tolist()]
         self.vectors = torch.cat([
-            tower(data.drawings.pictures(rows[part], [self.finishes[one] for one in part.tolist()]))
+            image_encoder(data.drawings.pictures(rows[part], [self.finishes[one] for one in part.tolist()]))
             for part in track(torch.arange(known).split(BATCH), "Known pictures", total=-(-known // BATCH))
         ])  # fmt: skip
 
@@ -57,13 +57,13 @@ class KnownPictures:
 
 @dataclass(frozen=True)
 class RetrievedImages(ImageSource):
-    """Finds the finish and the artist by the nearest of random pictures that a tower has read, see `KnownPictures`.
+    """Finds the finish and the artist by the nearest of random pictures, see `KnownPictures`.
 
     The user's own artist is never used: with their drawing of the target the result would be the truth.
     """
 
     data: LookData  # the drawings and the space of finishes
-    tower: PictureTower  # encodes pictures
+    image_encoder: ImageEncoder  # encodes pictures
     known: Count = 2000  # number of random pictures
     pictures: Count = 12  # most liked pictures a user
     seed: Seed = 0  # of the random pictures
@@ -73,12 +73,13 @@ class RetrievedImages(ImageSource):
 
         Users without pictures get the finish that is nearest to the mean of all known pictures.
         """
-        known, images = KnownPictures(self.data, self.tower, self.known, self.seed), FinishedImages(self.data.drawings)
+        known = KnownPictures(self.data, self.image_encoder, self.known, self.seed)
+        images = FinishedImages(self.data.drawings)
 
         def find(example: Example) -> Callable[[Item], Tensor]:
             """Returns the function of one user."""
             items = liked_with_image(context.images, example)[-self.pictures :]
-            seen = self.tower(context.images.pixels(context.images.rows(items))) if items else known.vectors
+            seen = self.image_encoder(context.images.pixels(context.images.rows(items))) if items else known.vectors
             order = known.nearest(seen.mean(0))
             return lambda target: known.picture(images.picture(target).row, order)
 

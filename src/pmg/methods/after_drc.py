@@ -21,14 +21,14 @@ from pmg.domain import Item
 from pmg.methods.picture_tokens import PictureTokens, read_picture_tokens
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.preferences.stated import embed_texts
-from pmg.training.visual_inputs import PictureTower
+from pmg.training.visual_inputs import ImageEncoder
 
 
 @dataclass(frozen=True)
 class StyleAndSemantics(TokenSource):
     """The style of a user's pictures and the semantics of the target's title, composed to one set of tokens."""
 
-    tower: PictureTower  # encodes pictures as tokens
+    image_encoder: ImageEncoder  # encodes pictures as tokens
     directions: Count = 82  # number of directions that are style
     pictures: Count = 12  # most pictures a user
     shrinkage: Fraction = 0.84  # share of a round covariance in the one within users, for few pictures
@@ -36,7 +36,7 @@ class StyleAndSemantics(TokenSource):
 
     def __call__(self, context: SourceContext) -> Sequence[Callable[[Item], Tensor]]:
         """Returns of each user a function of the target that gives the tokens, `(n, D)`; see `read_picture_tokens`."""
-        read = read_picture_tokens(context, self.tower, self.pictures)
+        read = read_picture_tokens(context, self.image_encoder, self.pictures)
         users = len(context.examples)
         parts = disentangle(read, users, self.directions, self.shrinkage)
         embed = partial(embed_texts, context.generator.text_encoder)

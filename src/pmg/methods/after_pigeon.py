@@ -21,7 +21,7 @@ from pmg.domain import Item
 from pmg.methods.picture_tokens import PictureTokens, read_picture_tokens
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.preferences.stated import embed_texts
-from pmg.training.visual_inputs import PictureTower
+from pmg.training.visual_inputs import ImageEncoder
 
 PER_CODE = 4  # vectors for each entry of a codebook, at least
 
@@ -30,7 +30,7 @@ PER_CODE = 4  # vectors for each entry of a codebook, at least
 class MaskedHistory(TokenSource):
     """The mean of the discrete tokens of those liked pictures that fit the target best."""
 
-    tower: PictureTower  # encodes pictures as tokens
+    image_encoder: ImageEncoder  # encodes pictures as tokens
     mask: Fraction = 0.0  # share of a user's pictures that is left out; 0 keeps all, 1 all but the best one
     pictures: Count = 12  # most pictures a user
     codes: Count = 64  # most entries of a codebook
@@ -42,7 +42,7 @@ class MaskedHistory(TokenSource):
 
         A user without pictures has the mean of all.
         """
-        read = read_picture_tokens(context, self.tower, self.pictures)
+        read = read_picture_tokens(context, self.image_encoder, self.pictures)
         discrete = quantise(read.vectors, self.codes, self.levels, self.seed)
         embed = partial(embed_texts, context.generator.text_encoder)
         titles = embed([item.title for item in read.items])

@@ -19,7 +19,7 @@ from torch import Tensor
 from pmg.configuration.ranges import Count, Seed
 from pmg.methods.picture_tokens import read_picture_tokens
 from pmg.preferences.sources import SourceContext, TokenSource
-from pmg.training.visual_inputs import PictureTower
+from pmg.training.visual_inputs import ImageEncoder
 
 SUM = 100.0  # weight of the equation that the shares sum to 1, in lengths of a user's vector
 
@@ -28,14 +28,14 @@ SUM = 100.0  # weight of the equation that the shares sum to 1, in lengths of a 
 class SharedTokens(TokenSource):
     """Each user as a mixture of tokens that all users share."""
 
-    tower: PictureTower  # encodes pictures as tokens
+    image_encoder: ImageEncoder  # encodes pictures as tokens
     shared: Count = 44  # number of shared sets of tokens
     pictures: Count = 12  # most pictures a user
     seed: Seed = 0  # of the groups
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, n, D)`; errors as of picture tokens."""
-        read = read_picture_tokens(context, self.tower, self.pictures)
+        read = read_picture_tokens(context, self.image_encoder, self.pictures)
         users = read.user_means(read.vectors, len(context.examples))
         groups = min(self.shared, len(users))
         shared = torch.from_numpy(kmeans2(users.numpy(), groups, iter=50, minit="++", rng=self.seed)[0]).to(users)

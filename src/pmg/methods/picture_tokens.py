@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pmg.domain import Item, PmgError
 from pmg.preferences.sources import SourceContext
-from pmg.training.visual_inputs import PictureTower, see_pictures
+from pmg.training.visual_inputs import ImageEncoder, see_pictures
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,23 @@ class PictureTokens:
         return vectors.unflatten(-1, (-1, self.width))
 
 
-def read_picture_tokens(context: SourceContext, tower: PictureTower, pictures: int) -> PictureTokens:
+def read_picture_tokens(context: SourceContext, image_encoder: ImageEncoder, pictures: int) -> PictureTokens:
     """Returns the tokens of the latest `pictures` that each user liked; once for all methods of a run.
 
-    PmgError if the tower's vectors are no tokens of the generator, or no user liked anything that has a picture.
+    PmgError if the vectors are no tokens of the generator, or no user liked anything that has a picture.
     """
-    key = f"picture tokens {tower!r} {pictures}"
-    if key not in context.prepared:  # with the tower, so that no other one gets its address
-        context.prepared[key] = tower, _read(context, tower, pictures)
+    key = f"picture tokens {image_encoder!r} {pictures}"
+    if key not in context.prepared:  # with the image encoder, so that no other one gets its address
+        context.prepared[key] = image_encoder, _read(context, image_encoder, pictures)
     found: PictureTokens = context.prepared[key][1]
     return found
 
 
-def _read(context: SourceContext, tower: PictureTower, pictures: int) -> PictureTokens:
-    if not tower.are_tokens:
+def _read(context: SourceContext, image_encoder: ImageEncoder, pictures: int) -> PictureTokens:
+    if not image_encoder.are_tokens:
         raise PmgError(
-            f"a {type(tower).__name__} gives no tokens that this generator was trained with. Set tower=style with "
-            "generator=looks, or leave out the methods that read picture tokens"
+            f"a {type(image_encoder).__name__} gives no tokens that this generator was trained with. Set "
+            "image_encoder=style with generator=looks, or leave out the methods that read picture tokens"
         )
     likes = [
         [one for one in example.history if one.liked and context.images.has(one.item)][-pictures:]
@@ -61,6 +61,6 @@ def _read(context: SourceContext, tower: PictureTower, pictures: int) -> Picture
     ]
     if not (items := [one.item for each in likes for one in each]):
         raise PmgError("no user of this run liked anything that has a picture, and this method reads pictures alone")
-    seen = see_pictures(tower, likes, context.images)
+    seen = see_pictures(image_encoder, likes, context.images)
     owners = torch.tensor([row for row, each in enumerate(likes) for _ in each])
     return PictureTokens(seen.vectors[torch.cat(list(seen.rows))], owners, items, context.generator.text_encoder.width)

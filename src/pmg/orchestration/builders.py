@@ -119,8 +119,8 @@ class Builder:
             folder = None if home is None else f"{home}/{self._hash('data', 'generator')}"
             found["latents"] = encode_item_images(self.generator, self.data.images, truths, folder)
         if any(term.needs_accepted for term in terms):
-            tower = instantiate(self._nodes.objective.tower)
-            found["accepted"] = see_accepted(tower, self.data.images, truths, width)
+            image_encoder = instantiate(self._nodes.objective.image_encoder)
+            found["accepted"] = see_accepted(image_encoder, self.data.images, truths, width)
         if any(term.needs_answers for term in terms):
             found["described"] = describe_accepted(self.caption(truths), truths, scenario.attributes)
         return found

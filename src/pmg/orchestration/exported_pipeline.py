@@ -13,7 +13,7 @@ from pmg.domain import PmgError
 from pmg.orchestration.command_lines import config_folder, override_root
 from pmg.runs.run_folder import read_run
 
-FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
+FIXED = ("language_model", "preference_encoder", "inputs", "image_encoder", "text_encoder", "generator")
 """Groups that the trained encoder belongs to."""
 SETTINGS = ("sampling", "balance")
 """Groups of an exported pipeline that are no part of a training."""

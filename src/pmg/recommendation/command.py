@@ -46,10 +46,10 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     recommenders: Mapping[str, Recommender] = instantiate_by_name(cfg.recommenders)
     lines = (line for split in SPLITS for line in builder.data.timelines(split))
     behaviour = Behaviour.cut(lines, cfg.shares.validation, cfg.shares.test)
-    tower = instantiate(cfg.tower)
+    image_encoder = instantiate(cfg.image_encoder)
     found, pairs = {}, {}
     with run.ledger.phase("encode pictures"):
-        own = encode_items(tower, builder.data.images, list(behaviour.items.values()))
+        own = encode_items(image_encoder, builder.data.images, list(behaviour.items.values()))
         if cfg.pictures.run:
             found = read_candidates(Path(cfg.pictures.candidates or "", CANDIDATES))
             check_candidates(found, behaviour, cfg.pictures.candidates)
@@ -57,7 +57,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             if made_of != digest_path(Path(cfg.pictures.candidates, CANDIDATES)):
                 raise PmgError(f"pictures.run={cfg.pictures.run} is of other pictures.candidates: name those it drew")
             records = [one for one in read_records(cfg.pictures.run) if one.method == cfg.pictures.method]
-            pairs = encode_pairs(tower, cfg.pictures.run, records, found)
+            pairs = encode_pairs(image_encoder, cfg.pictures.run, records, found)
     data = [] if pairs else changed_data(cfg.data, str(run.choices.get("data", "own_files")))
     run.begin()
     with run.ledger.phase("fit recommenders"):

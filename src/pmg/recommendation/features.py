@@ -12,26 +12,26 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
 from pmg.recommendation.pairs import EVERYBODY, Candidates
 from pmg.records.storage import Record, read_images
-from pmg.training.visual_inputs import BATCH, PictureTower
+from pmg.training.visual_inputs import BATCH, ImageEncoder
 
 Vectors = dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def encode(tower: PictureTower, batches: Iterable[Tensor]) -> np.ndarray:
+def encode(image_encoder: ImageEncoder, batches: Iterable[Tensor]) -> np.ndarray:
     """Returns the vectors `(N, F)` of pictures in batches `(B, 3, H, W)`."""
-    return torch.cat([tower(pictures).float().cpu() for pictures in batches]).numpy()
+    return torch.cat([image_encoder(pictures).float().cpu() for pictures in batches]).numpy()
 
 
-def encode_items(tower: PictureTower, images: ImageStore, items: Sequence[Item]) -> dict[str, np.ndarray]:
+def encode_items(image_encoder: ImageEncoder, images: ImageStore, items: Sequence[Item]) -> dict[str, np.ndarray]:
     """Returns the vector of each item's own picture, by id; PmgError if an item has none."""
     rows = images.rows(items)
-    vectors = encode(tower, (images.pixels(part) for part in rows.split(BATCH)))
+    vectors = encode(image_encoder, (images.pixels(part) for part in rows.split(BATCH)))
     return {item.id: vector for item, vector in zip(items, vectors, strict=True)}
 
 
 def encode_pairs(
-    tower: PictureTower, folder: str, records: Sequence[Record], found: Mapping[str, Candidates]
+    image_encoder: ImageEncoder, folder: str, records: Sequence[Record], found: Mapping[str, Candidates]
 ) -> dict[tuple[str, str], Vectors]:
     """Returns vectors of the pictures of pairs, by user and control: those of each item by id.
 
@@ -40,7 +40,7 @@ def encode_pairs(
     if not records:
         raise PmgError(f"{folder} has no pictures of pictures.method: name the method that pmg-generate ran")
     parts = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
-    vectors = encode(tower, (read_images(folder, part) for part in parts))
+    vectors = encode(image_encoder, (read_images(folder, part) for part in parts))
     pairs: dict[tuple[str, str], Vectors] = {}
     for record, vector in zip(records, vectors, strict=True):
         row = int(record.example.rpartition("-")[2])

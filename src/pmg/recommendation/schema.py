@@ -15,7 +15,7 @@ class RecommendConfig(RunConfig):
 
     Attributes:
         data: interactions and pictures.
-        tower: encodes pictures, by the image encoder of `scorer`.
+        image_encoder: encodes pictures, by the image encoder of `scorer`.
         recommenders: by name, see `Recommender`.
         pictures: folders and method of the pictures of ``data=pairs``.
         shares: of each user's likes that are chosen on, and foreseen.
@@ -26,7 +26,7 @@ class RecommendConfig(RunConfig):
 
     data: Any = None
     scorer: Any = None
-    tower: Any = None
+    image_encoder: Any = None
     text_encoder: Any = run_key()
     recommenders: dict[str, Any] = field(default_factory=dict)
     pictures: Any = key(None)

@@ -119,7 +119,7 @@ class ObjectiveTerm(Protocol):
         needs_prediction: whether it reads `SampleOutputs.denoising`, which only generators that predict noise have.
         needs_generator: whether it reads outputs of the generator, or keywords. Where no term does, users' keywords
             aren't decoded.
-        needs_accepted: whether it reads `StepOutputs.accepted`, which needs a tower whose vectors are soft tokens.
+        needs_accepted: whether it reads `StepOutputs.accepted`, for which the image encoder's vectors are soft tokens.
         needs_answers: whether it reads `StepOutputs.answers`, which needs an encoder that scores options.
     """
 

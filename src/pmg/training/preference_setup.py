@@ -23,7 +23,7 @@ from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
-from pmg.training.visual_inputs import BATCH, PictureTower
+from pmg.training.visual_inputs import BATCH, ImageEncoder
 
 log = logging.getLogger(__name__)
 
@@ -112,15 +112,19 @@ def build_batches(
 
 
 @torch.no_grad()
-def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
-    """Returns the generator's own tokens `(N, n, D)` of the truths' images; PmgError if the tower sees no tokens."""
+def see_accepted(image_encoder: ImageEncoder, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
+    """Returns the generator's own tokens `(N, n, D)` of true images; PmgError if the image encoder gives no tokens."""
     parts = images.rows(truths).split(BATCH)
-    if not tower.are_tokens:
-        raise PmgError(f"objective.tower={type(tower).__name__} sees no soft tokens; `align` needs tower=style")
-    vectors = torch.cat([tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")])
+    if not image_encoder.are_tokens:
+        raise PmgError(
+            f"objective.image_encoder={type(image_encoder).__name__} gives no soft tokens; "
+            "`align` needs image_encoder=style"
+        )
+    vectors = torch.cat([image_encoder(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")])
     if vectors.shape[1] % width:
         raise PmgError(
-            f"the tower's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, of {width} each"
+            f"the image encoder's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, "
+            f"of {width} each"
         )
     return vectors.unflatten(1, (-1, width))
 

@@ -20,7 +20,7 @@ from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.preferences.stated import embed_texts, own_messages, split_sentences
 from pmg.progress import track
-from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
+from pmg.training.visual_inputs import ImageEncoder, SeenPictures, latest_pictures, see_pictures
 
 SENTENCES = 256  # at once
 
@@ -59,7 +59,7 @@ def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 class ReadHistories:
     """Histories whose text was read by the first layers of the language model, and their pictures."""
 
-    tower: PictureTower  # sees the pictures; each picture once, however many users have it
+    image_encoder: ImageEncoder  # sees the pictures; each picture once, however many users have it
     # of the language model, whose states are read; 0: its word embeddings, which name things in words that training
     # didn't have, where those behind layers say what is wanted of them. None of them: sentences alone are read, a
     # control without a language model
@@ -90,7 +90,7 @@ class ReadHistories:
         histories: list[list[Interaction]] = [[] for _ in extracted.profiles]
         if self.pictures:
             histories = latest_pictures(extracted, examples, images, self.pictures)
-        seen = see_pictures(self.tower, histories, images)
+        seen = see_pictures(self.image_encoder, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         encoder, profiles, written, sentences = self.text_encoder, extracted.profiles, extracted.written, None
         if encoder is not None:

@@ -23,7 +23,7 @@ from pmg.progress import track
 BATCH = 64  # pictures in one pass
 
 
-class PictureTower(Protocol):
+class ImageEncoder(Protocol):
     """A frozen model that turns pictures into vectors."""
 
     are_tokens: ClassVar[bool]
@@ -34,7 +34,7 @@ class PictureTower(Protocol):
 
 
 @dataclass(frozen=True)
-class ScorerTower:
+class ScorerImageEncoder:
     """The vectors of a scorer's image encoders, side by side."""
 
     scorer: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
@@ -47,7 +47,7 @@ class ScorerTower:
 
 
 def _are_tokens(options: Mapping[str, Any]) -> bool:
-    return getattr(built_class(options["tower"]), "are_tokens", False)
+    return getattr(built_class(options["image_encoder"]), "are_tokens", False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SeenPictures:
 
 @dataclass(frozen=True)
 class UsersPictures:
-    """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`; `are_tokens`: see `PictureTower`."""
+    """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`; `are_tokens`: see `ImageEncoder`."""
 
     contexts: Contexts | Context
     seen: SeenPictures
@@ -97,7 +97,7 @@ class UsersPictures:
 class VisualHistories:
     """Histories with their pictures."""
 
-    tower: PictureTower  # sees each picture once, however many users have it
+    image_encoder: ImageEncoder  # sees each picture once, however many users have it
     pictures: Count = 12  # most of a user, the latest
 
     @staticmethod
@@ -113,8 +113,8 @@ class VisualHistories:
         histories = latest_pictures(extracted, examples, images, self.pictures)
         if not any(histories) and any(example.history for example in examples):
             raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
-        seen = see_pictures(self.tower, histories, images)
-        return UsersPictures(extracted.context, seen, self.tower.are_tokens)
+        seen = see_pictures(self.image_encoder, histories, images)
+        return UsersPictures(extracted.context, seen, self.image_encoder.are_tokens)
 
 
 def latest_pictures(
@@ -126,14 +126,16 @@ def latest_pictures(
 
 
 @torch.no_grad()
-def see_pictures(tower: PictureTower, histories: Sequence[Sequence[Interaction]], images: ImageStore) -> SeenPictures:
+def see_pictures(
+    image_encoder: ImageEncoder, histories: Sequence[Sequence[Interaction]], images: ImageStore
+) -> SeenPictures:  # fmt: skip
     """Returns the pictures of histories, each seen once."""
     items = list({one.item.id: one.item for some in histories for one in some}.values())
     place = {item.id: row for row, item in enumerate(items)}
     parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    vectors = [tower(images.pixels(images.rows(part))) for part in track(parts, "Seeing pictures")]
+    vectors = [image_encoder(images.pixels(images.rows(part))) for part in track(parts, "Seeing pictures")]
     if not items:  # conversations alone
-        vectors = [tower(torch.zeros(1, 3, images.size, images.size))[:0]]
+        vectors = [image_encoder(torch.zeros(1, 3, images.size, images.size))[:0]]
     return SeenPictures(
         torch.cat(vectors),
         [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in histories],

@@ -8,19 +8,19 @@ from torch import Tensor
 from pmg.configuration.ranges import Count
 from pmg.methods.picture_tokens import read_picture_tokens
 from pmg.preferences.sources import SourceContext, TokenSource
-from pmg.training.visual_inputs import PictureTower
+from pmg.training.visual_inputs import ImageEncoder
 
 
 @dataclass(frozen=True)
 class MedoidPicture(TokenSource):
     """The tokens of the liked picture that is nearest to all others that the user liked."""
 
-    tower: PictureTower
+    image_encoder: ImageEncoder
     pictures: Count = 12
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the tokens of all users, `(U, n, D)`; a user without pictures gets the mean of the others."""
-        read = read_picture_tokens(context, self.tower, self.pictures)
+        read = read_picture_tokens(context, self.image_encoder, self.pictures)
         rows = read.user_means(read.vectors, len(context.examples))
         for user in range(len(context.examples)):
             own = read.vectors[read.owners == user]

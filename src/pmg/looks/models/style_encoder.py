@@ -1,4 +1,4 @@
-"""The style encoder: how pictures look, as a few tokens; trained with the denoiser, which reads them. As a tower, too.
+"""The style encoder, trained with the denoiser, which reads its tokens of how pictures look; as an image encoder, too.
 
 Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `N` patches of them, `n` tokens, `D` their width.
 """
@@ -103,8 +103,8 @@ class ResidualConvolutions(nn.Module):
 
 
 @dataclass
-class StyleTower:
-    """A vision tower: the style tokens of single pictures, side by side."""
+class StyleImageEncoder:
+    """The style tokens of single pictures, side by side."""
 
     folder: str  # of the style encoder
     codec: LatentCodec  # of the generator whose latents it reads

@@ -22,7 +22,7 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.looks.models.style_encoder import StyleTower
+from pmg.looks.models.style_encoder import StyleImageEncoder
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage
 from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
@@ -90,28 +90,28 @@ class StartDenoiserStage(LookDenoiserStage):
             raise PmgError("stage=look_start_denoiser needs drawings by several artists: data=looks")
         found = cast("SourceBatches", super()._read(data, split, seed))
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        tower = StyleTower(str(self.generator_folder / "style_encoder"), codec)
-        read = {"pool": hash_tensor(found.pool.latents), "tower": hash_tensor(tower.encoder.queries)}
+        image_encoder = StyleImageEncoder(str(self.generator_folder / "style_encoder"), codec)
+        read = {"pool": hash_tensor(found.pool.latents), "image_encoder": hash_tensor(image_encoder.encoder.queries)}
         key = Cache.key(**read, known=self.sources.known, seed=seed)
         kept = Cache(self.pool.folder / split / "sources").fetch(
-            key, lambda: {"sources": find_sources(found.pool, data, tower, self.sources.known, seed)}
+            key, lambda: {"sources": find_sources(found.pool, data, image_encoder, self.sources.known, seed)}
         )
         found.sources, found.plain = kept["sources"], self.sources.plain if split == "train" else 0.0
         return found
 
 
-def find_sources(pool: LookPool, data: LookData, tower: StyleTower, known: int, seed: int) -> Tensor:
+def find_sources(pool: LookPool, data: LookData, image_encoder: StyleImageEncoder, known: int, seed: int) -> Tensor:
     """Returns the latents of a picture for each drawing to start from, float16 `(N, ITEMS, C, h, w)`.
 
     It is what `RetrievedImages` finds by two to four pictures of the look; in three of ten looks a near one, since
     what is found for people isn't always the nearest to their taste.
     """
-    pictures, sources = KnownPictures(data, tower, known, seed), []
+    pictures, sources = KnownPictures(data, image_encoder, known, seed), []
     for look, latents in enumerate(track(pool.latents.float(), "Finding sources")):
         rng = look_rng(seed, "sources", look)
         seen = latents[rng.sample(range(ITEMS), rng.randint(2, ITEMS)), None]
-        order = pictures.nearest(tower.encoder(seen).flatten(1).mean(0))
+        order = pictures.nearest(image_encoder.encoder(seen).flatten(1).mean(0))
         order = order[rng.randrange(1, NEAREST) :] if rng.random() < 0.3 else order
         found = torch.stack([pictures.picture(row, order) for row in pool.rows[look].tolist()])
-        sources.append(tower.codec.encode(found.flip(-1) if pool.remarks[look] else found).half())
+        sources.append(image_encoder.codec.encode(found.flip(-1) if pool.remarks[look] else found).half())
     return torch.stack(sources).contiguous()

@@ -127,9 +127,9 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         copies = inputs.are_tokens if copies is None else copies
         if copies and width != needed:
             raise PmgError(
-                f"preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
-                f"numbers; inputs.tower gives {width}. With another number of soft tokens, set "
-                "preference_encoder.copies=false; with another generator, add tower=scorer."
+                f"preference_encoder.copies needs an image encoder whose vectors are {soft_tokens} soft tokens, "
+                f"{needed} numbers; inputs.image_encoder gives {width}. With another number of soft tokens, set "
+                "preference_encoder.copies=false; with another generator, add image_encoder=scorer."
             )
         sizes = model_sizes(language_model, text_width)
         return cls(feature_width=width, copies=copies, soft_tokens=soft_tokens, **sizes, **options)

@@ -76,7 +76,7 @@ class ScorerConfig(PreTrainedConfig):
 
 
 class EmbeddedScorer(EmbeddedModel):
-    """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
+    """Image encoder over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
     An image has two vectors, content and style, since the balance compares it with the target and with the preference.
     """
