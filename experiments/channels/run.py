@@ -33,7 +33,7 @@ from transformers import AutoModelForCausalLM
 
 import pmg
 from pmg.cache import atomic_write_text, open_cache
-from pmg.configuration.portable import named_folders
+from pmg.configuration.masked_folders import named_folders
 from pmg.configuration.targets import allow_plugin
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Turn

@@ -109,7 +109,7 @@ def unpack(content: bytes, key: str) -> dict[str, Tensor] | None:
     """Returns the tensors of `pack`, or None if the content doesn't match its checksum, or is of another key."""
     from safetensors.torch import load
 
-    return load(content) if _is_sealed(BytesIO(content), key) else None
+    return load(content) if _has_checksum(BytesIO(content), key) else None
 
 
 class Cache:
@@ -135,7 +135,7 @@ class Cache:
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                if _is_sealed(file, key):
+                if _has_checksum(file, key):
                     return self._view(key)
         except FileNotFoundError:
             return None
@@ -244,7 +244,7 @@ _BLOCK = 2**20
 _SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum of its own
 
 
-def _is_sealed(file: BinaryIO, key: str) -> bool:
+def _has_checksum(file: BinaryIO, key: str) -> bool:
     """Returns whether the content is that of the key, and matches its checksum."""
     head = file.read(_BLOCK)  # contains the header, and the checksum in it
     before, name, rest = head.partition(_field("")[:-1])

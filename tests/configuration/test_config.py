@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 import pmg
 from pmg.configuration.instantiate import check_targets, instantiate, instantiate_all, register_configs, to_plain
 from pmg.configuration.keys import find_key, schema_ranges, schema_spec
-from pmg.configuration.portable import portable
+from pmg.configuration.masked_folders import mask_folders
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
 from pmg.configuration.schemas import find_schemas, read_keys, read_sections
@@ -70,7 +70,9 @@ def check(cfg, command):
     assert set(cfg) == read_keys(command)
     fill_missing(cfg)
     check_targets(cfg)
-    assert not [key for key, _ in leaves(portable(cfg)) if find_key(schema_spec(find_schemas()[command]), key) is None]
+    assert not [
+        key for key, _ in leaves(mask_folders(cfg)) if find_key(schema_spec(find_schemas()[command]), key) is None
+    ]
     hints = schema_ranges(OmegaConf.get_type(cfg))
     unranged = []
     for key in numbers(to_plain(cfg)):
@@ -352,7 +354,7 @@ def test_identity_has_what_decides_results_alone(compose):
     plain = identify(compose("train"), "train")
     assert identify(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none"), "train") == plain
     assert identify(compose("train", "seed=5"), "train") != plain
-    assert portable(compose("train", "seed=5"))["objective"] == portable(compose("train"))["objective"]
+    assert mask_folders(compose("train", "seed=5"))["objective"] == mask_folders(compose("train"))["objective"]
 
 
 @pytest.mark.ci
@@ -360,8 +362,8 @@ def test_identity_has_what_decides_results_alone(compose):
 def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
     def check(cfg):
         sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
-        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
-        return hash_sources(portable(cfg)["preference"], sources, {})
+        check_sources(mask_folders(cfg) | select_content(identify(cfg, "generate")), sources)
+        return hash_sources(mask_folders(cfg)["preference"], sources, {})
 
     bfloat16 = compose("train", "language_model.dtype=bfloat16")
     chosen = compose("train").language_model.dtype

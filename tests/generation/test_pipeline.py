@@ -72,23 +72,23 @@ def test_a_repeated_pair_is_drawn_from_another_noise(pipeline):
 
 
 def test_noises_are_drawn_until_one_shows_the_target(generator):
-    def pipeline(enough):
-        weights = WeightGrid([0.5, 1.0], noises=3, enough=enough)
+    def pipeline(stop_at):
+        weights = WeightGrid([0.5, 1.0], noises=3, stop_at=stop_at)
         return Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=3)
 
     requests, full = [request(seed) for seed in range(4)], pipeline(None)
     whole = full(requests)
     best = [max(each.accuracy for each in candidates[:2]) for candidates in whole.candidates]
-    for enough, counts in ((-1.0, [2] * 4), (1.0, [6] * 4), (sum(sorted(best)[1:3]) / 2, None)):
-        sparing = pipeline(enough)
+    for stop_at, counts in ((-1.0, [2] * 4), (1.0, [6] * 4), (sum(sorted(best)[1:3]) / 2, None)):
+        sparing = pipeline(stop_at)
         drawn = sparing(requests)
         for number, (some, every) in enumerate(zip(drawn.candidates, whole.candidates, strict=True)):
             for one, other in zip(some, every, strict=False):
                 assert one.accuracy == pytest.approx(other.accuracy, abs=1e-4)
-            assert max(each.accuracy for each in some[:-2] or [every[0]]) < enough or len(some) == 2
+            assert max(each.accuracy for each in some[:-2] or [every[0]]) < stop_at or len(some) == 2
             assert drawn.picked[number] == max(range(len(some)), key=lambda place: some[place].z)
         found = [len(candidates) for candidates in drawn.candidates]
-        assert found == (counts or [2 if each >= enough else found[row] for row, each in enumerate(best)])
+        assert found == (counts or [2 if each >= stop_at else found[row] for row, each in enumerate(best)])
         assert sparing.evaluations == full.evaluations * sum(found) / 24
     torch.testing.assert_close(pipeline(1.0)(requests).images, whole.images, atol=1e-3, rtol=0)
 
@@ -189,7 +189,7 @@ def test_a_method_is_known_by_the_weights_of_its_denoiser(pipeline):
 def test_redrawing_starts_from_the_picture_each_time(generator):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     scales = Scales(2.0, 2.0, 2.0)
-    grids = [WeightGrid([1.0], noises=2, enough=enough) for enough in (None, 1.0)]
+    grids = [WeightGrid([1.0], noises=2, stop_at=stop_at) for stop_at in (None, 1.0)]
     made = [
         Pipeline(generator, tiny_scorer(), grid, ScaleWeighting(), scales, steps=3)(starting(0.3, *images))
         for grid in grids

@@ -12,13 +12,13 @@ from pmg.api.exported_tokens import read_parts
 from pmg.api.serialization import INDEX, PARTS, SECTIONS
 from pmg.configuration.identity import find_differences
 from pmg.configuration.instantiate import instantiate, to_plain
-from pmg.configuration.portable import portable
+from pmg.configuration.masked_folders import mask_folders
 from pmg.configuration.trees import leaves
 from pmg.domain import Item, PmgError
 from pmg.orchestration.command_lines import next_command
-from pmg.orchestration.exported_pipeline import adopt
+from pmg.orchestration.exported_pipeline import take_pipeline_parts
 from pmg.preferences.target_names import TargetNames
-from pmg.runs.run_folder import identify, read_portable
+from pmg.runs.run_folder import identify, read_masked
 from runs import write_run
 
 
@@ -27,7 +27,7 @@ def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config_with_the_
     folder = root / "assets" / "pipeline"
     cfg = compose("generate", f"pipeline={folder}")
     expected = to_plain(compose("generate", "generator=looks_large"))
-    adopt(cfg, "generate", [])
+    take_pipeline_parts(cfg, "generate", [])
     plain = to_plain(cfg)
     for group in ("text_encoder", "generator", "captioner", "scorer"):
         assert plain[group] == expected[group]
@@ -45,14 +45,14 @@ def test_models_of_another_folder_are_other_models(compose, tmp_path):
     usual, same, other = (
         compose("train", *chosen) for chosen in ([], ["paths.cache_dir=c"], ["paths.models_dir=outputs/mine"])
     )
-    assert portable(usual)["generator"]["codec"]["folder"] == "<assets_dir>/look_generator/vae"
-    assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
+    assert mask_folders(usual)["generator"]["codec"]["folder"] == "<assets_dir>/look_generator/vae"
+    assert mask_folders(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
     assert identify(usual, "train") == identify(same, "train")
     differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
     assert {"generator.codec.folder", "generator.denoiser.folder", "inputs.image_encoder.folder"} <= set(differ)
     assets = usual.paths.assets_dir
     values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
-    read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")
+    read, _ = read_masked(write_run(tmp_path / "run", config=values), "train")
     assert read["scorer"]["folder"] == "<assets_dir>/look_scorer"
 
 

@@ -148,7 +148,7 @@ def test_new_cells_take_the_place_of_earlier_ones():
     assert {cell: values["lpips_truth"][0] for cell, values in joined.cells.items()} == {
         "split/0": 0.1, "pictures/0": 0.3,
     }  # fmt: skip
-    assert joined.digest == joined.seal()
+    assert joined.digest == joined.compute_digest()
 
 
 def test_methods_that_resamples_rank_either_way_share_the_ranks():
@@ -355,7 +355,7 @@ def test_edited_results_and_other_versions_are_never_mixed(field):
     with pytest.raises(PmgError, match=r"mine\.json was changed after it was written"):
         run(["--folder", str(field.field)])
     older = Result.model_validate({**json.loads(kept), "version": 2, "benchmark": "0" * 64})
-    path.write_text(older.model_copy(update={"digest": older.seal()}).model_dump_json())
+    path.write_text(older.model_copy(update={"digest": older.compute_digest()}).model_dump_json())
     with pytest.raises(PmgError, match=r"mine\.json is of version 2 .* defines another \(version 3\)"):
         run(["--folder", str(field.field)])
     path.write_text(json.dumps({**json.loads(kept), "lpips": 0.1}))

@@ -13,7 +13,7 @@ from pipelines import write_pipeline
 from pmg.api.exported_tokens import ExportedTokens
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.orchestration.exported_pipeline import adopt
+from pmg.orchestration.exported_pipeline import take_pipeline_parts
 from pmg.records.storage import read_images, read_records
 from pmg.runs.run_folder import identify
 from shops import write_shop
@@ -24,7 +24,7 @@ SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[
 def test_words_of_the_command_line_remain(tmp_path, compose):
     own = ["scenario=items", "decoding=generate", "captioner=metadata"]
     cfg = compose("generate", f"pipeline={write_pipeline(tmp_path)}", *own)
-    adopt(cfg, "generate", own)
+    take_pipeline_parts(cfg, "generate", own)
     assert cfg.scenario.name == "items"
     assert cfg.captioner.template == ""  # the scenario's
     assert cfg.decoding._target_.endswith(".Generate")
@@ -43,12 +43,12 @@ def test_words_of_the_command_line_remain(tmp_path, compose):
 def test_contradictions_are_refused(tmp_path, compose, command, overrides, message):
     cfg = compose(command, f"pipeline={write_pipeline(tmp_path)}")
     with pytest.raises(PmgError, match=message):
-        adopt(cfg, command, overrides)
+        take_pipeline_parts(cfg, command, overrides)
 
 
 def test_folders_without_a_pipeline_are_refused(compose, tmp_path):
     with pytest.raises(PmgError, match="holds no pipeline"):
-        adopt(compose("generate", f"pipeline={tmp_path}"), "generate", [])
+        take_pipeline_parts(compose("generate", f"pipeline={tmp_path}"), "generate", [])
     with pytest.raises(PmgError, match="is missing: export the pipeline again"):
         _ = ExportedTokens(str(tmp_path)).identity
 
@@ -97,18 +97,18 @@ def test_an_export_takes_the_sampling_that_its_trainings_generator_brings(compos
     cfg, named = (compose("export", f"train_run={tmp_path}", *own) for own in ([], ["sampling.steps=3"]))
     expected = compose("generate", "generator=lcm").sampling
     assert cfg.sampling != expected
-    adopt(cfg, "export", [])
+    take_pipeline_parts(cfg, "export", [])
     assert cfg.sampling == expected
-    adopt(named, "export", ["sampling.steps=3"])
+    take_pipeline_parts(named, "export", ["sampling.steps=3"])
     assert (named.sampling.steps, named.sampling.guidance) == (3, expected.guidance)
     with pytest.raises(PmgError, match="is not a run folder"):
-        adopt(compose("export", f"train_run={tmp_path / 'none'}"), "export", [])
+        take_pipeline_parts(compose("export", f"train_run={tmp_path / 'none'}"), "export", [])
 
 
 def test_words_of_an_exported_reader_are_its_own(tmp_path, compose):
     folder = write_pipeline(tmp_path, reading=True)
     cfg = compose("generate", f"pipeline={folder}", "preference.read.least=0.3")
-    adopt(cfg, "generate", [])
+    take_pipeline_parts(cfg, "generate", [])
     for name in ("soft", "read"):
         source = instantiate(cfg.preference[name])
         assert source.pipeline == str(folder)
@@ -119,6 +119,6 @@ def test_words_of_an_exported_reader_are_its_own(tmp_path, compose):
 def test_a_single_key_of_a_pipelines_scenario_leaves_the_others(tmp_path, compose):
     given = ["scenario.max_items=3"]
     cfg = compose("generate", f"pipeline={write_pipeline(tmp_path)}", *given)
-    adopt(cfg, "generate", given)
+    take_pipeline_parts(cfg, "generate", given)
     assert (cfg.scenario.name, cfg.scenario.max_items) == ("stickers", 3)
     assert cfg.captioner.template.startswith("pack {pack}")

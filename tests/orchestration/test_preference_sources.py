@@ -17,7 +17,7 @@ from pmg.commands.train import body as train
 from pmg.configuration import targets
 from pmg.configuration.identity import KINDS, used_sources
 from pmg.configuration.instantiate import built_class, to_plain
-from pmg.configuration.portable import portable
+from pmg.configuration.masked_folders import mask_folders
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.generation.dataset_generation import list_arms
@@ -69,7 +69,11 @@ def test_one_key_leaves_out_every_mismatched_control(compose):
 
 def test_sources_in_use_alone_are_built_and_decide(compose):
     cfg = compose("generate", "method=[counting,pmg_paper]", "train_run=elsewhere")
-    assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
+    assert (
+        set(build(cfg))
+        == {"counting", "dislikes", "keywords", "soft"}
+        == used_sources(dict(leaves(mask_folders(cfg))))
+    )
     assert runs_in_use(to_plain(cfg)) == {"elsewhere": "soft"}
     assert used_sources({f"method.any.{argument}": argument for argument in KINDS}) == set(KINDS)
     both = compose("generate", "method=[soft,image_prompt]", "train_run=a", "preference.image_prompt.run=b")
@@ -87,8 +91,8 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
         f"+preference.three={THREE}", "+method.soft_b={keywords: three, soft_tokens: soft_b}",
     )  # fmt: skip
     sources = build(cfg)
-    check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
-    hashes = hash_sources(portable(cfg)["preference"], sources, {})
+    check_sources(mask_folders(cfg) | select_content(identify(cfg, "generate")), sources)
+    hashes = hash_sources(mask_folders(cfg)["preference"], sources, {})
     assert {"soft", "soft_b", "keywords", "three"} <= set(hashes)
     assert len(set(hashes.values())) == len(hashes)
 
@@ -124,14 +128,14 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
 def test_refusals_name_the_key_and_the_way_out(compose, overrides, message):
     cfg = compose("generate", *overrides)
     with pytest.raises(PmgError, match=message.replace("?", r"\?")):
-        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), build(cfg))
+        check_sources(mask_folders(cfg) | select_content(identify(cfg, "generate")), build(cfg))
 
 
 def test_groups_that_have_to_agree_exist(compose, tmp_path):
     run = write_trained(tmp_path / "a", compose("train"))
     cfg = compose("generate", "method=soft", f"train_run={run}", "preference.soft.same_as_training=[dat]")
     with pytest.raises(PmgError, match=r"preference.soft: no config group 'dat'; did you mean 'data'\?"):
-        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), build(cfg))
+        check_sources(mask_folders(cfg) | select_content(identify(cfg, "generate")), build(cfg))
 
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):

@@ -88,7 +88,7 @@ def test_a_completed_training_is_left_as_it_is(tmp_path, capsys):
     def body(cfg, run):
         run.metrics["val/loss"] = 0.5
         (run.folder / "encoder").write_text("trained")
-        run.seal("encoder")
+        run.record_digest("encoder")
         return 0.25
 
     execute(config(tmp_path / "run"), "train", body)

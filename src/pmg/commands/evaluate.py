@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.identity import decides_result, hash_images, hash_values
 from pmg.configuration.instantiate import instantiate, to_plain
-from pmg.configuration.portable import named_folders, portable
+from pmg.configuration.masked_folders import mask_folders, named_folders
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import select_examples
@@ -25,7 +25,7 @@ from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.owned_folders import RESULTS
-from pmg.runs.run_folder import identify, read_identity, read_portable, replace_folders
+from pmg.runs.run_folder import identify, read_identity, read_masked, replace_folders
 
 if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
@@ -72,7 +72,7 @@ def body(cfg: DictConfig, run: Run) -> None:
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
             write_rows(run.folder, tables[0])
-            run.seal(ROWS)
+            run.record_digest(ROWS)
             judged.drop()
             return
         rows = in_order(tables)
@@ -81,9 +81,9 @@ def body(cfg: DictConfig, run: Run) -> None:
     with run.ledger.phase("statistics"):
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, sets) | {"records": made.metrics["made"][RECORDS]}
-        results |= origin({**made.cost, "evaluate": run.ledger.as_dict()}, {**made.facts, **portable(cfg)})
+        results |= origin({**made.cost, "evaluate": run.ledger.as_dict()}, {**made.facts, **mask_folders(cfg)})
     write_results(cfg.results_dir, results, rows)
-    run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
+    run.record_digest(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
     chosen, sheet = choose_examples(examples, data.labels, cfg.sheet_users), Path(cfg.results_dir, "contact_sheet.png")
     drawn = {method: arms[method](chosen) for method in dict.fromkeys(key.method for key in images)}
@@ -111,14 +111,14 @@ def read_generation(folder: str | None, places: Mapping[str, str]) -> Generation
     if not folder:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
     generation = folder
-    plain, metrics = read_portable(folder, "generate")
+    plain, metrics = read_masked(folder, "generate")
     identity = metrics.get("identity") or {}
     config = replace_folders(plain, places)
     refuse_changed(folder, config, metrics, "data", "generator")
     facts: Any = keep_used("generate", plain)
     cost = {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
-        trained, of_training = read_portable(folder, "train")
+        trained, of_training = read_masked(folder, "train")
         beginning = f"preference.{name}.run."
         used = {key: value for key, value in identity.items() if key.startswith(beginning)}
         if used != {f"{beginning}{key}": value for key, value in read_identity(Path(folder)).items()}:

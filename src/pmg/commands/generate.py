@@ -48,7 +48,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     builder = Builder(cfg, run)
     methods = build_methods(cfg.method, cfg.mismatched)
     sources = build_sources(cfg.preference, methods)
-    check_sources(builder.portable | builder.content, sources)
+    check_sources(builder.masked | builder.content, sources)
     examples, data = builder.examples(cfg.split), builder.data
     check_labels(sources, examples)
     if cfg.shard.index is None:
@@ -66,7 +66,7 @@ def body(cfg: DictConfig, run: Run) -> None:
         run.begin()
         dataset_generator = DatasetGenerator(
             pipeline, requests, preferences, RecordWriter(run.folder), batch_size=cfg.sampling.batch_size,
-            hashes=hashes, sources=hash_sources(builder.portable["preference"], sources, builder.content),
+            hashes=hashes, sources=hash_sources(builder.masked["preference"], sources, builder.content),
             shard=shard,
         )  # fmt: skip
         with run.ledger.phase("generate"):
@@ -75,7 +75,7 @@ def body(cfg: DictConfig, run: Run) -> None:
             finally:
                 run.ledger.count("images", dataset_generator.made)
                 run.ledger.count("denoiser_evaluations", pipeline.evaluations)
-    run.seal(RECORDS)
+    run.record_digest(RECORDS)
     if cfg.shard.index is None:
         record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users, data.labels)
 

@@ -57,7 +57,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     with run.ledger.phase("statistics"):
         comparison = Comparison(baseline="popularity", proposed="keywords", gap_metric=METRICS[0].name)
         results = ResultBuilder(METRICS, comparison, seed=builder.seed).build(rows)
-        results |= origin({"keywords": run.ledger.as_dict()}, builder.portable)
+        results |= origin({"keywords": run.ledger.as_dict()}, builder.masked)
     run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]

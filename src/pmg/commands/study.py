@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import to_plain
-from pmg.configuration.portable import part_config
+from pmg.configuration.masked_folders import part_config
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch

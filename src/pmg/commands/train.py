@@ -75,7 +75,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     if not run.is_main:
         return None
     module.encoder.save_pretrained(run.folder / ENCODER)
-    run.seal(TRAINED)
+    run.record_digest(TRAINED)
     run.tracking.record_artifact("encoder", "model", run.folder / ENCODER)
     return run.metrics.get("val/total")
 

@@ -68,7 +68,7 @@ class Pipeline:
         self.combination = combination or WeightedScores()
         half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
-        self.enough = weights.enough
+        self.stop_at = weights.stop_at
         self.evaluations = 0  # of the denoiser so far: each branch of the guidance, candidate, image and step counts
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
@@ -97,16 +97,16 @@ class Pipeline:
         """
         if finished := [request.image for request in requests if request.image is not None]:
             return self.select(requests, torch.stack(finished).repeat_interleave(len(self.pairs), 0))
-        if self.enough is not None:
-            return self._draw_until_enough(requests, self.enough, steps, scales)
+        if self.stop_at is not None:
+            return self._draw_until(requests, self.stop_at, steps, scales)
         return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))
 
-    def _draw_until_enough(
-        self, requests: Sequence[Request], enough: float, steps: int | None, scales: Scales | None
+    def _draw_until(
+        self, requests: Sequence[Request], stop_at: float, steps: int | None, scales: Scales | None
     ) -> Generated:
         """Draws the pairs from one noise after the other; a request whose accuracy suffices takes part no more.
 
-        Noises are those that all candidates are drawn from without `enough`, in their order.
+        Noises are those that all candidates are drawn from without `stop_at`, in their order.
         """
         seeds, once = [noise_seeds(request.seed, self.pairs) for request in requests], list(dict.fromkeys(self.pairs))
         images: list[list[Tensor]] = [[] for _ in requests]
@@ -118,7 +118,7 @@ class Pipeline:
             for row, pictures, rated in zip(waiting, drawn.split(len(once)), drawing.rate(some, drawn), strict=True):
                 images[row] += pictures
                 candidates[row] += rated
-            waiting = [row for row in waiting if max(each.accuracy for each in candidates[row]) < enough]
+            waiting = [row for row in waiting if max(each.accuracy for each in candidates[row]) < stop_at]
             if not waiting:
                 break
         self.evaluations = drawing.evaluations

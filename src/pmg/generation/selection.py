@@ -27,7 +27,7 @@ class Weights(Protocol):
         """All C candidates as (w_p, w_t), never empty; a pair that is repeated is drawn from another noise."""
 
     @property
-    def enough(self) -> float | None:
+    def stop_at(self) -> float | None:
         """Accuracy score d_t from which no further noise is drawn for an image; None: all are drawn."""
 
 
@@ -41,7 +41,7 @@ class WeightGrid:
     preference: Sequence[NotNegative]  # weights w_p of the preference block, each at least 0
     target: Sequence[NotNegative] = (1.0,)  # weights w_t of the target block, each at least 0
     noises: Repeats = 1  # that each pair is drawn from; a larger number keeps the candidates of a smaller one
-    enough: Cosine | None = None  # see `Weights`
+    stop_at: Cosine | None = None  # see `Weights`
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -64,7 +64,7 @@ class WeightSample:
     preference: Sequence[Positive]  # lowest and highest w_p, above 0
     target: Sequence[Positive]  # lowest and highest w_t, above 0
     seed: Seed = 0  # of the draw; a larger count keeps the pairs of a smaller one
-    enough: ClassVar[None] = None
+    stop_at: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         for name, ends in (("preference", self.preference), ("target", self.target)):

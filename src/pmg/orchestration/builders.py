@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
-from pmg.configuration.portable import named_folders, portable
+from pmg.configuration.masked_folders import mask_folders, named_folders
 from pmg.configuration.trees import texts
 from pmg.domain import Example, Item, PmgError
 from pmg.orchestration.hardware import quiet_lightning
@@ -60,9 +60,9 @@ class Builder:
         return select_content(self.identity)
 
     @cached_property
-    def portable(self) -> dict[str, Any]:
+    def masked(self) -> dict[str, Any]:
         """The config without this machine's folders."""
-        return portable(self._nodes)
+        return mask_folders(self._nodes)
 
     @cached_property
     def data(self) -> Dataset:
@@ -146,8 +146,8 @@ class Builder:
             language_model = to_device(built.of(text_encoder), nodes.device)
         if run.command == "train" and nodes.compile:
             check_layers(language_model)  # before histories and images are read
-        model = {name: value for name, value in self.portable["language_model"].items() if name != "cache_dir"}
-        owner = {} if language_model is built else {"generator": self.portable["generator"]}  # whose weights it shares
+        model = {name: value for name, value in self.masked["language_model"].items() if name != "cache_dir"}
+        owner = {} if language_model is built else {"generator": self.masked["generator"]}  # whose weights it shares
         yield PreferenceExtractor(
             language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
             Cache.key(model=model, content=select_content(self.identity, "language_model", *owner), **owner),
@@ -174,9 +174,7 @@ class Builder:
 
     def _hash(self, *keys: str) -> str:
         """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""
-        return Cache.key(
-            config={key: self.portable[key] for key in keys}, content=select_content(self.identity, *keys)
-        )
+        return Cache.key(config={key: self.masked[key] for key in keys}, content=select_content(self.identity, *keys))
 
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.

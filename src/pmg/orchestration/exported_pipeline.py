@@ -23,7 +23,7 @@ WORDS = {
 """By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""
 
 
-def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
+def take_pipeline_parts(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     """Replaces what a command takes from its pipeline or training, if anything.
 
     An export takes the settings of sampling and balance that the training's generator brings. Another command takes

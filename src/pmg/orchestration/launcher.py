@@ -27,7 +27,7 @@ from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command, override_root
-from pmg.orchestration.exported_pipeline import adopt
+from pmg.orchestration.exported_pipeline import take_pipeline_parts
 from pmg.orchestration.inheritance import find_inherited
 from pmg.orchestration.run import Body, execute
 from pmg.orchestration.sweep import SweepSummary
@@ -161,7 +161,7 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
     # unresolved: interpolations in overrides can be resolved in the job's config only
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     try:
-        adopt(cfg, command, overrides)
+        take_pipeline_parts(cfg, command, overrides)
     except PmgError as error:
         print(f"error: {error}", file=sys.stderr)
         raise RunFailedError(1) from error

@@ -69,7 +69,7 @@ def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_sources(config: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> None:
-    """Checks by `PreferenceSource.check`, before data are loaded, that sources fit a config, see `portable`."""
+    """Checks by `PreferenceSource.check`, before data are loaded, that sources fit a config, see `mask_folders`."""
     values = dict(leaves(config))
     for name, source in sources.items():
         source.check(f"preference.{name}", values)

@@ -67,7 +67,7 @@ class Run:
         """The log file of this process."""
         return self.folder / (f"{self.command}.log" if self.is_main else f"{self.command}.rank{rank()}.log")
 
-    def seal(self, name: str) -> None:
+    def record_digest(self, name: str) -> None:
         """Records the digest of a file or folder of the run folder, by which other runs know whose it is."""
         self.made[name] = digest_path(self.folder / name) or ""
 

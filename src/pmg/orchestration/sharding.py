@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.portable import part_config
+from pmg.configuration.masked_folders import part_config
 from pmg.domain import PmgError
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, execute_nested

@@ -192,7 +192,7 @@ def write(
                 rows.append(keys | values)
         table = pd.DataFrame(rows)
         results = ResultBuilder(metrics, comparison, ["likes"], seed).build(table)
-    results |= origin({"recommend": run.ledger.as_dict()}, builder.portable)
+    results |= origin({"recommend": run.ledger.as_dict()}, builder.masked)
     write_results(folder, results, table)
     run.publish(folder, results)
 

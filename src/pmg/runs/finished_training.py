@@ -12,7 +12,7 @@ from pmg.configuration.instantiate import nearest
 from pmg.configuration.trees import is_below
 from pmg.domain import PmgError
 from pmg.runs.content import check_made
-from pmg.runs.run_folder import TRAINED, read_portable
+from pmg.runs.run_folder import TRAINED, read_masked
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainingRun:
     @classmethod
     def open(cls, folder: str | Path) -> TrainingRun:
         """Reads a run; PmgError if there is none, it did not complete, or its encoder is damaged or another's."""
-        config, metrics = read_portable(folder, "train")
+        config, metrics = read_masked(folder, "train")
         weights = check_made(Path(folder), metrics, TRAINED)
         return cls(Path(folder), config, metrics.get("identity") or {}, weights)
 

@@ -20,7 +20,7 @@ from yaml import YAMLError
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
 from pmg.configuration.instantiate import to_plain
-from pmg.configuration.portable import named_folders, portable
+from pmg.configuration.masked_folders import mask_folders, named_folders
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError
@@ -35,7 +35,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 ENCODER = "encoder"  # the folder of the trained weights in that of their run
 TRAINED = ENCODER  # whose digest a training's record has
 EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
-OWN = "<run_dir>"  # placeholder of the run folder in `portable`
+OWN = "<run_dir>"  # placeholder of the run folder in `mask_folders`
 OUTPUTS = dict.fromkeys(("evaluate", "keywords", "survey"), "results_dir")
 OUTPUTS |= {"export": "folder", "prepare": "source.folder"}
 # files from which an incomplete run is resumed
@@ -49,7 +49,7 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     The identity of a run that it reads, e.g. `generate_run`, is included with the prefix ``generate_run.``, and the
     digests of data and weights that it names, e.g. ``data.folder.content``.
     """
-    values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
+    values = select_result(command, dict(leaves(mask_folders(cfg, ANY_DTYPE))))
     plain = dict(leaves(to_plain(cfg)))
     named = [key for key, value in values.items() if names_content(key) and not str(value).startswith(OWN)]
     places = {key: plain[key] for key in named if isinstance(plain.get(key), str) and plain[key]}
@@ -160,7 +160,7 @@ def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[st
     return config, metrics
 
 
-def read_portable(folder: Path | str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_masked(folder: Path | str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the same as `read_finished`, with ``<name>`` for each folder in the config, in built-in types."""
     config, metrics = read_finished(folder, command)
     places = {folder: name for name, folder in named_folders(config.get("paths") or {}).items()}

@@ -31,7 +31,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def seal(self) -> str:
+    def compute_digest(self) -> str:
         """Returns a digest of all values but ``digest``."""
         return Cache.key(stored=self.model_dump(mode="json", exclude={"digest"}))
 
@@ -92,7 +92,7 @@ class Result(_Stored):
         """Returns the result, with its revision and machine, and cells of an earlier one that it lacks."""
         cells, sources = {**before.cells, **self.cells}, {**before.sources, **self.sources}
         joined = self.model_copy(update={"cells": cells, "sources": sources})
-        return joined.model_copy(update={"digest": joined.seal()})
+        return joined.model_copy(update={"digest": joined.compute_digest()})
 
     @property
     def bound(self) -> bool:
@@ -115,9 +115,9 @@ def read_all(folder: Path, benchmark: Benchmark) -> dict[str, Result]:
     found = {}
     for path in sorted((folder / RESULTS).glob("*.json")):
         result = _read(path, Result)
-        if result.digest != result.seal():
+        if result.digest != result.compute_digest():
             raise PmgError(f"{path} was changed after it was written: add its run again")
-        if result.benchmark != benchmark.seal():
+        if result.benchmark != benchmark.compute_digest():
             raise PmgError(
                 f"{path} is of version {result.version} of the benchmark, and {folder / BENCHMARK} defines another "
                 f"(version {benchmark.version}): run the method again, and add the run"

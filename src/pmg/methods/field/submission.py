@@ -154,7 +154,7 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
             raise PmgError(f"method {method}: {differ[0]} differs between {first.folder} and {study.folder}")
     rows = {study.cell: check_method(study, method, benchmark) for study in having}
     result = Result(
-        benchmark=benchmark.seal(),
+        benchmark=benchmark.compute_digest(),
         version=benchmark.version,
         method=method,
         settings=settings,
@@ -164,7 +164,7 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
         machine=first.facts["machine"],
         sources={f"{study.cell} {name}": digest for study in having for name, digest in study.digests.items()},
     )
-    return result.model_copy(update={"digest": result.seal()})
+    return result.model_copy(update={"digest": result.compute_digest()})
 
 
 def fixed_settings(identity: Mapping[str, Any]) -> dict[str, Any]:

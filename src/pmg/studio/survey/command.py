@@ -14,14 +14,14 @@ from omegaconf import OmegaConf
 
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import instantiate
-from pmg.configuration.portable import named_folders
+from pmg.configuration.masked_folders import named_folders
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.builders import select_examples
 from pmg.orchestration.command_lines import override
 from pmg.orchestration.launcher import launch
 from pmg.runs.content import check_made, refuse_changed
-from pmg.runs.run_folder import read_portable, replace_folders
+from pmg.runs.run_folder import read_masked, replace_folders
 from pmg.studio.survey.schema import SurveyConfig
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     from pmg.studio.survey.materials import KEY, PAGE, build_content, choose_records, read_survey, write_survey
 
     folder = str(settings.generate_run)
-    plain, metrics = read_portable(folder, "generate")
+    plain, metrics = read_masked(folder, "generate")
     made = replace_folders(plain, named_folders(settings.paths))
     check_made(Path(folder), metrics, RECORDS)
     refuse_changed(folder, made, metrics, "data")

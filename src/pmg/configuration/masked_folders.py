@@ -14,7 +14,7 @@ from pmg.configuration.schemas import read_keys
 _MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
 
 
-def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
+def mask_folders(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
     """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
 
     `dtype` is a name for the floating point type, where it is to be left open.
@@ -35,7 +35,7 @@ def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
 
 
 def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
-    """Returns this machine's folders by the names that `portable` gives them, e.g. ``<assets_dir>``."""
+    """Returns this machine's folders by the names that `mask_folders` gives them, e.g. ``<assets_dir>``."""
     return {f"<{name}>": str(folder) for name, folder in paths.items() if folder and name != _MODELS_DIR}
 
 
