@@ -357,7 +357,7 @@ def test_images_for_nobody_avoid_what_the_scenario_does(pipe, monkeypatch):
     monkeypatch.setattr(pipe.extractor, "scenario", scenario)
 
     def avoided():
-        preference = pipe.extract_preference(ONE, "rocket")
+        preference = pipe.extract_preference(ONE)
         return [pipe.draw_candidates(whose, "rocket", 0)[1]["negative_keywords"] for whose in (None, preference)]
 
     assert avoided() == [[], []]  # without a scale they have no effect

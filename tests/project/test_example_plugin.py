@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pmg as public
+from exports import NO_PREFERENCE
 from plugins import write_metadata
 from pmg import PersonalizedPipeline, PmgError
 from pmg.api.export import name_encoder, to_index, write_index
@@ -111,7 +112,7 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
         ],
     )
     parts = {name: to_plain(cfg[name]) for name in (*PARTS, *SECTIONS)}
-    write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder))
+    write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder) | NO_PREFERENCE)
     encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
     encoder.save_pretrained(tmp_path / "preference_encoder")
     with pytest.raises(PmgError, match=r"with trust=\['pmg_plugin_example'\]"):

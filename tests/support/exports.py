@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pmg.api.export import name_encoder, to_index
-from pmg.api.serialization import PARTS, SECTIONS
+from pmg.api.serialization import METHODS, PARTS, PREFERENCE, SECTIONS
 from pmg.configuration.instantiate import built_class, to_plain
+
+NO_PREFERENCE = {METHODS: {"none": {}}, PREFERENCE: {}}
 
 
 def parts_of(cfg):
@@ -14,5 +16,5 @@ def parts_of(cfg):
 
 
 def nodes_of(cfg):
-    """Returns what the index of a pipeline says of a config's parts."""
-    return to_index(parts_of(cfg)) | name_encoder(built_class(cfg.preference_encoder))
+    """Returns what the index of a pipeline says of a config's parts, with the method `none`."""
+    return to_index(parts_of(cfg)) | name_encoder(built_class(cfg.preference_encoder)) | NO_PREFERENCE

@@ -26,13 +26,14 @@ SCENARIO = {
     },
 }  # fmt: skip
 SCORER = {"_class_name": "EmbeddedScorer", "folder": "<here>/frozen/0-scorer"}
+CHOOSE = {"_class_name": "Choose", "per_attribute": 1, "limit": 8}
 TINY = {
     "_class_name": "PersonalizedPipeline",
     "_pmg_version": "0.1.0",
     "language_model": {"_class_name": "TinyLanguageModel"},
     "scenario": SCENARIO,
     "captioner": {"_class_name": "MetadataCaptioner", "template": SCENARIO["caption"]},
-    "decoding": {"_class_name": "Choose", "per_attribute": 1, "limit": 8},
+    "decoding": CHOOSE,
     "inputs": {"_class_name": "HistoryContexts"},
     "text_encoder": {"_class_name": "TinyTextEncoder"},
     "generator": {"_class_name": "TinyGenerator", "text_encoder": {"_class_name": "TinyTextEncoder"}},
@@ -43,6 +44,14 @@ TINY = {
         "weighting": {"_class_name": "ScaleWeighting"}, "calibration": {"_class_name": "NoCalibration"},
         "combination": {"_class_name": "WeightedScores"},
         "alpha_rule": {"_class_name": "FixedAlpha", "alpha": 0.5}, "alpha": 0.5,
+    },
+    "methods": {
+        "pmg_paper": {"keywords": "keywords", "soft_tokens": "soft", "negative": "dislikes"},
+        "keywords": {"keywords": "keywords", "negative": "dislikes"}, "none": {},
+    },
+    "preference": {
+        "soft": {"_class_name": "LoadedTokens"}, "keywords": {"_class_name": "LikedKeywords", "decoding": CHOOSE},
+        "dislikes": {"_class_name": "DislikedKeywords", "decoding": CHOOSE},
     },
     "sampling": {"steps": 2, "scales": {"_class_name": "Scales", "target": 2.0, "keywords": 2.0, "soft": 2.0}},
 }  # fmt: skip
@@ -66,6 +75,8 @@ READING = {
         "text_encoder": {"_class_name": "TinyTextEncoder"},
     },
     "preference_encoder": {"_class_name": "PreferenceReader"},
+    "methods": {"pmg_read": {"keywords": "read", "soft_tokens": "soft"}, **TINY["methods"]},
+    "preference": {"read": {"_class_name": "LoadedKeywords", "least": 0.15}, **TINY["preference"]},
 }  # fmt: skip
 SIZES = {"llm_width": 32, "llm_layers": 2, "kv_heads": 2, "head_dim": 8, "text_width": 32}
 

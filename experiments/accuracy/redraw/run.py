@@ -22,7 +22,7 @@ from rich.progress import track
 
 import pmg
 from pmg.api.call_arguments import with_pictures
-from pmg.api.user_preference import build_plain_request, build_request
+from pmg.api.user_preference import build_request
 from pmg.cache import atomic_write_bytes
 from pmg.data.dataset import Dataset
 from pmg.domain import Example
@@ -97,10 +97,10 @@ def make_requests(
     found: dict[str, list[Request]] = {method: [] for method in METHODS}
     for example in examples:
         seed = stable_number(STUDY, example.id) % 2**31
-        preference = pipe.extract_preference(with_pictures(example.liked, data.images), example.target.title)
-        whole = build_request(preference, example.target, pipe.extractor, pipe.alpha_rule, None)
+        preference = pipe.extract_preference(with_pictures(example.liked, data.images))
+        whole = build_request(preference, example.target, pipe.extractor, pipe.alpha_rule)
         made = {
-            "none": build_plain_request(example.target, pipe.extractor),
+            "none": build_request(None, example.target, pipe.extractor, pipe.alpha_rule),
             "soft": replace(whole, keywords=NO_WORDS, show_keywords=False),
             "pmg_read": whole,
         }

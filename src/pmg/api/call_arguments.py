@@ -121,8 +121,8 @@ class CallReader:
     def _user(self, index: str, history: Any, dislikes: Any, conversation: Any) -> UserInput:
         """Returns one user's part of a call; `index` is that in a batch, for messages."""
         return UserInput(
-            self._history(f"history{index}", history, "liked"),
-            self._history(f"dislikes{index}", dislikes, "disliked"),
+            self._history(f"history{index}", history, f"liked{index}"),
+            self._history(f"dislikes{index}", dislikes, f"disliked{index}"),
             _read_turns(f"conversation{index}", conversation),
         )
 

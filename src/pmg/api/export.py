@@ -13,9 +13,10 @@ from diffusers import ModelMixin
 
 from pmg import __version__
 from pmg.api.components import CLASS, ComponentReader
-from pmg.api.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
+from pmg.api.serialization import INDEX, METHODS, PARTS, PIPELINE, PREFERENCE, SECTIONS, read_nodes
 from pmg.api.weight_locations import CACHE, HERE, Locations
 from pmg.cache import atomic_write_json
+from pmg.configuration.identity import KINDS
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.configuration.trees import replace_values, texts
@@ -23,6 +24,7 @@ from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
 from pmg.runs.run_folder import EXPORTED_ENCODER, replace_folders
+from pmg.training.token_sources import LoadedKeywords, LoadedTokens, TrainedKeywords, TrainedTokens
 
 FROZEN, CARD = "frozen", "README.md"
 SOURCES = ("source", "processors", "folder", "decoder_folder")  # arguments that name weights
@@ -31,6 +33,47 @@ SOURCES = ("source", "processors", "folder", "decoder_folder")  # arguments that
 def to_index(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config's `PARTS` and `SECTIONS` as nodes of an index; PmgError for classes that it can't name."""
     return {name: _to_node(name, config[name]) for name in (*PARTS, *SECTIONS)}
+
+
+def name_methods(
+    methods: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Mapping[str, Any]], run: str, reads: bool
+) -> dict[str, Any]:  # fmt: skip
+    """Returns the nodes of an index for methods and the preference sources that they use, of config nodes by name.
+
+    Sources of the encoder of `run`, which is exported, become the pipeline's own. Unless it `reads`, that is scores
+    options, methods whose keywords it names are left out. PmgError if a source is of another training, or of a class
+    that pipelines can't name.
+    """
+    nodes = {name: _of_pipeline(name, node, run) for name, node in sources.items()}
+    unread = {name for name, node in nodes.items() if node["_target_"] == _dotted(LoadedKeywords) and not reads}
+    chosen = {
+        name: {
+            key: value
+            for key, value in node.items()
+            if key not in ("_target_", "mismatch") and value not in ("", None)
+        }
+        for name, node in methods.items()
+        if not unread & {node.get(argument) for argument in KINDS}
+    }
+    used = {node[argument] for node in chosen.values() for argument in KINDS if argument in node}
+    return {
+        METHODS: chosen,
+        PREFERENCE: {name: _to_node("preference_source", nodes[name]) for name in nodes if name in used},
+    }
+
+
+def _of_pipeline(name: str, node: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """Returns a source's node, of the pipeline's encoder in place of a run's; PmgError if it is another run's."""
+    own = {_dotted(TrainedTokens): LoadedTokens, _dotted(TrainedKeywords): LoadedKeywords}
+    if (loaded := own.get(node["_target_"])) is None:
+        return dict(node)
+    if node["run"] != run:
+        raise PmgError(f"preference.{name} is of another training: {node['run']}. Leave out the methods that use it")
+    return {"_target_": _dotted(loaded)} | {key: node[key] for key in ("least",) if key in node}
+
+
+def _dotted(kind: type[Any]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _to_node(part: str, node: Any) -> Any:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from pmg.api.components import CLASS
 from pmg.api.serialization import INDEX, PARTS, read_index
 from pmg.api.weight_locations import ASSETS, CACHE, HERE
 from pmg.cache import Cache
 from pmg.configuration.plugins import component_targets
-from pmg.configuration.ranges import Fraction
 from pmg.configuration.targets import allowed_plugins
-from pmg.domain import Keywords, PmgError
+from pmg.domain import PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
+from pmg.preferences.sources import Requirements, SourceContext
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS, replace_folders
 from pmg.training.encoder_inputs import UserInputs
-from pmg.training.token_sources import LEAST, name_keywords
+from pmg.training.token_sources import EncodedKeywords, EncodedSource, EncodedTokens
 
 FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
 """The folders of an index as a config of ``pmg-generate`` names them."""
@@ -51,10 +48,15 @@ def _to_config(part: str, node: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class ExportedSource(PreferenceSource):
+class ExportedSource(EncodedSource):
     """Base of sources of the encoder of an exported pipeline, in a folder of ``pmg-export``."""
 
     pipeline: str
+
+    @property
+    def encoder_name(self) -> str:
+        """The folder of the pipeline."""
+        return self.pipeline
 
     @property
     def requires(self) -> Requirements:
@@ -80,22 +82,10 @@ class ExportedSource(PreferenceSource):
         return read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
 
 
-@dataclass(frozen=True)
-class ExportedTokens(ExportedSource, TokenSource):
+class ExportedTokens(ExportedSource, EncodedTokens):
     """Soft tokens of an exported pipeline."""
 
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Encodes all users, `(U, n, D)`."""
-        encoder, inputs = self.load(context)
-        return encoder.encode(context.extractor.language_model, inputs)
-
 
 @dataclass(frozen=True)
-class ExportedKeywords(ExportedSource, KeywordSource):
-    """Keywords that the encoder of an exported pipeline names, from a probability of `least` on."""
-
-    least: Fraction = LEAST
-
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the options of each user; PmgError if the encoder scores none, or those of other attributes."""
-        return name_keywords(*self.load(context), context.extractor, self.least, self.pipeline)
+class ExportedKeywords(ExportedSource, EncodedKeywords):
+    """Keywords that the encoder of an exported pipeline names."""

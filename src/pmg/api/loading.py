@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pmg.api.components import Component
-from pmg.api.serialization import read_index
+from pmg.api.serialization import METHODS, PREFERENCE, read_index
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
 from pmg.generation.pipeline import build_pipeline
@@ -43,10 +43,11 @@ def load_parts(
             text_encoder=text_encoder, names=TargetNames.of(pipeline.generator),
         ),
         "captioner": captioner.create(),
-        "decoding": parts["decoding"].create(),
         "encoder": load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
         "pipeline": pipeline,
         "alpha_rule": parts["balance"]["alpha_rule"].create(),
         "inputs": parts["inputs"].create(),
+        "methods": parts[METHODS],
+        "sources": {name: source.create() for name, source in parts[PREFERENCE].items()},
         "source": None if scenario else folder,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,28 +26,25 @@ from pmg.api.call_arguments import (
 from pmg.api.export import copy_pipeline
 from pmg.api.loading import load_parts
 from pmg.api.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.api.user_preference import (
-    UserPreference,
-    build_plain_request,
-    build_request,
-    extract_preference,
-    read_starts,
-)
+from pmg.api.user_preference import UserPreference, UserReader, build_request, read_starts, read_together
+from pmg.configuration.instantiate import nearest
 from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.capability_checks import check_steps
 from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
-from pmg.generation.requests import Request
+from pmg.generation.requests import Method, Request
+from pmg.generation.user_reading import choose_sources
 from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.captioning import Captioner
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.scenarios import Scenario
+from pmg.preferences.sources import PreferenceSource
 from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs
+from pmg.training.token_sources import LoadedKeywords, LoadedSource, scores_options
 
 
 class PersonalizedPipeline:
@@ -59,20 +56,26 @@ class PersonalizedPipeline:
     Args:
         extractor: of preferences, with its language model.
         captioner: describes items in words.
-        decoding: selects keywords for the attributes.
         encoder: computes soft tokens of a user.
         pipeline: generates, scores and selects candidates.
         alpha_rule: share of the preference score where a call has no `alpha`.
         inputs: prepares what the encoder reads of a user.
+        methods: what images can be conditioned on, by the names that calls give.
+        sources: the preference sources that methods use, by name.
         source: the folder with these parts, which `save_pretrained` copies; None: there is none.
     """
 
     def __init__(
-        self, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
-        pipeline: Pipeline, alpha_rule: AlphaRule, *, inputs: EncoderInputs, source: Path | None = None,
+        self, extractor: PreferenceExtractor, captioner: Captioner, encoder: TokenEncoder, pipeline: Pipeline,
+        alpha_rule: AlphaRule, *, inputs: EncoderInputs, methods: Mapping[str, Method],
+        sources: Mapping[str, PreferenceSource], source: Path | None = None,
     ) -> None:  # fmt: skip
-        self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
-        self.pipeline, self.alpha_rule, self.inputs, self.source = pipeline, alpha_rule, inputs, source
+        self.extractor, self.captioner, self.encoder, self.inputs = extractor, captioner, encoder, inputs
+        self.pipeline, self.alpha_rule, self.methods, self.source = pipeline, alpha_rule, methods, source
+        self.sources = {
+            name: replace(one, encoder=encoder, inputs=inputs) if isinstance(one, LoadedSource) else one
+            for name, one in choose_sources(methods, sources, lambda one: one).items()
+        }
         self.arguments = CallReader(captioner.facts)
         self._progress_bar_config: dict[str, Any] = {}
 
@@ -118,14 +121,26 @@ class PersonalizedPipeline:
             "language_model": self.extractor.language_model,
             "scenario": self.extractor.scenario,
             "captioner": self.captioner,
-            "decoding": self.decoding,
             "inputs": self.inputs,
             EXPORTED_ENCODER: self.encoder,
             "text_encoder": self.pipeline.texts,
             "generator": self.pipeline.generator,
             "scorer": self.pipeline.scorer,
             "alpha_rule": self.alpha_rule,
+            **self.sources,
         }
+
+    @property
+    def method(self) -> str:
+        """Name of the method of calls that name none: the first one that fits the scenario.
+
+        Keywords of an encoder that scores options fit a scenario that has the same ones.
+        """
+        fits = scores_options(self.encoder, self.extractor.scenario)
+        unfit = {name for name, one in self.sources.items() if isinstance(one, LoadedKeywords) and not fits}
+        return next(
+            (name for name, one in self.methods.items() if not unfit & {*one.sources}), next(iter(self.methods))
+        )
 
     def __repr__(self) -> str:
         names = "".join(f"\n  {name}: {type(part).__name__}" for name, part in self.components.items())
@@ -153,14 +168,15 @@ class PersonalizedPipeline:
         """Sets options of tqdm for the bar over users, e.g. ``disable=True``; as in diffusers."""
         self._progress_bar_config = kwargs
 
-    def progress_bar(self, users: Sequence[UserInput]) -> Iterable[UserInput]:
-        """Iterates over users under a progress bar with the options of `set_progress_bar_config`."""
-        return tqdm(users, **{"desc": "Reading histories", **self._progress_bar_config})
+    def progress_bar(self, total: int) -> tqdm[Any]:
+        """Returns a progress bar over users with the options of `set_progress_bar_config`."""
+        return tqdm(total=total, **{"desc": "Reading histories", **self._progress_bar_config})
 
     def __call__(
         self, history: History | Sequence[History], target: ItemLike | Sequence[ItemLike] | None = None,
         dislikes: History | Sequence[History] = (), conversation: Conversation | Sequence[Conversation] = (), *,
-        alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
+        method: str | None = None, alpha: float | None = None, num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None, output_type: str = "pil",
         return_dict: bool = True, image: Image.Image | Sequence[Image.Image] | None = None, strength: float = 0.7,
@@ -179,6 +195,7 @@ class PersonalizedPipeline:
             dislikes: disliked items; or a list of B such lists.
             conversation: messages, oldest first, each a mapping with ``role`` (``user`` is the user) and
                 ``content``, or (speaker, text); for scenarios with a ``chat_template``; or B lists.
+            method: what the images are conditioned on: a name of `methods`; None: `self.method`.
             alpha: share of the preference score in the selection of candidates, in [0, 1]; None: the pipeline's rule.
             num_images_per_prompt: images of each target, each from noise of its own.
             num_inference_steps: solver steps; None: the pipeline's.
@@ -198,7 +215,7 @@ class PersonalizedPipeline:
         starts = read_starts(image, strength, len(targets), self.pipeline.generator)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
         steps, scales = self._settings(num_inference_steps, guidance_scale)
-        preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
+        preferences = self._read(users, method)
         rows = range(len(targets)) if len(users) > 1 else [0] * len(targets)
         requests = [
             replace(self._request(preferences[row], item, alpha), start=start, strength=strength)
@@ -211,19 +228,21 @@ class PersonalizedPipeline:
 
     def read(
         self, history: History, target: ItemLike | None = None, dislikes: History = (),
-        conversation: Conversation = (), alpha: float | None = None,
+        conversation: Conversation = (), alpha: float | None = None, method: str | None = None,
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
         check_alpha(alpha)
         user, item = self.arguments.user(history, target, dislikes, conversation)
-        (user,) = self.progress_bar([user])
-        return self._request(self._extract(user, item), item, alpha)
+        (preference,) = self._read([user], method)
+        return self._request(preference, item, alpha)
 
     def extract_preference(
-        self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
+        self, history: History, dislikes: History = (), conversation: Conversation = (), method: str | None = None
     ) -> UserPreference:
         """Returns the preference of one user; arguments as in `__call__`."""
-        return self._extract(*self.arguments.user(history, target, dislikes, conversation))
+        user, _ = self.arguments.user(history, None, dislikes, conversation)
+        (preference,) = self._read([user], method)
+        return preference
 
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
@@ -239,10 +258,8 @@ class PersonalizedPipeline:
         steps, scales = self._settings(num_inference_steps, None)
         pairs = list(weights or self.pipeline.pairs)
         if preference is None:
-            request = build_plain_request(item, self.extractor)
             pairs = [(1.0, w_t) for w_t in dict.fromkeys(w_t for _, w_t in pairs)]
-        else:
-            request = self._request(preference, item, None)
+        request = self._request(preference, item, None)
         (start,) = read_starts(image, strength, 1, self.pipeline.generator)
         request = replace(request, seed=seed, start=start, strength=strength)
         pipeline = self.pipeline.with_pairs(pairs)
@@ -252,12 +269,24 @@ class PersonalizedPipeline:
         record = describe_image(request, generated.picked[0], generated.candidates[0], scales)
         return [to_picture(image) for image in images], record
 
-    def _extract(self, user: UserInput, target: Item) -> UserPreference:
-        return extract_preference(
-            user, target, self.extractor, self.captioner, self.decoding, inputs=self.inputs, encoder=self.encoder
-        )
+    def _read(self, users: Sequence[UserInput], method: str | None) -> list[UserPreference]:
+        """Returns users' preferences for a method, under a progress bar; PmgError if there is no such method."""
+        name = self.method if method is None else method
+        if name not in self.methods:
+            hint = nearest(str(name), self.methods) or "."
+            raise PmgError(
+                f"method is {name!r:.80}, which this pipeline doesn't have{hint} Methods: {', '.join(self.methods)}."
+            )
+        sources = {one: self.sources[one] for one in self.methods[name].sources}
+        reader = UserReader(self.extractor, self.captioner, self.pipeline.generator, self.methods[name], sources)
+        found: list[UserPreference] = []
+        with self.progress_bar(total=len(users)) as bar:
+            for group in read_together(users):
+                found += reader(group)
+                bar.update(len(group))
+        return found
 
-    def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
+    def _request(self, preference: UserPreference | None, target: Item, alpha: float | None) -> Request:
         return build_request(preference, target, self.extractor, self.alpha_rule, alpha)
 
     def _settings(

@@ -23,6 +23,7 @@ from pmg.generation.alpha import AlphaRule
 from pmg.generation.calibration import Calibration
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
+from pmg.generation.requests import Method
 from pmg.generation.selection import Combination, Weights
 from pmg.installation import find_assets
 from pmg.models.loading.weight_files import refuse_large
@@ -30,6 +31,8 @@ from pmg.runs.run_folder import EXPORTED_ENCODER
 
 INDEX, LARGEST_INDEX = "model_index.json", 2**18  # bytes
 PIPELINE = "PersonalizedPipeline"
+METHODS, PREFERENCE = "methods", "preference"
+"""Names in an index: `Method` by name, the first of which is the default; and preference sources by name."""
 PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_encoder", "generator", "scorer")
 
 
@@ -62,10 +65,11 @@ SECTIONS = {"balance": Balance, "sampling": Sampling}
 def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Reads the parts of a pipeline; nothing is built, loaded or written.
 
-    Returns a `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class
-    of the trained encoder under `EXPORTED_ENCODER`. The folder may come from anybody: PmgError if it holds no such
-    pipeline, or one that would build or read something foreign. `float32`: to compute without bfloat16, on a processor
-    that only emulates it. `trust`: plug-ins whose classes the index may name.
+    Returns a `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, the class of
+    the trained encoder under `EXPORTED_ENCODER`, and methods and components of preference sources by name.
+    The folder may come from anybody: PmgError if it holds no such pipeline, or one that would build or read something
+    foreign. `float32`: to compute without bfloat16, on a processor that only emulates it. `trust`: plug-ins whose
+    classes the index may name.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -89,14 +93,32 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
 
 def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, Any]:
     """Checks the nodes of an index; returns what `read_index` returns."""
-    expected = (*PARTS, EXPORTED_ENCODER, *SECTIONS)
+    expected = (*PARTS, EXPORTED_ENCODER, *SECTIONS, METHODS, PREFERENCE)
     wrong = [f"{name} is missing" for name in expected if name not in nodes]
     wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
     if wrong:
         raise PmgError(wrong[0])
     parts: dict[str, Any] = {name: reader.read_component(name, name, nodes[name]) for name in PARTS}
     parts[EXPORTED_ENCODER] = reader.read_class(EXPORTED_ENCODER, nodes[EXPORTED_ENCODER])
-    return parts | {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
+    parts |= {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
+    sources = {
+        name: reader.read_component("preference_source", f"{PREFERENCE}.{name}", node)
+        for name, node in _named(nodes, PREFERENCE).items()
+    }
+    methods = {
+        name: Method(**reader.read_arguments(Method, f"{METHODS}.{name}", node))
+        for name, node in _named(nodes, METHODS).items()
+    }
+    if not methods:
+        raise PmgError(f"{METHODS} is empty: a pipeline has at least one method")
+    return parts | {PREFERENCE: sources, METHODS: methods}
+
+
+def _named(nodes: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """Returns a section of an index with entries by name; PmgError if it is none."""
+    if not isinstance(nodes[section], Mapping):
+        raise PmgError(f"{section} is no mapping: {str(nodes[section])[:80]!r}")
+    return nodes[section]
 
 
 def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:

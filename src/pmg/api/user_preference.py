@@ -1,9 +1,9 @@
-"""The preference of one user of the inference API: its extraction, and requests for images under it."""
+"""The preferences of the inference API's users: how they are read, and requests for images under them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import torch
@@ -11,86 +11,121 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pmg.api.call_arguments import Pictured, UserInput
+from pmg.cache import NoCache
 from pmg.configuration.ranges import WEAKEST
 from pmg.data.dataset import ItemRows
-from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
+from pmg.domain import Example, Interaction, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.capability_checks import check_start
-from pmg.generation.requests import Request
+from pmg.generation.requests import Method, Preference, Request, RequestBuilder
+from pmg.generation.user_reading import read_users
 from pmg.models.diffusion.interfaces import Generator
-from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import UNREADABLE, to_rgb
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
-from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_sources import negative_prompt
-from pmg.preferences.keywords import NO_WORDS, join_words
+from pmg.preferences.keywords import NO_WORDS
+from pmg.preferences.sources import PreferenceSource, SourceContext
 from pmg.progress import no_bars
-from pmg.training.encoder_inputs import EncoderInputs
-from pmg.training.token_sources import name_keywords, scores_options
+
+TOGETHER = 16  # most users that are read at once
 
 
 @dataclass(frozen=True)
 class UserPreference:
-    """What the language model extracted of one user."""
+    """What a method's preference sources gave of one user, without a target."""
 
-    keywords: Keywords  # explicit preference
-    soft_tokens: Tensor  # implicit preference `(n, D)`
-    negative: Keywords
-    history: int  # number of interactions
-    conversation: tuple[Turn, ...] = ()  # messages, oldest first
-    captions: Mapping[str, str] = field(default_factory=dict)  # descriptions of the items, by id
+    method: Method
+    sources: Preference
+    example: Example  # the user's history and conversation
+    captions: Mapping[str, str]  # descriptions of the items in the history, by id
+
+    @property
+    def keywords(self) -> Keywords:
+        """The keywords that candidates are compared with; no words without any."""
+        return self.sources.read(self.method.keywords, self.example.target) or NO_WORDS
 
 
-def extract_preference(
-    user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, *,
-    inputs: EncoderInputs, encoder: TokenEncoder,
-) -> UserPreference:  # fmt: skip
-    """Returns the preference of a user, which doesn't depend on the target: it completes the example.
+@dataclass(frozen=True)
+class UserReader:
+    """Reads users of the inference API for the images of one method.
 
-    An encoder that scores the scenario's options names the keywords; else the language model's are decoded.
+    `sources` are those of the method, by name; `captioner` describes items in words.
     """
+
+    extractor: PreferenceExtractor
+    captioner: Captioner
+    generator: Generator
+    method: Method
+    sources: Mapping[str, PreferenceSource]
+
+    def __call__(self, users: Sequence[UserInput]) -> list[UserPreference]:
+        """Returns the preference of each user. All are extracted together, see `read_together` for who can be."""
+        pictures = GivenPictures([one for user in users for one in (*user.liked, *user.disliked)])
+        examples = [_to_example(str(number), user) for number, user in enumerate(users)]
+        items = [one.item for example in examples for one in example.history]
+        with no_bars():
+            captions = caption_items(self.captioner, items, pictures.of_items)
+
+            def make_context(users: Sequence[Example], extracted: ExtractedPreferences) -> SourceContext:
+                """Returns what sources get."""
+                return SourceContext(
+                    examples=users, images=pictures, captions=captions, extracted=extracted, extractor=self.extractor,
+                    generator=self.generator, cache=NoCache(), identity="", seed=0, folders={},
+                )  # fmt: skip
+
+            read = read_users(examples, captions, self.extractor, self.sources, make_context, pixels=pictures.of_items)
+        own = [{one.item.id: captions[one.item.id] for one in example.history} for example in examples]
+        return [
+            UserPreference(self.method, read[example.profile], example, said)
+            for example, said in zip(examples, own, strict=True)
+        ]
+
+
+def read_together(users: Sequence[UserInput]) -> list[list[UserInput]]:
+    """Returns the users of a call in groups that are read together, in their order.
+
+    Pictures of a group have one size, and no two of its users mean different items by one id.
+    """
+    groups: list[list[UserInput]] = []
+    size, known = 0, dict[str, Pictured]()
+    for user in users:
+        items = {item.id: (item, picture) for item, picture in (*user.liked, *user.disliked)}
+        own = picture_size(list(items.values()))
+        if (
+            not groups
+            or own != size
+            or len(groups[-1]) == TOGETHER
+            or any(known.get(name, one) != one for name, one in items.items())
+        ):
+            groups.append([])
+            size, known = own, {}
+        groups[-1].append(user)
+        known |= items
+    return groups
+
+
+def _to_example(name: str, user: UserInput) -> Example:
+    """Returns a user as an example, whose target is that of a request."""
     interactions = [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     interactions += [Interaction(item) for item, _ in user.liked]  # inputs read the latest ones
-    images = GivenPictures([*user.liked, *user.disliked])
-    captions = caption_items(captioner, [one.item for one in interactions], images.of_items)
-    example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
-    named = scores_options(encoder, extractor.scenario)
-    decodings, prefill = [] if named else [decoding], getattr(inputs, "needs_contexts", True)
-    with no_bars():
-        extracted = extractor.extract(
-            [example], captions, decodings, decodings, pixels=images.of_items, prefill=prefill
-        )
-        given = inputs(extracted, [example], images)
-        (tokens,) = encoder.encode(extractor.language_model, given)
-        words = name_keywords(encoder, given, extractor) if named else extracted.keywords(decoding)
-    (keywords,), (against,) = words, [NO_WORDS] if named else extracted.negative(decoding)
-    avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)
-    return UserPreference(
-        keywords, tokens, extractor.budget.fit(avoided), len(interactions), user.conversation, captions
-    )
+    return Example(name, name, tuple(interactions), Item("", "", ""), (), {}, user.conversation)
 
 
 def build_request(
-    preference: UserPreference, target: Item, extractor: PreferenceExtractor, alpha_rule: AlphaRule,
-    alpha: float | None,
+    preference: UserPreference | None, target: Item, extractor: PreferenceExtractor, alpha_rule: AlphaRule,
+    alpha: float | None = None,
 ) -> Request:  # fmt: skip
-    """Returns the request for an image of `target` under a preference, with the seed 0.
+    """Returns the request for an image of `target` under a preference, with the seed 0; None: without one.
 
     `alpha` is the share of the preference score, in [0, 1]; where it is None the rule computes it.
     """
-    (words,) = extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
-    share = alpha_rule(preference.keywords, preference.history) if alpha is None else float(alpha)
-    return Request(
-        words, preference.keywords, True, preference.soft_tokens, 0, negative=preference.negative, alpha=share
-    )
-
-
-def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request:
-    """Returns the request for an image of `target` without a preference, with the seed 0."""
-    (words,) = extractor.describe([target]).values()
+    given = preference or UserPreference(Method(), Preference("", {}), Example("", "", (), target, ()), {})
+    example = replace(given.example, target=target)
     avoided = extractor.budget.fit(negative_prompt(extractor.scenario.negative_prompt))
-    return Request(words, NO_WORDS, False, None, 0, negative=avoided)
+    build = RequestBuilder(extractor.targets([example]), alpha_rule, 0, avoided)
+    request = replace(build(example, given.method, given.sources), seed=0)
+    return request if alpha is None else replace(request, alpha=float(alpha))
 
 
 def read_starts(
@@ -112,6 +147,11 @@ def read_starts(
     return [_read_picture("image", picture, generator.size) for picture in images]
 
 
+def picture_size(items: Sequence[Pictured]) -> int:
+    """Returns the side in pixels at which pictures are read: that of the largest one, at most `PICTURE_SIZE`."""
+    return min(PICTURE_SIZE, max((max(one.size) for _, one in items if one is not None), default=PICTURE_SIZE))
+
+
 class GivenPictures(ItemRows):
     """An `ImageStore` of the pictures that a caller gave with items, as large as the largest up to `PICTURE_SIZE`."""
 
@@ -120,7 +160,7 @@ class GivenPictures(ItemRows):
     def __init__(self, items: Sequence[Pictured]) -> None:
         self._pictures = [(item, picture) for item, picture in items if picture is not None]
         super().__init__(item for item, _ in self._pictures)
-        self.size = min(PICTURE_SIZE, max((max(picture.size) for _, picture in self._pictures), default=PICTURE_SIZE))
+        self.size = picture_size(items)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`; PmgError if one can't be read."""

@@ -12,7 +12,7 @@ from pmg.configuration.instantiate import built_class, to_plain
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
-from pmg.orchestration.exported_pipeline import FIXED
+from pmg.orchestration.exported_pipeline import FIXED, read_sources
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run
 from pmg.runs.content import check_made, refuse_changed
@@ -46,6 +46,9 @@ def body(cfg: DictConfig, run: Run) -> None:
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)
     nodes = export.to_index({name: to_plain(home[name]) for name, home in homes.items()}) | export.name_encoder(kind)
     encoder = export.load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
+    methods = {name: node for name, node in to_plain(cfg.method).items() if node}
+    sources = read_sources(trained, cfg.train_run, methods, run.overrides)
+    nodes |= export.name_methods(methods, sources, cfg.train_run, reads=bool(encoder.config.get("answered")))
     folder, places = Path(cfg.folder), {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
     nodes, copies = export.name_weights(nodes, places, cfg.copy_frozen)
     export.check_index(folder, nodes)

@@ -16,11 +16,9 @@ from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import (
     build_methods,
-    build_preferences,
     build_sources,
     check_labels,
     check_sources,
-    gather_requirements,
     hash_sources,
 )
 from pmg.orchestration.run import Run, tracked
@@ -86,20 +84,19 @@ def _read(
 ) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
     """Reads histories, a shard its part first, which others find in the cache; returns builder and preferences."""
     from pmg.generation.requests import RequestBuilder
+    from pmg.generation.user_reading import read_users
     from pmg.preferences.extraction import select_part
     from pmg.preferences.keyword_sources import negative_prompt
 
-    ledger, captions, needed = builder.run.ledger, builder.captions(examples), gather_requirements(sources)
+    captions = builder.captions(examples)
     with builder.extractor(builder.generator.text_encoder, builder.generator) as extractor:
-        with ledger.phase("read histories"):
-            own = select_part(examples, shard.index, shard.count) if shard.count > 1 else []
-            for part in (own, examples) if own else (examples,):
-                extracted = extractor.extract(
-                    part, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
-                )
-            targets = extractor.targets(examples)
-        context = builder.source_context(examples, captions, extractor, extracted)
-        preferences = build_preferences(sources, context, ledger)
+        preferences = read_users(
+            examples, captions, extractor, sources,
+            lambda users, extracted: builder.source_context(users, captions, extractor, extracted),
+            pixels=builder.pixels(), phase=builder.run.ledger.phase,
+            first=select_part(examples, shard.index, shard.count) if shard.count > 1 else [],
+        )  # fmt: skip
+        targets = extractor.targets(examples)
     avoided = negative_prompt(extractor.scenario.negative_prompt)
     return RequestBuilder(targets, alpha_rule, builder.seed, avoided), preferences
 

@@ -177,6 +177,7 @@ class ExportConfig(RunConfig):
     push_to: str | None = run_key()
     private: bool = run_key(True)
     seed: int | None = run_key(0, Seed | None)
+    method: Any = None
     balance: Any = key(None, alpha=Fraction)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
 

@@ -161,12 +161,11 @@ class Builder:
         self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
         extracted: ExtractedPreferences,
     ) -> SourceContext:  # fmt: skip
-        """Returns what preference sources get: the first example of each profile, and captions of items by id."""
+        """Returns what preference sources get: one example a profile, captions of items by id, what was extracted."""
         from pmg.preferences.sources import SourceContext
 
-        first = {example.profile: example for example in reversed(examples)}
         return SourceContext(
-            examples=[first[profile] for profile in extracted.profiles], images=self.data.images, captions=captions,
+            examples=examples, images=self.data.images, captions=captions,
             extracted=extracted, extractor=extractor, generator=self.generator, seed=self.seed,
             cache=Cache(f"{self._nodes.paths.cache_dir}/preference"), folders=named_folders(self._nodes.paths),
             identity=self._hash("data", "generator", "text_encoder", "seed"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pmg.configuration.compose import compose
-from pmg.configuration.instantiate import allow_plugins
+from pmg.configuration.identity import used_sources
+from pmg.configuration.instantiate import allow_plugins, to_plain
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import config_folder, override_root
+from pmg.orchestration.preference_sources import build_methods, build_sources
 from pmg.runs.run_folder import read_run
 
 FIXED = ("language_model", "preference_encoder", "inputs", "image_encoder", "text_encoder", "generator")
@@ -73,6 +76,28 @@ def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[st
     _, metrics = read_run(train_run, "train")
     if not (option := (metrics.get("choices") or {}).get("generator")):
         return {}
-    given = [one for one in overrides if override_root(one) in (*SETTINGS, "plugins", "experiment")]
-    trained = compose("generate", [f"generator={option}", *config_folder("hydra.searchpath"), *given])
-    return {group: OmegaConf.to_container(trained[group], resolve=False) for group in SETTINGS}
+    composed = _compose_generation([f"generator={option}"], overrides)
+    return {group: OmegaConf.to_container(composed[group], resolve=False) for group in SETTINGS}
+
+
+def _compose_generation(first: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """Returns the config of a generation by what an export was told of it."""
+    given = [one for one in overrides if override_root(one) in (*SETTINGS, "method", "plugins", "experiment")]
+    return compose("generate", [*first, *config_folder("hydra.searchpath"), *given])
+
+
+def read_sources(
+    trained: DictConfig, train_run: str, methods: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Returns the nodes of the preference sources that methods use, by name, with values of a training's config.
+
+    `methods` are config nodes, `trained` is the config of the run in `train_run`, and `overrides` are an export's.
+    PmgError as `build_sources`.
+    """
+    nodes = OmegaConf.to_container(_compose_generation([], overrides).preference, resolve=False)
+    own: Any = OmegaConf.to_container(trained, resolve=False)
+    whole = OmegaConf.create({**own, "preference": nodes, "train_run": train_run})
+    used = used_sources(dict(leaves({"method": methods})))
+    sources = {name: to_plain(whole.preference[name]) for name in whole.preference if name in used}
+    build_sources(sources, build_methods(methods, mismatched=True))
+    return sources

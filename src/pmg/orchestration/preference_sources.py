@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
-from pmg.configuration.identity import KINDS, used_sources
+from pmg.configuration.identity import used_sources
 from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
 from pmg.runs.content import select_content
 
 if TYPE_CHECKING:
-    from pmg.generation.requests import Method, Preference
-    from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
-    from pmg.runs.ledger import Ledger
+    from pmg.generation.requests import Method
+    from pmg.preferences.sources import PreferenceSource
 
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
@@ -37,25 +35,11 @@ def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
 
 
 def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
-    """Returns the sources that methods use, built of the config's nodes, by name; nothing is loaded.
+    """Returns the sources that methods use, built of the config's nodes; nothing is loaded. See `choose_sources`."""
+    from pmg.generation.user_reading import choose_sources
 
-    PmgError if there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
-    """
     nodes = {name: node for name, node in (preference or {}).items() if node}
-    built: dict[str, PreferenceSource] = {}
-    for method, (argument, kind) in product(methods, KINDS.items()):
-        key, name = f"method.{method}.{argument}", getattr(methods[method], argument)
-        if not name:
-            continue
-        if name not in nodes:
-            raise PmgError(
-                f"{key}: no preference source '{name}'{nearest(name, nodes)} (known: {', '.join(nodes)}). Name "
-                f"one of them, or add it: +preference.{name}={{_target_: …}}"
-            )
-        source = built[name] = built.get(name) or instantiate(nodes[name])
-        if source.kind != kind:
-            raise PmgError(f"{key}: the preference source '{name}' gives {source.kind}. Name one that gives {kind}")
-    return built
+    return choose_sources(methods, nodes, instantiate, ", or add it: +preference.NAME={_target_: …}")
 
 
 def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
@@ -96,40 +80,4 @@ def hash_sources(
     return {
         name: Cache.key(config=arguments[name], identity=source.identity, content=digests[name])
         for name, source in sources.items()
-    }
-
-
-def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements:
-    """Returns what all sources need together."""
-    from pmg.preferences.sources import Requirements
-
-    needed = [source.requires for source in sources.values()]
-    return Requirements(
-        tuple(label for one in needed for label in one.labels),
-        tuple(decoding for one in needed for decoding in one.decodings),
-        tuple(decoding for one in needed for decoding in one.dislikes),
-        any(one.contexts for one in needed),
-    )
-
-
-def build_preferences(
-    sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
-) -> dict[str, Preference]:
-    """Returns each profile's preference; PmgError if a source, called once for all, gives too few or too many rows."""
-    from pmg.generation.requests import Preference
-
-    made: dict[str, Any] = {}
-    count = len(context.examples)
-    for name, source in sources.items():
-        labels = source.requires.labels
-        hidden = [  # without true images, and with those labels alone that the source requires
-            replace(one, truth=(), labels={label: one.labels[label] for label in labels}) for one in context.examples
-        ]
-        with ledger.phase(f"preference {name}"):
-            rows = made[name] = source(replace(context, examples=hidden))
-        if len(rows) != count:
-            raise PmgError(f"preference.{name} gave {len(rows)} rows for {count} profiles. Return one for each")
-    return {
-        one.profile: Preference(one.user, {name: rows[place] for name, rows in made.items()}, len(one.history))
-        for place, one in enumerate(context.examples)
     }

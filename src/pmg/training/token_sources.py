@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,19 +21,87 @@ from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.run_folder import ENCODER, replace_folders
-from pmg.training.encoder_inputs import UserInputs, needs_contexts
+from pmg.training.encoder_inputs import EncoderInputs, UserInputs, needs_contexts
 
 LEAST = 0.15
 # the encoder itself may be any: it is read from its run
 SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")
 
 
+class EncodedSource(PreferenceSource):
+    """Base of sources of a trained encoder, which `load` returns with the inputs of all users."""
+
+    @property
+    def encoder_name(self) -> str:
+        """Names the encoder in messages."""
+        return "the pipeline"
+
+    @abstractmethod
+    def load(self, context: SourceContext) -> tuple[TokenEncoder, UserInputs]:
+        """Returns the trained encoder and all users' inputs."""
+
+
+class EncodedTokens(EncodedSource, TokenSource):
+    """Soft tokens of a trained encoder."""
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Encodes all users, `(U, n, D)`; errors as `load`."""
+        encoder, inputs = self.load(context)
+        return encoder.encode(context.extractor.language_model, inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedKeywords(EncodedSource, KeywordSource):
+    """Keywords that a trained encoder names: of each attribute its likeliest option, if it is likely enough."""
+
+    least: Fraction = LEAST  # probability from which an option is named
+
+    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
+        """Returns the options of each user, see `name_keywords`; errors as there, and as `load`."""
+        return name_keywords(*self.load(context), context.extractor, self.least, self.encoder_name)
+
+
 @dataclass(frozen=True)
-class TrainedSource(PreferenceSource):
+class LoadedSource(EncodedSource):
+    """Base of sources of a pipeline's encoder, with what prepares its inputs; `PersonalizedPipeline` sets both."""
+
+    encoder: TokenEncoder | None = None
+    inputs: EncoderInputs | None = None
+
+    @property
+    def requires(self) -> Requirements:
+        """The prefilled histories, where the encoder takes them."""
+        return Requirements(contexts=getattr(self.inputs, "needs_contexts", True))
+
+    def load(self, context: SourceContext) -> tuple[TokenEncoder, UserInputs]:
+        """Returns the encoder and all users' inputs, which are prepared once for all its sources."""
+        if self.encoder is None or self.inputs is None:
+            raise PmgError("a source of a pipeline's encoder is read by the pipeline alone; name a run: TrainedTokens")
+        if "loaded" not in context.prepared:
+            context.prepared["loaded"] = self.inputs(context.extracted, context.examples, context.images)
+        return self.encoder, context.prepared["loaded"]
+
+
+class LoadedTokens(LoadedSource, EncodedTokens):
+    """Soft tokens of an encoder in memory."""
+
+
+@dataclass(frozen=True)
+class LoadedKeywords(LoadedSource, EncodedKeywords):
+    """Keywords that an encoder in memory names."""
+
+
+@dataclass(frozen=True)
+class TrainedSource(EncodedSource):
     """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run."""
 
     run: str | None = None  # folder of the ``pmg-train`` run
     same_as_training: Sequence[str] = SAME  # config groups whose values have to be those of the training
+
+    @property
+    def encoder_name(self) -> str:
+        """The folder of the run."""
+        return f"{self.run}"
 
     @property
     def requires(self) -> Requirements:
@@ -66,25 +135,13 @@ class TrainedSource(PreferenceSource):
         return encoder, context.prepared[repr(node)]
 
 
-@dataclass(frozen=True)
-class TrainedTokens(TrainedSource, TokenSource):
+class TrainedTokens(TrainedSource, EncodedTokens):
     """Soft tokens of an encoder that ``pmg-train`` trained."""
 
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Encodes all users, `(U, n, D)`; errors as `load`."""
-        encoder, inputs = self.load(context)
-        return encoder.encode(context.extractor.language_model, inputs)
-
 
 @dataclass(frozen=True)
-class TrainedKeywords(TrainedSource, KeywordSource):
-    """Keywords that a trained encoder names: of each attribute its likeliest option, if it is likely enough."""
-
-    least: Fraction = LEAST  # probability from which an option is named
-
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the options of each user, see `name_keywords`; errors as there, and as `load`."""
-        return name_keywords(*self.load(context), context.extractor, self.least, f"{self.run}")
+class TrainedKeywords(TrainedSource, EncodedKeywords):
+    """Keywords that an encoder names which ``pmg-train`` trained."""
 
 
 def name_keywords(

@@ -100,7 +100,7 @@ class Studio:
         self.target_names, self.titles = names, sorted(names.names if names else {item.title for item in named})
         self.chats = bool(pipe.components["scenario"].chat_template)
         self._other = lru_cache(users)(
-            lambda user: pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
+            lambda user: pipe.extract_preference([self._given(item) for item in self.users[user][1]])
         )
 
     def describe(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class Studio:
             job.report("reading your likes", 0)
             dislikes = [self._given(self.items[index]) for index in wish.disliked]
             said = [{"role": "user", "content": text} for text in wish.said]
-            preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
+            preference = self.pipe.extract_preference(self._history(wish), dislikes, said)
             job.report("drawing for you", 1 / total)
             job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference, wish)}
             job.report("drawing for nobody in particular", 2 / total)
