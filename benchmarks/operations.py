@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from pmg_janus.image_transformer import TokenDecoding
+from pmg_janus.token_generator import ImageTokenGenerator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pmg.models.autoregressive.image_transformer import TokenDecoding
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator
 from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.language_model import LanguageModel

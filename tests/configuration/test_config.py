@@ -53,13 +53,10 @@ def groups():
     return {command: {key.split("@")[0] for key in tree.overrides.known_choices} for command, tree in trees.items()}
 
 
-CALIBRATION = ("preference_mean", "preference_deviation", "accuracy_mean", "accuracy_deviation")
-
-
 def fill_missing(cfg):
     """Gives every mandatory value (`???`) a stand-in: a test asks for structure alone."""
     for key in OmegaConf.missing_keys(cfg):
-        number = {"full_steps": 1, **dict.fromkeys(CALIBRATION, 0.5)}.get(key.rpartition(".")[2])
+        number = {"full_steps": 1}.get(key.rpartition(".")[2])
         known = number if number is not None else {} if key == "card" else "given-by-the-user"
         OmegaConf.update(cfg, key, known)
     return cfg

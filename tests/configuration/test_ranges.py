@@ -13,7 +13,7 @@ from pmg.data.interactions import InteractionData
 from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
-CHOICES = ["run_dir=x", "objective=contrast", "balance/weights=sample", "decoding=generate"]
+CHOICES = ["run_dir=x", "objective=contrast", "decoding=generate"]
 
 
 @pytest.fixture(scope="module")

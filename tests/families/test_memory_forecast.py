@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pmg_janus.published import Janus
 
 from checkpoints import (
     write_flux1,
@@ -18,7 +19,6 @@ from checkpoints import (
 from forecasts import SIZES, TERMS, allocated, read_generator, read_language_model, real_step
 from pmg.families.flux1 import Flux1
 from pmg.families.flux2_klein import Flux2Klein
-from pmg.families.janus import Janus
 from pmg.families.qwen_image import QwenImage
 from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.z_image import ZImage

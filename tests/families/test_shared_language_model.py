@@ -6,11 +6,11 @@ from itertools import chain
 
 import pytest
 import torch
+from pmg_janus.published import Janus
 
 from checkpoints import qwen3, write_flux2_klein, write_janus, write_qwen_image, write_sd3, write_z_image
 from pmg.domain import PmgError
 from pmg.families.flux2_klein import Flux2Klein
-from pmg.families.janus import Janus
 from pmg.families.qwen_image import QwenImage
 from pmg.families.shared_language_model import SharedLanguageModel
 from pmg.families.stable_diffusion_3 import StableDiffusion3

@@ -11,7 +11,6 @@ import torch
 
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
-from pmg.generation.calibration import NormalCalibration
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
@@ -101,14 +100,6 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     assert pipeline.evaluations == 0
     accuracy, _ = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
-
-
-def test_scores_are_calibrated_cosines(pipeline):
-    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    d_t, d_p = pipeline.score([request()], images)
-    pipeline.calibration = NormalCalibration(-0.1, 0.05, 0.6, 0.2)
-    got = pipeline.score([request()], images)
-    torch.testing.assert_close(got[::-1], pipeline.calibration(d_p, d_t))
 
 
 def test_another_combination_keeps_another_candidate(pipeline):

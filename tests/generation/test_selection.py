@@ -12,7 +12,6 @@ from pmg.generation.selection import (
     SMALLEST_COSINE,
     WeightedScores,
     WeightGrid,
-    WeightSample,
     noise_seeds,
     pick,
 )
@@ -75,32 +74,6 @@ def test_grid_pairs_every_weight():
 def test_grid_refuses_bad_weights(weights):
     with pytest.raises(PmgError, match=r"weights\.preference"):
         WeightGrid(weights)
-
-
-def test_sampled_pairs_are_the_same_in_each_run_and_grow_with_the_count():
-    pairs = WeightSample(6, (0.5, 2), (0.25, 1), seed=3).pairs
-    assert pairs == WeightSample(6, (0.5, 2), (0.25, 1), seed=3).pairs
-    assert pairs[:4] == WeightSample(4, (0.5, 2), (0.25, 1), seed=3).pairs
-    assert pairs != WeightSample(6, (0.5, 2), (0.25, 1), seed=4).pairs
-
-
-def test_sampled_pairs_are_log_uniform_and_hold_the_plain_one():
-    plain, *drawn = WeightSample(2001, (0.25, 4), (0.5, 0.5)).pairs
-    assert plain == (1.0, 1.0)
-    assert all(0.25 <= w_p <= 4 and w_t == pytest.approx(0.5) for w_p, w_t in drawn)
-    logs = [math.log2(w_p) for w_p, _ in drawn]
-    assert sum(logs) / 2000 == pytest.approx(0, abs=0.1)
-    assert sum(log > 1 for log in logs) / 2000 == pytest.approx(0.25, abs=0.03)
-
-
-def test_one_sampled_pair_is_the_plain_one():
-    assert WeightSample(1, (0.5, 2), (0.5, 2)).pairs == [(1.0, 1.0)]
-
-
-@pytest.mark.parametrize("ends", [(), (1,), (0, 1), (2, 1), (1, math.inf), (math.nan, 1)])
-def test_sample_refuses_bad_ranges(ends):
-    with pytest.raises(PmgError, match=r"weights\.target"):
-        WeightSample(3, (0.5, 2), ends)
 
 
 def test_repeated_pairs_are_drawn_from_other_noises():

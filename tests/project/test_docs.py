@@ -107,7 +107,8 @@ def test_named_targets_exist(path):
 )
 def test_named_experiments_exist(path):
     named = set(re.findall(r"(?<!\w)experiment=([a-z]\w*)", path.read_text()))
-    existing = {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    folders = [ROOT / "conf" / "experiment", *ROOT.glob("plugins/*/src/*/conf/experiment")]
+    existing = {file.stem for folder in folders for file in folder.glob("*.yaml")}
     shown = set(re.findall(r"^# conf/experiment/(\w+)\.yaml", path.read_text(), re.MULTILINE))
     assert named <= existing | shown
 

@@ -41,7 +41,7 @@ TINY = {
     "preference_encoder": {"_class_name": "PreferenceEncoder"},
     "balance": {
         "weights": {"_class_name": "WeightGrid", "preference": [1.0, 1.25], "target": [1.0], "noises": 1},
-        "weighting": {"_class_name": "ScaleWeighting"}, "calibration": {"_class_name": "NoCalibration"},
+        "weighting": {"_class_name": "ScaleWeighting"},
         "combination": {"_class_name": "WeightedScores"},
         "alpha_rule": {"_class_name": "FixedAlpha", "alpha": 0.5}, "alpha": 0.5,
     },

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from pmg.evaluation.metric_interface import read_infos
 from pmg.evaluation.statistics import interval, paired_difference
-from pmg.generation.calibration import NormalCalibration
 from pmg.generation.selection import WeightedScores
 from pmg.reporting.study_pages import format_interval, to_markdown_table, write_study
 from pmg.runs.provenance import git_state
@@ -34,6 +33,23 @@ ALPHAS = tuple(number / 10 for number in range(11))
 GUIDE = "lpips_truth"  # what the best possible choice is chosen by
 AIMS = ["style_accuracy", "concept_accuracy"]  # alpha on validation users is chosen by their sum
 Choose = Callable[[pd.DataFrame], Tensor]  # candidates to scores, of which the highest is kept
+
+
+@dataclass(frozen=True)
+class NormalCalibration:
+    """Scores as shares of other images with a lower cosine, by a normal distribution function of each."""
+
+    preference_mean: float
+    preference_deviation: float
+    accuracy_mean: float
+    accuracy_deviation: float
+
+    def __call__(self, d_p: Tensor, d_t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the shares, in (0, 1)."""
+        return (
+            torch.special.ndtr((d_p.double() - self.preference_mean) / self.preference_deviation).float(),
+            torch.special.ndtr((d_t.double() - self.accuracy_mean) / self.accuracy_deviation).float(),
+        )
 
 
 def read_candidates(runs: Path, split: str) -> tuple[pd.DataFrame, dict[str, Any]]:

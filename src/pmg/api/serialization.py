@@ -20,7 +20,6 @@ from pmg.configuration.ranges import Repeats, Scale
 from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.calibration import Calibration
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.requests import Method
@@ -42,7 +41,6 @@ class Balance:
 
     weights: Weights
     weighting: Weighting
-    calibration: Calibration
     combination: Combination
     alpha_rule: AlphaRule
     alpha: float | None = None

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.generation.calibration import Calibration, NoCalibration
 from pmg.generation.capability_checks import check_scales, check_start, check_steps, check_weighting
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import NEGATIVE, Branch, Scales
@@ -49,14 +48,13 @@ class Pipeline:
         steps: solver steps; None: the generator has none.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
-        calibration: of the scores; None: they are cosines.
         combination: of the scores; None: the paper's.
     """
 
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
-        calibration: Calibration | None = None, combination: Combination | None = None,
+        combination: Combination | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         check_weighting(weighting, weights.pairs, generator)
@@ -64,7 +62,7 @@ class Pipeline:
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
-        self.steps, self.calibration = steps, calibration or NoCalibration()
+        self.steps = steps
         self.combination = combination or WeightedScores()
         half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
@@ -221,7 +219,7 @@ class Pipeline:
         ]
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores d_t and d_p of each candidate, `(B, C)` each, calibrated: cosines with its keywords."""
+        """Returns the scores d_t and d_p of each candidate, `(B, C)` each: cosines with its keywords."""
         encode, device = self.texts.encode, self.scorer.device
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
@@ -233,8 +231,7 @@ class Pipeline:
         else:
             words = encode([str(budget.fit(request.keywords)) for request in requests]).pooled.to(device)
             preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
-        d_p, d_t = self.calibration(preference, accuracy)
-        return d_t, d_p
+        return accuracy, preference
 
 
 def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
@@ -250,6 +247,5 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
     return Pipeline(
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
-        bfloat16=sampling.get("bfloat16", False), texts=texts, calibration=create(balance["calibration"]),
-        combination=create(balance["combination"]),
+        bfloat16=sampling.get("bfloat16", False), texts=texts, combination=create(balance["combination"]),
     )  # fmt: skip

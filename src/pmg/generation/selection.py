@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Cosine, Count, NotNegative, Positive, Repeats, Seed
+from pmg.configuration.ranges import Cosine, NotNegative, Repeats
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
@@ -54,29 +53,6 @@ class WeightGrid:
     def pairs(self) -> list[tuple[float, float]]:
         """All C candidates as (w_p, w_t), noise by noise, preference weight by preference weight."""
         return [(float(w_p), float(w_t)) for w_p in self.preference for w_t in self.target] * self.noises
-
-
-@dataclass(frozen=True)
-class WeightSample:
-    """Pairs of weights drawn log-uniformly, the same for all images; PmgError if a range isn't two rising numbers."""
-
-    count: Count  # number C of pairs, the first of which is (1, 1)
-    preference: Sequence[Positive]  # lowest and highest w_p, above 0
-    target: Sequence[Positive]  # lowest and highest w_t, above 0
-    seed: Seed = 0  # of the draw; a larger count keeps the pairs of a smaller one
-    stop_at: ClassVar[None] = None
-
-    def __post_init__(self) -> None:
-        for name, ends in (("preference", self.preference), ("target", self.target)):
-            if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
-                raise PmgError(f"balance.weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
-
-    @property
-    def pairs(self) -> list[tuple[float, float]]:
-        """All C candidates as (w_p, w_t)."""
-        logs, uniform = [math.log(end) for end in (*self.preference, *self.target)], Random(self.seed).uniform
-        drawn = [(uniform(*logs[:2]), uniform(*logs[2:])) for _ in range(self.count - 1)]
-        return [(1.0, 1.0), *((math.exp(w_p), math.exp(w_t)) for w_p, w_t in drawn)]
 
 
 def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:

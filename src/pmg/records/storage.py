@@ -51,10 +51,8 @@ class Candidate:
 
     w_p: float  # weight of the preference block
     w_t: float  # weight of the target block
-    # d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
-    # `NormalCalibration`; None for a method that has no preference
-    preference: float | None
-    accuracy: float  # d_t, cosine of image and target keywords, or its share likewise
+    preference: float | None  # d_p, cosine of image and preference keywords; None for a method without a preference
+    accuracy: float  # d_t, cosine of image and target keywords
     z: float  # balance of both, by which a candidate is selected
 
 

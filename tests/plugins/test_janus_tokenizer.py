@@ -6,18 +6,18 @@ from functools import partial
 
 import pytest
 import torch
+from pmg_janus.token_generator import ImageTokenizer
+from pmg_janus.tokenizer import CodeUse, build_tokenizer, quantize
+from pmg_janus.train_tokenizer import LookTokenizerStage, LookTokenizerTraining
 from safetensors.torch import load_file
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import JanusVQVAE
 
 from looks import ALL_SEEN, fit_stage
-from pmg.configuration.instantiate import check_targets, instantiate
+from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
-from pmg.looks.models.tokenizer import CodeUse, build_tokenizer, quantize
-from pmg.looks.stages.tokenizer import LookTokenizerStage, LookTokenizerTraining
-from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.optim import adamw, constant
 
@@ -176,6 +176,7 @@ def test_a_tokenizer_is_trained_further(data, perceptual, tmp_path):
 
 def test_the_stage_as_configured_makes_64_tokens(compose):
     cfg = compose("pretrain", "data=looks", "stage=look_tokenizer")
+    allow_plugins(cfg)
     check_targets(cfg)
     tokenizer = ImageTokenizer(instantiate(cfg.stage.tokenizer))
     assert (tokenizer.size, tokenizer.tokens, tokenizer.codes) == (64, 64, cfg.stage.training.use.codes)

@@ -7,24 +7,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pmg_janus.embedded import LookJanus, build_janus, load_look_janus
+from pmg_janus.token_generator import ImageTokenizer
+from pmg_janus.tokenizer import build_tokenizer
+from pmg_janus.train_generator import LookJanusStage, LookJanusTraining, read_tokens, tokenize_pool
 from safetensors.torch import load_file
 from transformers import JanusForConditionalGeneration
 
 from looks import ALL_SEEN, deep_codec, fit_stage
-from pmg.configuration.instantiate import check_targets
+from pmg.configuration.instantiate import allow_plugins, check_targets
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.drawings import LookData
 from pmg.looks.measured_captions import MeasuringCaptioner
-from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.models.tokenizer import build_tokenizer
 from pmg.looks.stages.denoiser import Drop, LookBatches
-from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
 from pmg.looks.stages.pretraining import save_half
-from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.diffusion.diffusers_denoiser import NAMES, read_names
 from pmg.models.tiny_models import tiny_text_encoder
@@ -256,6 +256,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize("stage", ["look_janus", "look_transformer"])
 def test_the_stages_of_the_families_compose(compose, stage):
-    check_targets(cfg := compose("pretrain", "data=looks", f"stage={stage}"))
+    allow_plugins(cfg := compose("pretrain", "data=looks", f"stage={stage}"))
+    check_targets(cfg)
     assert cfg.stage.training.optimizer.matrices
     assert cfg.card.folder.startswith(cfg.stage.folder)

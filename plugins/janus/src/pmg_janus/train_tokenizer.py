@@ -11,14 +11,14 @@ from transformers import JanusVQVAE
 
 from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.models.tokenizer import CodeUse, quantize
 from pmg.looks.stages.autoencoder import PictureStage, fixed_pictures, measure_restored
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, save_half
-from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
 from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
+from pmg_janus.token_generator import ImageTokenizer
+from pmg_janus.tokenizer import CodeUse, quantize
 
 
 class LookTokenizerTraining(OptimizedModule):

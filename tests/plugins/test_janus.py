@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
+from pmg_janus.published import JANUS_PRO_1B, Janus
 from safetensors.torch import load_file, save_file
 
 from checkpoints import write_janus, write_language_model
 from pmg.domain import Keywords, PmgError
-from pmg.families.janus import JANUS_PRO_1B, Janus
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from pmg.domain import PmgError
-from pmg.models.autoregressive.image_transformer import ImageTransformer, InputSequence, TokenDecoding
-from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
 from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder, Start
 from pmg.models.diffusion.sampling import combine
 from pmg.models.image_passes import ImagePasses
+from pmg_janus.image_transformer import ImageTransformer, InputSequence, TokenDecoding
+from pmg_janus.prompts import PromptFrame
 
 
 class ImageTokenizer(nn.Module):

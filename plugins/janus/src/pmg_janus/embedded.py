@@ -15,11 +15,11 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusVQVAE
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.models.autoregressive.image_transformer import ImageTransformer
-from pmg.models.autoregressive.prompts import PromptFrame
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator, ImageTokenizer
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.weight_sources import load_frozen
+from pmg_janus.image_transformer import ImageTransformer
+from pmg_janus.prompts import PromptFrame
+from pmg_janus.token_generator import ImageTokenGenerator, ImageTokenizer
 
 FRAME = PromptFrame(suffix=(), start=0, padding=None)
 READER = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 8}  # not used

@@ -7,12 +7,12 @@ from transformers import AutoConfig, JanusConfig, JanusForConditionalGeneration
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
 from pmg.families.common.vision_language_model import load_chat_template
-from pmg.models.autoregressive.image_transformer import ImageTransformer
-from pmg.models.autoregressive.prompts import PromptEmbeddings, PromptFrame
-from pmg.models.autoregressive.token_generator import ImageTokenGenerator, ImageTokenizer
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg_janus.image_transformer import ImageTransformer
+from pmg_janus.prompts import PromptEmbeddings, PromptFrame
+from pmg_janus.token_generator import ImageTokenGenerator, ImageTokenizer
 
 JANUS_PRO_1B = "deepseek-community/Janus-Pro-1B"
 MODEL_TYPE = JanusConfig.model_type

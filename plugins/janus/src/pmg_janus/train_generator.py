@@ -15,17 +15,17 @@ from transformers import PreTrainedModel
 from pmg.cache import atomic_write_bytes
 from pmg.configuration.ranges import Decay
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.looks.models.janus import LookJanus
 from pmg.looks.stages.denoiser import LookPoolStage
 from pmg.looks.stages.pool import ITEMS, LookPool
 from pmg.looks.stages.training import LookTraining
-from pmg.models.autoregressive.token_generator import ImageTokenizer
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
 from pmg.models.loading.device import processor_autocast
 from pmg.progress import track
 from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial
+from pmg_janus.embedded import LookJanus
+from pmg_janus.token_generator import ImageTokenizer
 
 AT_ONCE = 16  # pictures in one pass of autoencoder and tokenizer
 TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the codebook of the tokenizer that made them

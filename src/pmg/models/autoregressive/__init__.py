@@ -1,1 +1,0 @@
-"""Generators that predict the tokens of an image one after another."""

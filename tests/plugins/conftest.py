@@ -1,0 +1,3 @@
+"""The data sets of looks."""
+
+from looks import few_looks, looks  # noqa: F401
