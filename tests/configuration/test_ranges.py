@@ -48,7 +48,7 @@ def shipped_study():
         ("objective.module.ema_decay", None, None),
         ("objective.module.terms.contrast.margin", -0.1, "a number of at least 0"),
         ("balance.alpha", 1.5, "a number of at least 0 and at most 1"),
-        ("balance.weights.preference", [0.5, "x"], "a list of which each is a number of more than 0"),
+        ("balance.weights.preference", [0.5, "x"], "a list of which each is a number of at least 0"),
         ("sampling.steps", True, "a whole number of at least 1"),
         ("sampling.guidance", -1, "a number of at least 0"),
         ("decoding.temperature", 0, "a number of more than 0"),
