@@ -35,6 +35,7 @@ from shops import write_shop
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
 LONGEST = (
+    "test_processes",
     "test_broken_runs",
     "test_contents",
     "test_limits",

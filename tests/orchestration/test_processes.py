@@ -24,7 +24,8 @@ from runs import metrics
 
 pytestmark = pytest.mark.slow
 
-EXACT = ["trainer.precision=32-true", "objective=contrast", "objective.module.ema_decay=0.9"]
+# plain gradient steps: Adam divides a gradient by its size, so that where it is nearly 0 rounding decides the step's sign
+EXACT = ["trainer.precision=32-true", "objective=contrast", "objective.module.ema_decay=0.9", "optimizer=sgd"]
 TOGETHER = ["trainer=ddp", "trainer.devices=2"]
 CPU = "trainer.accelerator=cpu"
 SIGN = "csv/version_0/metrics.csv"
@@ -58,7 +59,7 @@ def close(one, other):
     first, second = map(load_file, files)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        torch.testing.assert_close(value, second[name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6)
 
 
 def descendants(pid):
@@ -113,7 +114,7 @@ def alone(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+@pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.ci)])
 def test_two_processes_train_as_one_does(alone, tmp_path, trainer):
     stderr = succeed(train(tmp_path, "train", f"trainer={trainer}", "trainer.devices=2"))
     assert "rank 1" not in stderr.lower()
@@ -129,7 +130,10 @@ def test_two_processes_train_as_one_does(alone, tmp_path, trainer):
     assert facts["metrics"].keys() == other["metrics"].keys()
 
 
-@pytest.mark.parametrize(("first", "second"), [(TOGETHER, []), ([], TOGETHER)], ids=["2 then 1", "1 then 2"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [pytest.param(TOGETHER, [], marks=pytest.mark.ci, id="2 then 1"), pytest.param([], TOGETHER, id="1 then 2")],
+)
 def test_an_interrupted_training_goes_on_in_another_number_of_processes(alone, tmp_path, first, second):
     folder = tmp_path / "train"
     process = train(tmp_path, "train", *first)
@@ -169,6 +173,7 @@ def test_a_killed_command_leaves_no_process(tmp_path):
     assert not left(started, within_s=120)
 
 
+@pytest.mark.ci
 def test_shards_make_the_same_pictures_and_verdicts(alone, tmp_path):
     (tmp_path / "train").symlink_to(alone / "train")
     options = [*STUDY, *EXACT, "shard.count=2"]

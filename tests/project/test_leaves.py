@@ -29,7 +29,9 @@ def test_each_option_is_of_one_leaf_at_most(root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deleted", [LEAVES, *([leaf] for leaf in LEAVES)], ids="-".join)
+@pytest.mark.parametrize(
+    "deleted", [pytest.param(LEAVES, marks=pytest.mark.ci), *([leaf] for leaf in LEAVES)], ids="-".join
+)
 def test_the_core_composes_without_leaves(root, tmp_path, deleted):
     copy_without(root, tmp_path, deleted)
     done = run_there(tmp_path, "-c", COMPOSE, str(tmp_path))
