@@ -217,14 +217,14 @@ def compare(films: Films, chosen: Mapping[str, float]) -> dict[str, dict[str, np
         own = [one for one, place in zip(asked, fold, strict=True) if place == number]
         names = {one.name for one in own}
         others = [one for one in films.people if one.name not in names]
-        arms = {
+        methods = {
             "popularity": [popularity(films)],
             "counting": [mixture(films, 1e-3)],
             "counting + popularity": [mixture(films, chosen["weight"])],
             "ridge": [fit_ridge(films, others, chosen["penalty"])],
             "reader": [train_reader(films, others, [int(chosen["steps"])], seed)[0] for seed in SEEDS],
         }
-        for name, each in arms.items():
+        for name, each in methods.items():
             judged = [judge(films, score(own), own) for score in each]
             for metric in METRICS:
                 rows = found.setdefault(name, {}).setdefault(metric.name, np.zeros(len(asked)))

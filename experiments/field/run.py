@@ -44,7 +44,7 @@ from pmg.generation.selection import pareto_front
 from pmg.methods.field.benchmark import COSTS, MEASURES, Costs, read_all, read_benchmark, read_costs, write
 from pmg.methods.field.page import rank_methods, user_values
 from pmg.records.storage import Record, read_images, read_records
-from pmg.reporting.figures import draw_arms, panels, save
+from pmg.reporting.figures import draw_methods, panels, save
 from pmg.runs.provenance import hardware
 from pmg.runs.run_folder import read_json
 
@@ -121,14 +121,14 @@ def run_trials(channel: str, folder: Path, asked: Mapping[str, Sequence[Mapping[
     for name, rows in asked.items():
         option = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
         if name == "retrieve":  # other methods use its source, too
-            node, arm = yaml.safe_load((CONF / "preference" / "looks.yaml").read_text())[name], option[name]
+            node, method = yaml.safe_load((CONF / "preference" / "looks.yaml").read_text())[name], option[name]
             node["data"] = "${preference.retrieve.data}"
         else:
-            node, arm = option["preference"][name], option["method"][name]
+            node, method = option["preference"][name], option["method"][name]
         for place, values in enumerate(rows):
             trial = f"{name}_{place}"
             preference[trial] = {**node, **values}
-            method[trial] = {key: trial if one == name else one for key, one in arm.items()}
+            method[trial] = {key: trial if one == name else one for key, one in method.items()}
     options = folder / "conf" / "experiment"
     options.mkdir(parents=True, exist_ok=True)
     defaults = ["field", {"override /method": "none"}, "_self_"]
@@ -210,13 +210,13 @@ def sheet(studies: Sequence[Path], channel: str = "split") -> None:
 def figure() -> None:
     """Draws LPIPS of all recorded methods, a panel a channel: with intervals, and against their costs."""
     benchmark, costs = read_benchmark(HERE), read_costs(HERE)
-    arms: dict[str, dict[str, dict[str, float]]] = {}
+    methods: dict[str, dict[str, dict[str, float]]] = {}
     found, fronts = panels(len(benchmark.channels), 5.0, 4.0)
     for channel, axis in zip(benchmark.channels, fronts, strict=True):
         results = {name: one for name, one in read_all(HERE, benchmark).items() if one.has(channel)}
         values = {name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in results.items()}
         for name in rank_methods(values, lower_is_better=True):
-            arms.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
+            methods.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
         taken = {
             name: costs.methods[name]
             for name, one in results.items()
@@ -227,7 +227,7 @@ def figure() -> None:
             title=channel, xlabel="seconds a user, alone on one thread", ylabel="LPIPS to truth (lower is better)"
         )
     metrics = [MetricInfo(name, f"LPIPS, {name}", higher_is_better=False) for name in benchmark.channels]
-    save(draw_arms(arms, metrics, "pmg_read"), HERE / "figure.png")
+    save(draw_methods(methods, metrics, "pmg_read"), HERE / "figure.png")
     save(found, HERE / "costs.png")
 
 

@@ -69,8 +69,8 @@ def read_people(films: Films, behaviour: Behaviour, users: list[str], seed: int)
     return found
 
 
-def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what each arm knows of each person's films, `(N, F)`."""
+def know_films(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what each method knows of each person's films, `(N, F)`."""
     users = list(ranked.orders)
     shown = films.shown / films.shown.sum(1, keepdim=True).clamp(min=1)
     liked = {user: [behaviour.items[item] for item in behaviour.train[user][-READ:]] for user in users}
@@ -80,7 +80,7 @@ def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) ->
     reader = read_people(films, behaviour, users, seed)
     states = torch.nn.functional.normalize(torch.stack([one.float().mean(0) for one in films.states]), dim=1)
     states = torch.nn.functional.normalize(states - states.mean(0), dim=1)
-    arms: dict[str, dict[str, np.ndarray]] = {}
+    methods: dict[str, dict[str, np.ndarray]] = {}
     for place, user in enumerate(users):
         rows = [films.row[item] for item in ranked.orders[user][:PROPOSED]]
         score = ranked.scores[user][:PROPOSED]
@@ -97,8 +97,8 @@ def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) ->
             "counted genres, reader and states": ["popular", "counted", "reader", "states"],
         }  # fmt: skip
         for name, parts in known.items():
-            arms.setdefault(name, {})[user] = np.stack([base, *(columns[part] for part in parts)], 1)
-    return arms
+            methods.setdefault(name, {})[user] = np.stack([base, *(columns[part] for part in parts)], 1)
+    return methods
 
 
 def main(into: Path, record: bool, seeds: int) -> None:
@@ -112,30 +112,30 @@ def main(into: Path, record: bool, seeds: int) -> None:
     items = {user: list(order)[:PROPOSED] for user, order in ranked.orders.items()}
     frames = {}
     for seed in range(seeds):
-        for arm, known in build_arms(films, behaviour, ranked, seed).items():
+        for method, known in know_films(films, behaviour, ranked, seed).items():
             orders = rerank(known, items, behaviour.test, seed)
-            frames.setdefault(arm, []).append(measure(orders, behaviour.test, behaviour.known))
-    means = {arm: sum(frame for frame in found) / len(found) for arm, found in frames.items()}
+            frames.setdefault(method, []).append(measure(orders, behaviour.test, behaviour.known))
+    means = {method: sum(frame for frame in found) / len(found) for method, found in frames.items()}
     users = np.arange(len(test))
     shown = [metric for metric in METRICS if metric.name in ("recall_at_10", CHOSEN_BY, "mrr")]
-    results = {"people": len(test), "recommender": name, "validation": validation, "seeds": seeds, "arms": {}}
+    results = {"people": len(test), "recommender": name, "validation": validation, "seeds": seeds, "methods": {}}
     rivals = ("recommender", "counted genres")
     heads = [*(metric.title for metric in shown), *(f"nDCG minus {rival}" for rival in rivals)]
     rows = []
-    for arm, frame in means.items():
+    for method, frame in means.items():
         found = {metric.name: interval(frame[metric.name].to_numpy(), users) for metric in shown}
         gains = {
             rival: paired_difference(frame[CHOSEN_BY].to_numpy(), means[rival][CHOSEN_BY].to_numpy(), users)
             for rival in rivals
-            if rival != arm
+            if rival != method
         }
         cells = [format_interval(asdict(one)) for one in found.values()]
         cells += [format_interval(asdict(gains[rival]), "+", 4) if rival in gains else "" for rival in rivals]
-        results["arms"][arm] = {
+        results["methods"][method] = {
             "means": {metric: asdict(one) for metric, one in found.items()},
             "ndcg_minus": {rival: asdict(gain) for rival, gain in gains.items()},
         }
-        rows.append([arm, *cells])
+        rows.append([method, *cells])
     results["revision"] = (git_state() or {}).get("revision")
     text = to_markdown_table(["order by", *heads], rows)
     atomic_write_json(into / "films.json", results)

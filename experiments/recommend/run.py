@@ -107,22 +107,27 @@ def make(folder: Path, seed: int) -> None:
 def compare(
     folders: Sequence[Path], pairs: Sequence[tuple[str, str]], metrics: Sequence[MetricInfo]
 ) -> tuple[dict[str, Any], str]:
-    """Returns means of arms and differences of pairs of arms, and their table; a user's values are means over runs."""
+    """Returns means of methods, differences of pairs, and their table; a user's values are means over runs."""
     frames = [pd.read_parquet(folder / "rows.parquet") for folder in folders]
     names = [metric.name for metric in metrics]
     means = pd.concat(frames).groupby(["method", "user"], sort=False)[names].mean()
     titles = [metric.title for metric in metrics]
     rows: list[list[str]] = []
-    found: dict[str, Any] = {"arms": {}, "differences": {}}
+    found: dict[str, Any] = {"methods": {}, "differences": {}}
 
     def add(kind: str, name: str, values: dict[str, Any], sign: str) -> None:
         """Adds a row to the results and to the table."""
         found[kind][name] = {metric: asdict(value) for metric, value in values.items()}
         rows.append([name, *(format_interval(value, sign, 4) for value in found[kind][name].values())])
 
-    for arm in dict.fromkeys(means.index.get_level_values("method")):
-        values = {name: means.loc[arm][name].dropna() for name in names}
-        add("arms", arm, {name: interval(one.to_numpy(), one.index.to_numpy()) for name, one in values.items()}, "")
+    for method in dict.fromkeys(means.index.get_level_values("method")):
+        values = {name: means.loc[method][name].dropna() for name in names}
+        add(
+            "methods",
+            method,
+            {name: interval(one.to_numpy(), one.index.to_numpy()) for name, one in values.items()},
+            "",
+        )
     for a, b in pairs:
         both = means.loc[a].join(means.loc[b].add_suffix("_b"), how="inner")
         values = {name: both[[name, f"{name}_b"]].dropna() for name in names}
@@ -131,7 +136,7 @@ def compare(
             for name, one in values.items()
         }
         add("differences", f"{a} − {b}", differences, "+")
-    return found, to_markdown_table(["arm", *titles], rows)
+    return found, to_markdown_table(["method", *titles], rows)
 
 
 def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:

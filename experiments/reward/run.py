@@ -63,14 +63,14 @@ def draw_group(data: LookData, group: str, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What an arm reads of pictures `(B, 3, H, W)`, as `(B, F)`, and how it rates candidates `(U, F)`, as `(U, U)`."""
+class Rater:
+    """What is read of pictures `(B, 3, H, W)`, as `(B, F)`, and how it rates candidates `(U, F)`, as `(U, U)`."""
 
     read: Callable[[Tensor], Tensor]
     rate: Callable[[Tensor, Tensor], Tensor]
 
 
-def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
+def build_raters(models: Path, rewards: Path) -> dict[str, Rater]:
     """Returns the reward, and what is simpler."""
     cfg = compose("train", ["scorer=looks", f"paths.models_dir={models}"])
     scorer: LookScorer = instantiate(cfg.scorer)
@@ -104,32 +104,35 @@ def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
         return found
 
     return {
-        "reward": Arm(taste, personal),
-        "cosine of mean_style": Arm(lambda pictures: style.read(codec.encode, pictures[:, None]).flatten(1), cosine),
-        "cosine of the scorer's style": Arm(lambda pictures: scorer(pictures)[1], cosine),
-        "counting": Arm(count, cosine),
-        "popularity": Arm(taste, popularity),
+        "reward": Rater(taste, personal),
+        "cosine of mean_style": Rater(lambda pictures: style.read(codec.encode, pictures[:, None]).flatten(1), cosine),
+        "cosine of the scorer's style": Rater(lambda pictures: scorer(pictures)[1], cosine),
+        "counting": Rater(count, cosine),
+        "popularity": Rater(taste, popularity),
     }
 
 
 @torch.no_grad()
-def measure_pairs(data: LookData, arms: Mapping[str, Arm], groups: int) -> pd.DataFrame:
-    """Returns a row a user, arm and number of behaviours: share of hard pairs that are right, ties half; margins."""
+def measure_pairs(data: LookData, methods: Mapping[str, Rater], groups: int) -> pd.DataFrame:
+    """Returns a row by user, method and number of behaviours: share of hard pairs right, ties half; margins."""
     hard, rows = hard_rivals(SIDE, SIDE), []
     for group in GROUPS:
         for number in track(range(groups), description=group):
             histories, following = draw_group(data, group, number)
             users = range(SIDE * len(data.unseen_artists) if group == "unseen_artist" else SIDE**2)
-            for name, arm in arms.items():
-                read, candidates = arm.read(histories.flatten(0, 1)).unflatten(0, (SIDE**2, -1)), arm.read(following)
+            for name, method in methods.items():
+                read, candidates = (
+                    method.read(histories.flatten(0, 1)).unflatten(0, (SIDE**2, -1)),
+                    method.read(following),
+                )
                 for behaviours in BEHAVIOURS:
-                    scores = arm.rate(read[:, -behaviours:], candidates)
+                    scores = method.rate(read[:, -behaviours:], candidates)
                     margins = scores.diagonal()[:, None] - scores
                     for user in users:
                         own = margins[user][hard[user]]
                         right = float((own > 0).float().mean() + (own == 0).float().mean() / 2)
                         rows.append((group, f"{group} {number}", user, name, behaviours, right, own.tolist()))
-    return pd.DataFrame(rows, columns=["group", "cluster", "user", "arm", "behaviours", "right", "margins"])
+    return pd.DataFrame(rows, columns=["group", "cluster", "user", "method", "behaviours", "right", "margins"])
 
 
 def calibration_error(margins: Sequence[float]) -> float:
@@ -142,31 +145,31 @@ def calibration_error(margins: Sequence[float]) -> float:
 
 
 def summarise_pairs(rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns means with intervals by group, arm and behaviours, and differences of the reward to the others."""
+    """Returns means with intervals by group, method and behaviours, and differences of the reward to the others."""
     found: dict[str, Any] = {}
-    for (group, arm, behaviours), part in rows.groupby(["group", "arm", "behaviours"], sort=False):
+    for (group, method, behaviours), part in rows.groupby(["group", "method", "behaviours"], sort=False):
         clusters, right = part["cluster"].to_numpy(), part["right"].to_numpy()
-        own = rows[(rows["group"] == group) & (rows["arm"] == "reward") & (rows["behaviours"] == behaviours)]
+        own = rows[(rows["group"] == group) & (rows["method"] == "reward") & (rows["behaviours"] == behaviours)]
         cell = {"right": asdict(interval(right, clusters)), "users": len(part)}
-        if arm == "reward":
+        if method == "reward":
             cell["calibration_error"] = calibration_error([each for row in part["margins"] for each in row])
         else:
             cell["reward_minus_it"] = asdict(paired_difference(own["right"].to_numpy(), right, clusters))
-        found.setdefault(group, {}).setdefault(arm, {})[str(behaviours)] = cell
+        found.setdefault(group, {}).setdefault(method, {})[str(behaviours)] = cell
     return found
 
 
 def to_table(pairs: Mapping[str, Any]) -> str:
     """Returns the table of the README."""
     rows = []
-    for group, arms in pairs.items():
-        for arm, cells in arms.items():
+    for group, methods in pairs.items():
+        for method, cells in methods.items():
             means = [f"{cells[str(count)]['right']['mean']:.3f}" for count in BEHAVIOURS]
             gain = cells["8"].get("reward_minus_it")
-            rows.append([group, arm, *means, format_interval(gain, "+") if gain else ""])
+            rows.append([group, method, *means, format_interval(gain, "+") if gain else ""])
     head = ["group", "by", *(f"{count} pictures" for count in BEHAVIOURS), "reward − it, 8"]
     text = to_markdown_table(head, rows, names=2)
-    errors = [f"{group} {arms['reward']['8']['calibration_error']:.3f}" for group, arms in pairs.items()]
+    errors = [f"{group} {methods['reward']['8']['calibration_error']:.3f}" for group, methods in pairs.items()]
     return f"{text}\nCalibration error of the reward with 8 pictures: {', '.join(errors)}.\n"
 
 
@@ -174,7 +177,7 @@ def main(options: argparse.Namespace) -> None:
     """Writes results.json and table.md, and the table into the README there."""
     data: LookData = instantiate(compose("pretrain", ["data=looks"]).data)
     rows = measure_pairs(
-        data, build_arms(options.models, options.reward or options.models / "look_reward"), options.groups
+        data, build_raters(options.models, options.reward or options.models / "look_reward"), options.groups
     )
     pairs = summarise_pairs(rows)
     origin = {"revision": (git_state() or {}).get("revision"), CONTENTS: digest_assets(*READ)}

@@ -1,7 +1,7 @@
 """Compares two generators question by question, by what experiments/world/run.py wrote into two folders.
 
 python -m experiments.world.compare outputs/mine outputs/shipped
-python -m experiments.world.compare outputs/mine outputs/shipped --arm oracle_from_found_0.33
+python -m experiments.world.compare outputs/mine outputs/shipped --method oracle_from_found_0.33
 
 The table holds differences, first − second, of means over drawings, with 95 % bootstrap intervals over these. Read
 LPIPS and style first. LPIPS and finish error are better when negative, all else when positive. One training each.
@@ -25,22 +25,22 @@ ASKED = ["question", "drawing", "line_art"]
 KINDS = {"all": (True, False), "line art": (True,), "colour": (False,)}  # and the values of the column `line_art`
 
 
-def read_arm(folder: Path, group: str, arm: str) -> pd.DataFrame:
-    """Returns an arm's values, a row a question; SystemExit if the folder has no such group or arm."""
+def read_method(folder: Path, group: str, method: str) -> pd.DataFrame:
+    """Returns a method's values, a row a question; SystemExit if the folder has no such group or method."""
     path = folder / ROWS.format(group)
     if not path.is_file():
         raise SystemExit(f"{path} is missing: run experiments/world/run.py --groups {group} --into {folder}")
     rows = pd.read_parquet(path)
-    if arm not in set(rows["arm"]):
-        raise SystemExit(f"{path} has no arm {arm}; it has {', '.join(rows['arm'].unique())}")
-    return rows[rows["arm"] == arm].set_index(ASKED)
+    if method not in set(rows["method"]):
+        raise SystemExit(f"{path} has no method {method}; it has {', '.join(rows['method'].unique())}")
+    return rows[rows["method"] == method].set_index(ASKED)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> list[list[str]]:
     """Returns a row a kind of drawing: number of drawings, and the difference by each metric.
 
     Args:
-        first: of `read_arm`.
+        first: of `read_method`.
         second: likewise, of the same questions in any order.
 
     Raises:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path, help="folder that experiments/world/run.py wrote")
     parser.add_argument("second", type=Path, help="another one, which the first is compared with")
-    parser.add_argument("--arm", default="oracle_4_steps", help="of both: what was drawn from")
+    parser.add_argument("--method", default="oracle_4_steps", help="of both: what was drawn from")
     options = parser.parse_args(arguments)
     folders = (options.first, options.second)
     groups = [group for group in MORE_GROUPS if all((folder / ROWS.format(group)).is_file() for folder in folders)]
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = [
         [group, *row]
         for group in groups
-        for row in compare(*(read_arm(folder, group, options.arm) for folder in folders))
+        for row in compare(*(read_method(folder, group, options.method) for folder in folders))
     ]
     print(to_markdown_table(("group", "drawings", "number", *METRICS.values()), table, names=2))
 

@@ -12,7 +12,7 @@ from typing import Any
 import imagehash
 import pandas as pd
 import torch
-from experiments.world.run import HERE, distances, draw_arms, load, read_options
+from experiments.world.run import HERE, distances, draw_methods, load, read_options
 from experiments.world.targets import draw_targets
 from PIL import Image
 from torch import Tensor
@@ -65,16 +65,16 @@ def count(data: LookData, targets: list[LookTarget], drawn: pd.DataFrame) -> tup
 
 def main() -> None:
     """Counts, measures and writes."""
-    study = load(read_options(["--arms", "none", "oracle_4_steps", "--steps", "4"]))
+    study = load(read_options(["--methods", "none", "oracle_4_steps", "--steps", "4"]))
     data, options = study.data, study.options
     drawn = hash_drawings(data, list(range(len(data.drawings))), AS_DRAWN)
     results: dict[str, Any] = {"revision": (git_state() or {}).get("revision"), "groups": {}}
     for group in track([one for one in options.groups if one != "trained"], "Groups of targets"):
         targets = draw_targets(data, options.split, group, options.count)
         counts, copied = count(data, targets, drawn)
-        pictures, _ = draw_arms(study, targets)
+        pictures, _ = draw_methods(study, targets)
         order = ("none", "oracle_4_steps", "vae_reconstruction")
-        values = [distances(study.perceptual, pictures[arm], pictures["truth"]) for arm in order]
+        values = [distances(study.perceptual, pictures[method], pictures["truth"]) for method in order]
         shares = {}
         for which, chosen in {"all": copied | True, "copied": copied, "others": ~copied}.items():
             none, told, best = (float(each[chosen].mean()) for each in values)

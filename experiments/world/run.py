@@ -56,7 +56,7 @@ READ = ("drawings", "look_generator", "look_judge", "look_judge_alexnet", "lpips
 LINE_ART = ("emojione-monotone", "fluent-emoji-high-contrast", "noto-line", "openmoji-black")  # sets without fills
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
-ROWS = "rows-{}.parquet"  # of a group: a row an arm and question, what world_compare.py reads
+ROWS = "rows-{}.parquet"  # of a group: a row a method and question, what world_compare.py reads
 KNOWN = 2000  # random pictures that the found drawing's artist and finish are taken from
 CAPTIONER = MeasuringCaptioner("{colour}")
 SYNONYMS = json.loads((HERE / "synonyms.json").read_text())  # of titles
@@ -186,13 +186,13 @@ def draw_all(
     return torch.cat(parts)
 
 
-def draw_arms(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Returns the pictures of each arm that is asked for, `(B, 3, H, W)`, and the seconds that it took for a picture.
+def draw_methods(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Returns the pictures of each method asked for, `(B, 3, H, W)`, and its seconds for a picture.
 
     The true pictures, and these through the autoencoder, are among them, whatever is asked for.
     """
     data, codec, steps = study.data, study.generator.generator, study.options.steps
-    wanted = study.options.arms
+    wanted = study.options.methods
     titles = [data.drawings.items[one.row].title for one in targets]
     style = study.generator.read_style(reference_pictures(data, targets))
     other = study.generator.read_style(reference_pictures(data, [by_another_artist(data, one) for one in targets]))
@@ -204,17 +204,17 @@ def draw_arms(study: Study, targets: list[LookTarget]) -> tuple[dict[str, Tensor
     from_found = ["found", *strengths] if study.found else []
     known = [*settings, *from_found]
     if unknown := sorted(set(wanted) - set(known)):
-        raise SystemExit(f"--arms has no {', '.join(unknown)}; there are {', '.join(known)}")
+        raise SystemExit(f"--methods has no {', '.join(unknown)}; there are {', '.join(known)}")
     pictures, seconds = {}, {}
     if study.found and (not wanted or set(from_found) & set(wanted)):
         pictures["found"] = study.found(targets)
         latents = codec.encode_images(pictures["found"])
-        for arm, strength in strengths.items():
-            settings[arm] = (style, 4, Start(latents, strength, study.found.denoiser))
-    for arm in [one for one in settings if not wanted or one in wanted]:
+        for method, strength in strengths.items():
+            settings[method] = (style, 4, Start(latents, strength, study.found.denoiser))
+    for method in [one for one in settings if not wanted or one in wanted]:
         begun = time.perf_counter()
-        pictures[arm] = draw_all(study, titles, targets, *settings[arm])
-        seconds[arm] = (time.perf_counter() - begun) / len(targets)
+        pictures[method] = draw_all(study, titles, targets, *settings[method])
+        seconds[method] = (time.perf_counter() - begun) / len(targets)
     truth = true_pictures(data, targets)
     return pictures | {"vae_reconstruction": codec.decode(codec.encode_images(truth)), "truth": truth}, seconds
 
@@ -267,7 +267,7 @@ def draw_grid(study: Study) -> Image.Image:
 
 
 def contact_sheet(columns: list[Tensor]) -> Image.Image:
-    """Returns pictures side by side: a row a target, a column an arm."""
+    """Returns pictures side by side: a row a target, a column a method."""
     rows = [torch.cat([column[row] for column in columns], 2) for row in range(len(columns[0]))]
     image = Image.fromarray(to_uint8(torch.cat(rows, 1)).permute(1, 2, 0).numpy())
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
@@ -293,8 +293,8 @@ def judge_group(study: Study, group: str) -> dict:
     targets = draw_targets(data, study.options.split, group, study.options.count)
     siblings = find_siblings(data, targets)
     first, second = (LookJudging(data, StyleReader(judge), targets) for judge in study.judges)
-    arms, seconds = draw_arms(study, targets)
-    truth = arms["truth"]
+    methods, seconds = draw_methods(study, targets)
+    truth = methods["truth"]
     colours = [words["colour"] for words in CAPTIONER.describe(truth)]
     measured = {
         name: measure(first, pictures, siblings)
@@ -308,10 +308,10 @@ def judge_group(study: Study, group: str) -> dict:
                 ]
             ),
         }
-        for name, pictures in arms.items()
+        for name, pictures in methods.items()
     }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
-    sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
+    sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in methods.values())])
     sheet.save(study.into / f"{group}.webp", quality=QUALITY)
     drawings = np.array([target.row for target in targets])
     lines = torch.tensor([data.drawings.artists[row] in LINE_ART for row in drawings.tolist()])
@@ -330,18 +330,18 @@ def judge_group(study: Study, group: str) -> dict:
         own, other = measured["oracle_4_steps"], measured["another_artist_4_steps"]
         carried = {name: summarise(own[name] - other[name], drawings) for name in ("lpips_truth", "style_accuracy")}
     return {
-        "arms": tables, "shares": shares(measured), "own_minus_another_artist": carried,
+        "methods": tables, "shares": shares(measured), "own_minus_another_artist": carried,
         "from_found": from_found(measured, drawings, some), "seconds_a_picture": seconds,
     }  # fmt: skip
 
 
 def as_rows(targets: Sequence[LookTarget], lines: Tensor, measured: dict[str, dict[str, Tensor]]) -> pd.DataFrame:
-    """Returns a row an arm and question, with its values and whether it is of line art (`lines`, bool `(B,)`)."""
+    """Returns a row a method and question, with its values and whether it is of line art (`lines`, bool `(B,)`)."""
     seeds, drawings = [one.seed for one in targets], [one.row for one in targets]
     asked = {"question": seeds, "drawing": drawings, "line_art": lines.numpy()}
     frames = [
-        pd.DataFrame({"arm": arm} | asked | {name: values[name].float().numpy() for name in METRICS})
-        for arm, values in measured.items()
+        pd.DataFrame({"method": method} | asked | {name: values[name].float().numpy() for name in METRICS})
+        for method, values in measured.items()
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -349,17 +349,19 @@ def as_rows(targets: Sequence[LookTarget], lines: Tensor, measured: dict[str, di
 def from_found(
     measured: dict[str, dict[str, Tensor]], drawings: np.ndarray, some: dict[str, Tensor]
 ) -> dict[str, dict[str, dict[str, dict[str, float] | None]]]:
-    """Returns paired differences to other arms of pictures drawn from the found drawing, of `some` targets each."""
+    """Returns paired differences to other methods of pictures drawn from the found drawing, of `some` targets each."""
     return {
-        f"{arm} - {other}": {
+        f"{method} - {other}": {
             which: {
-                metric: summarise((measured[arm][metric] - measured[other][metric])[chosen], drawings[chosen.numpy()])
+                metric: summarise(
+                    (measured[method][metric] - measured[other][metric])[chosen], drawings[chosen.numpy()]
+                )
                 for metric in ("style_accuracy", "concept_accuracy", "main_colour", "lpips_truth")
             }
             for which, chosen in some.items()
         }
-        for arm in measured
-        if arm.startswith("oracle_from_found")
+        for method in measured
+        if method.startswith("oracle_from_found")
         for other in ("found", "oracle_4_steps", "none")
         if other in measured
     }
@@ -403,16 +405,16 @@ def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -
 
 
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, float]]:
-    """Returns values of each arm that is told the look as shares of those of the truth and of `none`.
+    """Returns values of each method that is told the look as shares of those of the truth and of `none`.
 
     Nothing if `none` wasn't drawn.
     """
     if "none" not in measured:
         return {}
-    means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
+    means = {method: {name: float(values.mean()) for name, values in row.items()} for method, row in measured.items()}
     none, best, truth = (means[name] for name in ("none", "vae_reconstruction", "truth"))
     return {
-        arm: {
+        method: {
             "style_of_truth": told["style_accuracy"] / truth["style_accuracy"],
             "style_of_truth_second": told["style_accuracy_second"] / truth["style_accuracy_second"],
             "main_colour_of_reconstruction": told["main_colour"] / best["main_colour"],
@@ -421,19 +423,19 @@ def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, float]
             "finish_error_of_none": told["finish_error"] / none["finish_error"],
             "finish_error_of_truth": told["finish_error"] / truth["finish_error"],
         }
-        for arm, told in means.items()
-        if arm.startswith(("oracle", "found"))
+        for method, told in means.items()
+        if method.startswith(("oracle", "found"))
     }
 
 
 def write_table(results: dict[str, Any], into: Path) -> str:
-    """Writes table.md: a row a group, kind of drawing and arm."""
-    head = ("group", "drawings", "arm", *METRICS.values())
+    """Writes table.md: a row a group, kind of drawing and method."""
+    head = ("group", "drawings", "method", *METRICS.values())
     rows = [
-        [group, which, arm, *(format_interval(row[metric]) if row[metric] else "–" for metric in METRICS)]
+        [group, which, method, *(format_interval(row[metric]) if row[metric] else "–" for metric in METRICS)]
         for group, result in results["groups"].items()
-        for which, arms in result["arms"].items()
-        for arm, row in arms.items()
+        for which, methods in result["methods"].items()
+        for method, row in methods.items()
     ]
     text = to_markdown_table(head, rows, names=3)
     atomic_write_text(into / "table.md", text)
@@ -457,7 +459,7 @@ def load(options: argparse.Namespace) -> Study:
         raise SystemExit(f"{denoiser} has no names.json, the titles that it draws and their other names")
     image_encoder = StyleImageEncoder(str(denoiser.parent / "style_encoder"), generator.generator.codec)
     if not trained.is_dir():
-        print(f"{trained} is missing: nothing is drawn from found drawings (arms found and oracle_from_found_…)")
+        print(f"{trained} is missing: nothing is drawn from found drawings (methods found and oracle_from_found_…)")
     folder = Path(options.judge or options.models)
     judges = (
         LookJudge.from_folder(str(folder / "look_judge")).float(),
@@ -489,7 +491,7 @@ def main(options: argparse.Namespace) -> None:
     for group in track([one for one in options.groups if one not in results["groups"]], "Groups of targets"):
         results["groups"][group] = judge_group(study, group)
         atomic_write_json(file, results)  # what an interrupted run resumes
-    if not options.arms:  # else a quick look
+    if not options.methods:  # else a quick look
         draw_grid(study).save(study.into / "grid.webp", quality=QUALITY)
         results["synonyms"] = judge_synonyms(study)
         atomic_write_json(file, results)
@@ -507,7 +509,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(MORE_GROUPS), choices=MORE_GROUPS)
     parser.add_argument(
-        "--arms", nargs="+", default=[], help="those that are drawn, e.g. none oracle_4_steps; else all"
+        "--methods", nargs="+", default=[], help="those that are drawn, e.g. none oracle_4_steps; else all"
     )
     parser.add_argument("--count", type=int, default=600, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)

@@ -70,7 +70,7 @@ def run_all(pmg_here, tmp_path):
 @pytest.mark.slow
 def test_llama_and_stable_diffusion(run_all, pmg_here, few_looks, tmp_path):
     results = run_all(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
-    assert {"none", "keywords", "soft", "pmg_paper", "truth"} <= set(results["arms"])
+    assert {"none", "keywords", "soft", "pmg_paper", "truth"} <= set(results["methods"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
     check_export(pmg_here, few_looks, tmp_path)
@@ -119,7 +119,7 @@ def test_qwen_in_its_chat_template_and_sdxl(run_all, tmp_path):
     results = run_all(
         write_language_model(tmp_path / "qwen", QWEN, CHAT), write_sdxl(tmp_path / "xl"), "generator.size=96"
     )
-    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 6
+    assert results["methods"]["pmg_paper"]["lpips_truth"]["n"] == 6
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (48, 32)
 
@@ -139,7 +139,7 @@ def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
         done = pmg_here(verb, *WITHOUT_MODELS, *models, *sizes, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 2
+    assert results["methods"]["pmg_paper"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # to the width of the transformer's text tokens
     done = pmg_here("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
@@ -183,7 +183,7 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
         execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
         execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
         results = json.loads((tmp_path / "c" / "results.json").read_text())
-        assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 2
+        assert results["methods"]["pmg_paper"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, 32)
     # the command line reads the sampling from the run
@@ -220,9 +220,9 @@ def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
     execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert {results["arms"][name]["lpips_truth"]["n"] for name in ("none", "keywords", "pmg_paper", "inversion")} == {
-        2
-    }
+    assert {
+        results["methods"][name]["lpips_truth"]["n"] for name in ("none", "keywords", "pmg_paper", "inversion")
+    } == {2}
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # to the language model's input embeddings
     execute(compose("export", "train_run=a", "folder=pipeline", "sampling=janus", "run_dir=e"), "export", export)

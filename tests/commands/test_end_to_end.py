@@ -38,10 +38,10 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert {"none", "counting", "keywords", "soft", "pmg_paper", "nearest", "truth", "vae_reconstruction"} <= set(
-        results["arms"]
+        results["methods"]
     )
-    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg_paper"]["lpips_truth"])
-    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"mean", "low", "high", "n"} <= set(results["methods"]["pmg_paper"]["lpips_truth"])
+    assert results["methods"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched", "p"} <= set(results["control"]["pmg_paper"]["style_accuracy"])
     assert set(results["groups"]["group"]) == {"met", "unseen_region", "unseen_artist"}
     assert results["metrics"]["lpips_truth"]["higher_is_better"] is False
@@ -52,7 +52,7 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
     assert ledger["llm_tokens_computed"] > 0
     assert ledger["llm_tokens_reused"] > 0
     assert ledger["trainable_parameters"] > 0
-    # 6 users, 9 arms, 4 candidates, 2 steps, with and without the condition
+    # 6 users, 9 methods, 4 candidates, 2 steps, with and without the condition
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 9 * 4 * 2 * 2
     assert "contact_sheet.png" in done.stdout
 
@@ -80,7 +80,7 @@ def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
     done = pmg_here("study", *study)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
-    assert {"counting", "inversion", "image_prompt", "pmg_paper", "nearest"} <= set(results["arms"])
+    assert {"counting", "inversion", "image_prompt", "pmg_paper", "nearest"} <= set(results["methods"])
     assert "pmg_paper-inversion" in results["paired"]
     assert results["cost"]["train"]["trainable_parameters"] > 0
 

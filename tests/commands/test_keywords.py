@@ -44,13 +44,13 @@ def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publishe
     done = pmg_here("keywords", *TINY, "run_dir=k", "history_items=6", "later_items=3")
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "k" / "results.json").read_text())
-    assert set(results["arms"]) == {"popularity", "counting", "keywords"}
-    assert set(results["arms"]["keywords"]) == {"precision_at_3", "ndcg_at_3"}
+    assert set(results["methods"]) == {"popularity", "counting", "keywords"}
+    assert set(results["methods"]["keywords"]) == {"precision_at_3", "ndcg_at_3"}
     assert "keywords-counting" in results["paired"]
     assert "keywords" in results["control"]
     assert "popularity" not in results["control"]
     lines = [json.loads(line) for line in (tmp_path / "k" / "keywords.jsonl").read_text().splitlines()]
-    assert len(lines) == results["arms"]["keywords"]["ndcg_at_3"]["n"] == 33  # without seven of validation
+    assert len(lines) == results["methods"]["keywords"]["ndcg_at_3"]["n"] == 33  # without seven of validation
     assert all(1 <= len(line["keywords"]) <= 3 for line in lines)
 
 

@@ -41,9 +41,9 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
         done = pmg_here(verb, *options)
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((shop / "out" / "real_users" / "results.json").read_text())
-    assert set(results["arms"]["pmg_paper"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
-    assert "style_accuracy" not in results["arms"]["pmg_paper"]
-    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert set(results["methods"]["pmg_paper"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
+    assert "style_accuracy" not in results["methods"]["pmg_paper"]
+    assert results["methods"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched"} <= set(results["control"]["pmg_paper"]["lpips_truth"])
     assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
     done = pmg_here("generate", *options, "method=oracle", "run_dir=oracle")

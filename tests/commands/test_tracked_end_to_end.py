@@ -60,7 +60,7 @@ def test_the_same_numbers_stand_in_every_tracker(tracked):
     results = json.loads((tracked / "evaluate" / "results.json").read_text())
     judged = {key[0]: v for key, v in curves(tracked, "evaluate")["wandb"].items()}
     assert judged["results/pmg_paper/lpips_truth"] == pytest.approx(
-        results["arms"]["pmg_paper"]["lpips_truth"]["mean"]
+        results["methods"]["pmg_paper"]["lpips_truth"]["mean"]
     )
     assert judged["paired/pmg_paper-none/lpips_truth"] == pytest.approx(
         results["paired"]["pmg_paper-none"]["lpips_truth"]["mean"]

@@ -125,10 +125,10 @@ def examples():
     return [Example(str(number), str(number), (), item, (item,)) for number in range(70)]
 
 
-def test_every_arm_is_compared_with_the_reference(examples):
+def test_every_method_is_compared_with_the_reference(examples):
     shapes = []
 
-    def arm(seed):
+    def method(seed):
         whole = torch.rand(70, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
         def show(some):
@@ -137,19 +137,19 @@ def test_every_arm_is_compared_with_the_reference(examples):
 
         return show, whole
 
-    (truth, real), (pmg, made) = arm(0), arm(1)
+    (truth, real), (pmg, made) = method(0), method(1)
     metrics = [Kid(name, colours, 4, 20) for name in ("colours", "same")] + [Cmmd("colours", colours)]
     found = compare_sets(metrics, examples, {"pmg_paper": pmg, "truth": truth})
     assert list(found) == ["kid_colours", "kid_same", "cmmd_colours"]
     assert max(shapes) <= 32
-    assert len(shapes) == 6  # chunks of two arms: three metrics share one encoder
+    assert len(shapes) == 6  # chunks of two methods: three metrics share one encoder
     expected = {**Cmmd()(colours(made), colours(real)), "n": 70}
     assert found["cmmd_colours"] == {"pmg_paper": pytest.approx(expected, rel=1e-6)}
     assert found["kid_colours"] == found["kid_same"]
     assert set(found["kid_colours"]["pmg_paper"]) == {"value", "std", "n"}
 
 
-def test_an_arm_with_too_few_images_is_left_out(examples, caplog):
+def test_a_method_with_too_few_images_is_left_out(examples, caplog):
     noise = torch.rand(70, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def show(some, users=70):

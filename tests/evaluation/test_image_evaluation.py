@@ -15,7 +15,7 @@ from pmg.evaluation.image_evaluation import ImageEvaluation, RowCache, in_order
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.evaluation.metric_interface import Input, MetricInfo
 from pmg.evaluation.metrics.lpips import LpipsToHistory
-from pmg.evaluation.references import ReferenceArms, ReferenceReader, preference_words
+from pmg.evaluation.references import ReferenceMethods, ReferenceReader, preference_words
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.evaluation.set_comparison import compare_sets
@@ -54,10 +54,10 @@ def record(example, method, control="own", words=()):
 
 @pytest.fixture(scope="module")
 def made(shop):
-    """Four users' questions, records of three arms, and an image for each: their own truth, or noise."""
+    """Four users' questions, records of three methods, and an image for each: their own truth, or noise."""
     examples = shop.examples("test", 4, 1)
-    arms = [("none", "own", ()), ("pmg_paper", "own", ("blue",)), ("pmg_paper", "mismatched", ("outline",))]
-    records = {(one := record(example, *arm)).key: one for arm in arms for example in examples}
+    methods = [("none", "own", ()), ("pmg_paper", "own", ("blue",)), ("pmg_paper", "mismatched", ("outline",))]
+    records = {(one := record(example, *method)).key: one for method in methods for example in examples}
     noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
     pictures = {("pmg_paper", "own"): truths}
@@ -69,7 +69,7 @@ def made(shop):
 def build(metrics, shop, generator, cache=None):
     """The evaluation of these metrics, built as the command builds it."""
     reader = ReferenceReader(shop.images, metrics.inputs, Comparison())
-    return ImageEvaluation(metrics.per_image, reader, ReferenceArms(shop.images, generator), shop.labels, cache)
+    return ImageEvaluation(metrics.per_image, reader, ReferenceMethods(shop.images, generator), shop.labels, cache)
 
 
 def judge(cfg, shop, generator, made):
@@ -78,7 +78,7 @@ def judge(cfg, shop, generator, made):
     metrics = build_metrics(cfg.metrics)
     evaluation = build(metrics, shop, generator)
     rows = in_order([evaluation.rows(examples, records, images)])
-    return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(images))
+    return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.method_images(images))
 
 
 @pytest.mark.ci
@@ -90,9 +90,9 @@ def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, genera
     assert set(rows.columns) >= NEW
     results = ResultBuilder(metrics.outputs, groups=shop.groups).build(rows, sets=sets)
     for name in NEW - {"clip_t_target", "clip_t_preference", "dino_history"}:  # pmg drew the truth itself here
-        assert results["arms"]["pmg_paper"][name]["mean"] == pytest.approx(1, abs=1e-4)
-        assert results["arms"]["truth"][name]["mean"] == pytest.approx(1, abs=1e-4)
-        assert results["arms"]["none"][name]["mean"] < 0.999
+        assert results["methods"]["pmg_paper"][name]["mean"] == pytest.approx(1, abs=1e-4)
+        assert results["methods"]["truth"][name]["mean"] == pytest.approx(1, abs=1e-4)
+        assert results["methods"]["none"][name]["mean"] < 0.999
     assert set(results["control"]["pmg_paper"]) >= NEW
     assert list(results["sets"]) == ["kid_dino", "cmmd_clip", "fid_dino"]
     assert list(results["sets"]["fid_dino"]) == ["none", "nearest", "pmg_paper", "vae_reconstruction"]
@@ -104,7 +104,7 @@ def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, genera
     assert "| method | KID (dino) ↓ | CMMD (clip) ↓ | FID (dino) ↓ |" in table
 
 
-def test_all_arms_are_compared_with_the_own_users_words(shop, generator, made, config):
+def test_all_methods_are_compared_with_the_own_users_words(shop, generator, made, config):
     _, rows, _ = judge(config("metrics.dino=null", *NO_SETS), shop, generator, made)
     none, other = (
         rows[(rows["method"] == m) & (rows["control"] == c)] for m, c in (("none", "own"), ("pmg_paper", "mismatched"))
@@ -136,7 +136,7 @@ def test_sets_alone_are_compared(compose, checkpoints, shop, generator, made):
     small = ["metrics.kid_dino.subset_size=3", "metrics.kid_dino.subsets=2"]
     cfg = compose("evaluate", "metrics=[kid_dino]", f"metrics.kid_dino.features.source={checkpoints['dino']}", *small)
     metrics, rows, sets = judge(cfg, shop, generator, made)
-    assert len(rows) == 24  # four users, three arms of images and three references
+    assert len(rows) == 24  # four users, three methods of images and three references
     assert list(sets["kid_dino"]) == ["none", "pmg_paper", "nearest", "vae_reconstruction"]
     results = ResultBuilder(metrics.outputs).build(rows, sets=sets)
     assert "KID (dino)" in to_markdown(ResultTables.of(results).build(results), "")
@@ -219,21 +219,21 @@ def test_disliked_images_are_no_history(shop, generator):
     disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))
     (none,) = read(shop, disliked, Input.HISTORIES).histories
     assert none.shape == (0, *history.shape[1:])
-    nearest = ReferenceArms(shop.images, generator).nearest([example, disliked])
+    nearest = ReferenceMethods(shop.images, generator).nearest([example, disliked])
     assert nearest[0].isfinite().all()
     assert nearest[1].isnan().all()
     same = replace(example, target=replace(example.target, title=liked[2].title))
-    assert torch.equal(ReferenceArms(shop.images, generator).nearest([same])[0], history[2])
+    assert torch.equal(ReferenceMethods(shop.images, generator).nearest([same])[0], history[2])
     long = replace(example, target=replace(example.target, title="a mug " * 100))
-    assert ReferenceArms(shop.images, generator).nearest([long]).isfinite().all()  # titles are cut
+    assert ReferenceMethods(shop.images, generator).nearest([long]).isfinite().all()  # titles are cut
 
 
 def test_a_reconstruction_is_what_the_generator_draws_of_its_latents(shop, generator):
-    examples, arms = shop.examples("test", 2, 1), ReferenceArms(shop.images, generator)
+    examples, methods = shop.examples("test", 2, 1), ReferenceMethods(shop.images, generator)
     truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
-    assert torch.equal(arms.truth(examples), truths)
-    torch.testing.assert_close(arms.reconstruction(examples), generator.decode(generator.encode_images(truths)))
-    assert (arms.reconstruction(examples) - truths).abs().max() > 0.01
+    assert torch.equal(methods.truth(examples), truths)
+    torch.testing.assert_close(methods.reconstruction(examples), generator.decode(generator.encode_images(truths)))
+    assert (methods.reconstruction(examples) - truths).abs().max() > 0.01
 
 
 class Brightness:
@@ -252,10 +252,10 @@ def test_metrics_of_users_without_clicks_are_missing(shop, generator):
     chat = replace(examples[1], history=(), conversation=(Turn("me", "I love neon."),))
     some, perceptual = [examples[0], chat], PerceptualDistance.from_folder(f"{find_assets()}/lpips")
     reader = ReferenceReader(shop.images, {Input.HISTORIES}, Comparison())
-    arms = ReferenceArms(shop.images, generator)
+    methods = ReferenceMethods(shop.images, generator)
     records = {(made := record(one, "none")).key: made for one in some}
-    images = dict(zip(records, arms.truth(some), strict=True))
-    rows = ImageEvaluation([LpipsToHistory(perceptual), Brightness()], reader, arms).rows(some, records, images)
+    images = dict(zip(records, methods.truth(some), strict=True))
+    rows = ImageEvaluation([LpipsToHistory(perceptual), Brightness()], reader, methods).rows(some, records, images)
     own, nearest = (rows[rows["method"] == method].set_index("example") for method in ("none", "nearest"))
     assert own["lpips_history"].notna().tolist() == [True, False]
     assert own["brightness"].notna().all()

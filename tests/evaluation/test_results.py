@@ -49,8 +49,8 @@ def row(number, method, control, rng):
 @pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
-    arms = [(method, "own") for method in LPIPS] + [("pmg_paper", "mismatched")]
-    return pd.DataFrame([row(number, *arm, rng) for number in range(80) for arm in arms])
+    methods = [(method, "own") for method in LPIPS] + [("pmg_paper", "mismatched")]
+    return pd.DataFrame([row(number, *method, rng) for number in range(80) for method in methods])
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +60,23 @@ def results(rows):
 
 def test_results_have_all_sections(results):
     assert set(results) == {
-        "metrics", "comparison", "arms", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
+        "metrics", "comparison", "methods", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
     }  # fmt: skip
     assert results["metrics"]["lpips_truth"]["range"] == (0.0, None)
-    assert list(results["arms"]) == ["none", "keywords", "pmg_paper", "oracle", "vae_reconstruction", "truth"]
-    assert set(results["arms"]["pmg_paper"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
+    assert list(results["methods"]) == ["none", "keywords", "pmg_paper", "oracle", "vae_reconstruction", "truth"]
+    assert set(results["methods"]["pmg_paper"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
     assert set(results["paired"]["pmg_paper-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
     assert set(results["control"]["pmg_paper"]["lpips_truth"]) == {"own", "mismatched", "p"}
     assert set(results["groups"]["kind"]) == {"describable", "indescribable"}
-    assert set(results["groups"]["kind"]["describable"]) == {"arms", "paired", "control"}
+    assert set(results["groups"]["kind"]["describable"]) == {"methods", "paired", "control"}
     assert (results["revision"], results["config"], results["cost"]) == ("abc", {"seed": 0}, {"seconds": 1.0})
 
 
 def test_figures_are_those_of_the_rows(results):
-    pmg = results["arms"]["pmg_paper"]["lpips_truth"]
+    pmg = results["methods"]["pmg_paper"]["lpips_truth"]
     assert pmg["mean"] == pytest.approx(0.52)
     assert (pmg["n"], pmg["seeds"]) == (40, 1)
-    assert results["groups"]["kind"]["describable"]["arms"]["pmg_paper"]["lpips_truth"]["n"] == 20
+    assert results["groups"]["kind"]["describable"]["methods"]["pmg_paper"]["lpips_truth"]["n"] == 20
     difference = results["paired"]["pmg_paper-none"]["lpips_truth"]
     assert [difference[key] for key in ("mean", "low", "high")] == pytest.approx([-0.08] * 3)
     assert difference["p"] < 0.001
@@ -103,16 +103,16 @@ def test_gap_closed(results):
 
 
 def test_without_a_gap_none_is_closed(rows):
-    arms = rows[rows["method"].isin(["none", "pmg_paper", "oracle"])]
-    flat = arms.assign(lpips_truth=0.5)
+    methods = rows[rows["method"].isin(["none", "pmg_paper", "oracle"])]
+    flat = methods.assign(lpips_truth=0.5)
     assert BUILDER.build(flat)["gap_closed"] == {"lpips_truth": {}}
-    fewer = arms[arms["method"] != "oracle"]
+    fewer = methods[methods["method"] != "oracle"]
     assert BUILDER.build(fewer)["gap_closed"] == {"lpips_truth": {}}
 
 
 def test_what_was_not_measured_is_left_out(results):
-    assert "selection_preference" not in results["arms"]["none"]
-    assert "ssim_truth" not in results["arms"]["pmg_paper"]
+    assert "selection_preference" not in results["methods"]["none"]
+    assert "ssim_truth" not in results["methods"]["pmg_paper"]
     assert "selection_preference" not in results["paired"]["pmg_paper-none"]
 
 
@@ -140,8 +140,8 @@ def test_results_that_were_changed_are_refused(tmp_path, results, rows):
     with pytest.raises(PmgError, match=r"results\.json lacks comparison, metrics"):
         read_results(path)
     path.write_text('{"metrics": {}, "comparison": {}}')
-    with pytest.raises(PmgError, match=r"results\.json lacks arms, config"):
-        read_results(path, "config", "arms")
+    with pytest.raises(PmgError, match=r"results\.json lacks methods, config"):
+        read_results(path, "config", "methods")
     rows[::-1].to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(PmgError, match=r"rows\.parquet holds other rows"):
         read_rows(tmp_path, read["rows"])
@@ -167,11 +167,11 @@ def print_headline(results):
     return console.file.getvalue().splitlines()
 
 
-def test_console_shows_one_line_an_arm_in_80_columns(results):
+def test_console_shows_one_line_a_method_in_80_columns(results):
     title, header, _, *lines, note, last = print_headline(results)
     assert title == "All users (n = 40)"
     assert header.split() == ["method", "style", "accuracy", "↑", "LPIPS", "to", "truth", "↓"]
-    assert [line.split()[0] for line in lines] == list(results["arms"])
+    assert [line.split()[0] for line in lines] == list(results["methods"])
     assert [line.split()[0] for line in lines if "*" in line] == ["pmg_paper"]
     assert f"{note}{last}".endswith("* best method, without oracle, vae_reconstruction, truth.")
 
@@ -183,11 +183,11 @@ def test_headline_has_the_first_metric_of_each_aspect_and_that_of_the_gap_uncut(
         MetricInfo("concept", "concept accuracy", aspect="accuracy"), MetricInfo("lpips_truth", "LPIPS to truth"),
     ]  # fmt: skip
     values = {info.name: {"mean": -0.123, "low": -0.234, "high": -0.012, "n": 9, "seeds": 1} for info in infos}
-    arms = dict.fromkeys(["none", "a_method_with_a_very_long_name_of_its_own"], values)
-    lines = print_headline({**results, "metrics": describe(infos), "arms": arms})
+    methods = dict.fromkeys(["none", "a_method_with_a_very_long_name_of_its_own"], values)
+    lines = print_headline({**results, "metrics": describe(infos), "methods": methods})
     assert "…" not in "".join(lines)
     assert max(map(len, lines)) <= 80
-    table, _ = ResultTables.of({**results, "metrics": describe(infos)}).headline({"arms": arms})
+    table, _ = ResultTables.of({**results, "metrics": describe(infos)}).headline({"methods": methods})
     assert table.header == ("method", "style accuracy ↑", "concept accuracy ↑", "LPIPS to truth ↑")
 
 
@@ -220,29 +220,29 @@ def test_results_need_no_groups_and_split_by_any_label(rows):
     [
         (
             {"proposed": "pmg_papers"},
-            "comparison.proposed=pmg_papers: there is no such arm; did you mean 'pmg_paper'?",
+            "comparison.proposed=pmg_papers: there is no such method; did you mean 'pmg_paper'?",
         ),
         ({"gap_metric": "lpips"}, "comparison.gap_metric=lpips: there is no such metric"),
     ],
 )
-def test_names_of_no_arm_or_metric_are_told(changes, message):
+def test_names_of_no_method_or_metric_are_told(changes, message):
     (problem,) = Comparison(**changes).unknown({"none", "pmg_paper"}, ["lpips_truth"])
     assert message in problem
     assert not Comparison(proposed="none").unknown({"none"}, [])
 
 
-def test_arms_are_compared_with_those_that_are_named(rows):
+def test_methods_are_compared_with_those_that_are_named(rows):
     comparison = Comparison(baseline="keywords", oracle="truth", proposed="oracle", references=("vae_reconstruction",))
     found = ResultBuilder(METRICS[:2], comparison).build(rows)
-    assert list(found["arms"]) == ["keywords", "none", "pmg_paper", "oracle", "truth", "vae_reconstruction"]
+    assert list(found["methods"]) == ["keywords", "none", "pmg_paper", "oracle", "truth", "vae_reconstruction"]
     assert "pmg_paper-keywords" in found["paired"]
     assert "oracle-none" in found["paired"]
     assert set(found["gap_closed"]["lpips_truth"]) == {"none", "pmg_paper", "oracle"}
-    table = ResultTables.of(json.loads(json.dumps(found))).arms("All", found["arms"])
+    table = ResultTables.of(json.loads(json.dumps(found))).methods("All", found["methods"])
     assert [row[0].text for row in table.rows if any(cell.best for cell in row)] == ["oracle"]
 
 
 def test_numbers_that_round_to_zero_have_no_minus():
     values = {"mean": -1e-4, "low": -0.2, "high": -1e-5, "n": 3}
-    (row,) = ResultTables(METRICS[:1], Comparison()).arms("All", {"none": {METRICS[0].name: values}}).rows
+    (row,) = ResultTables(METRICS[:1], Comparison()).methods("All", {"none": {METRICS[0].name: values}}).rows
     assert row[1].text == "0.000 [−0.200, 0.000]"

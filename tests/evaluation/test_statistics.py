@@ -87,7 +87,7 @@ def test_swap_test_tells_a_gap_from_none():
 
 def test_paired_difference_uses_the_pairs():
     rng = np.random.default_rng(0)
-    level = 10 * rng.normal(size=100)  # differs far more between users than between arms
+    level = 10 * rng.normal(size=100)  # differs far more between users than between methods
     found = paired_difference(level - 0.1, level + 0.01 * rng.normal(size=100), np.arange(100))
     assert found.mean == pytest.approx(-0.1, abs=0.01)
     assert found.high < -0.09
@@ -96,8 +96,8 @@ def test_paired_difference_uses_the_pairs():
 
 def test_share_of_gap_is_the_ratio_of_means():
     base, goal = np.array([4.0, 6.0, 5.0]), np.array([2.0, 2.0, 2.0])
-    arm = base - 0.8 * (base - goal)
-    found = share_of_gap(base, arm, goal, np.arange(3))
+    method = base - 0.8 * (base - goal)
+    found = share_of_gap(base, method, goal, np.arange(3))
     assert [found.mean, found.low, found.high] == pytest.approx([0.8, 0.8, 0.8])
 
 

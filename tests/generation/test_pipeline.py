@@ -12,7 +12,7 @@ import torch
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
-from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
+from pmg.generation.dataset_generation import DatasetGenerator, list_controlled, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
@@ -332,10 +332,10 @@ def test_study_makes_own_and_mismatched_images_of_each_method(study):
     generator, examples = build()
     generator.run(examples, METHODS)
     records = read_records(folder)
-    arms = {(record.method, record.control) for record in records}
+    methods = {(record.method, record.control) for record in records}
     personal = {(method, control) for method in ("keywords", "pmg_paper") for control in ("own", "mismatched")}
-    assert arms == {("none", "own"), *personal}
-    assert len(records) == len(arms) * len(examples)
+    assert methods == {("none", "own"), *personal}
+    assert len(records) == len(methods) * len(examples)
     own = {example.id: example.profile for example in examples}
     assert all((r.preference_from == own[r.example]) == (r.control == "own") for r in records)
     assert read_images(folder, records).shape == (len(records), 3, 64, 64)
@@ -386,7 +386,7 @@ def test_preferences_of_another_source_are_refused_where_a_method_uses_it(study)
 
 
 def test_oracle_has_no_mismatched_control():
-    assert [(name, control) for name, _, control in list_arms(ORACLE)] == [("oracle", "own")]
+    assert [(name, control) for name, _, control in list_controlled(ORACLE)] == [("oracle", "own")]
 
 
 def test_records_say_how_an_image_was_chosen(study):

@@ -28,6 +28,6 @@ def test_train_generate_evaluate(pmg_here, tmp_path, data):
         done = pmg_here(verb, *options, *own)
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 3
-    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert results["methods"]["pmg_paper"]["lpips_truth"]["n"] == 3
+    assert results["methods"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"met", "unseen_region", "unseen_artist"} <= set(str(results).replace("'", " ").split())

@@ -57,7 +57,7 @@ def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, wr
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     for method in ("none", "keywords", "soft", "pmg_paper", "mean_style", "oracle"):
-        assert results["arms"][method]["lpips_truth"]["n"] == 3
+        assert results["methods"][method]["lpips_truth"]["n"] == 3
     assert results["config"]["name"] in ("looks", "janus_looks")
     whole, part = (json.loads((tmp_path / "run" / name / "metrics.json").read_text()) for name in (".", "generate"))
     assert whole["ledger"]["denoiser_evaluations"] == part["ledger"]["denoiser_evaluations"] > 0

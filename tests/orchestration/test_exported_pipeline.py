@@ -77,7 +77,7 @@ def test_a_pipeline_generates_for_a_catalogue_of_ones_own(tmp_path, pmg_here):
     assert json.loads((tmp_path / "made" / "metrics.json").read_text())["ledger"]["denoiser_evaluations"] == 0
     done = pmg_here("evaluate", "experiment=real_users", "generate_run=made", "results_dir=results", "logger=none")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert {"soft", "pmg_paper"} <= set(json.loads((tmp_path / "results" / "results.json").read_text())["arms"])
+    assert {"soft", "pmg_paper"} <= set(json.loads((tmp_path / "results" / "results.json").read_text())["methods"])
 
 
 def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):

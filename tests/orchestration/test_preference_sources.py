@@ -1,4 +1,4 @@
-"""Preference sources: several of a kind are arms of one generation, and each refusal names the way out."""
+"""Preference sources: several of a kind are methods of one generation, and each refusal names the way out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pmg.configuration.instantiate import built_class, to_plain
 from pmg.configuration.masked_folders import mask_folders
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
-from pmg.generation.dataset_generation import list_arms
+from pmg.generation.dataset_generation import list_controlled
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
     build_methods,
@@ -57,7 +57,7 @@ def test_one_key_leaves_out_every_mismatched_control(compose):
     every, own = (
         [
             control
-            for _, _, control in list_arms(
+            for _, _, control in list_controlled(
                 build_methods(compose("generate", "method=[none,soft,pmg_paper]").method, mismatched)
             )
         ]
@@ -159,8 +159,8 @@ def extensions(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, compose):
-    """A module and its config each: a training of the encoder, and a generation that adds arms to a folder."""
+def test_own_encoder_and_own_source_are_methods_beside_shipped_ones(extensions, compose):
+    """A module and its config each: a training of the encoder, and a generation that adds methods to a folder."""
     plain = compose("train", *TINY, "run_dir=a")
     mine = pmg.compose(
         "train", overrides=[*TINY[1:], "preference_encoder=topics", "plugins=[my_encoder]", "run_dir=mine"]
@@ -181,10 +181,10 @@ def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, com
     ]  # fmt: skip
     execute(pmg.compose("generate", overrides=[*shared, *more]), "generate", generate)
     made = {record.key: record for record in read_records("out")}
-    arms = {key.method for key in made}
-    assert arms == {"keywords", "soft", "soft_b", "mine", "three", "latest"}
+    methods = {key.method for key in made}
+    assert methods == {"keywords", "soft", "soft_b", "mine", "three", "latest"}
     example = next(key.example for key in made)
-    chosen = {arm: made[(example, arm, "own", 0)] for arm in arms}
+    chosen = {method: made[(example, method, "own", 0)] for method in methods}
     assert chosen["soft"].candidates == chosen["soft_b"].candidates != chosen["mine"].candidates
     assert len(chosen["three"].preference_keywords) > len(chosen["keywords"].preference_keywords)
     assert chosen["latest"].preference_keywords not in [(), chosen["keywords"].preference_keywords]

@@ -24,7 +24,7 @@ from runs import metrics
 
 pytestmark = pytest.mark.slow
 
-# plain gradient steps: Adam divides a gradient by its size, so that where it is nearly 0 rounding decides the step's sign
+# plain gradient steps: Adam divides a gradient by its size, and where that is nearly 0, rounding decides the step
 EXACT = ["trainer.precision=32-true", "objective=contrast", "objective.module.ema_decay=0.9", "optimizer=sgd"]
 TOGETHER = ["trainer=ddp", "trainer.devices=2"]
 CPU = "trainer.accelerator=cpu"

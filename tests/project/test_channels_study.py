@@ -144,8 +144,8 @@ def test_an_endpoint_has_to_beat_every_control_after_holms_correction(tables):
 
 
 def test_new_rows_replace_those_of_their_channel_method_and_seed(tables):
-    arms = [("split", "soft", 0), ("split", "soft", 1), ("split", "none", 0), ("words", "soft", 0)]
-    rows = pd.DataFrame(arms, columns=tables.ARM).assign(lpips_truth=0.3)
+    methods = [("split", "soft", 0), ("split", "soft", 1), ("split", "none", 0), ("words", "soft", 0)]
+    rows = pd.DataFrame(methods, columns=tables.ARM).assign(lpips_truth=0.3)
     both = tables.replace_rows(rows, rows[:1].assign(lpips_truth=0.2))
     assert both.sort_index()["lpips_truth"].tolist() == pytest.approx([0.2, 0.3, 0.3, 0.3])
     assert tables.replace_rows(rows, rows[:1].assign(seed=2))["seed"].tolist() == [0, 1, 0, 0, 2]

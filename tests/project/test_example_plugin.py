@@ -138,7 +138,7 @@ def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg_here, install
         measured = json.loads((tmp_path / "sweep" / job / "metrics.json").read_text())
         assert (measured["status"], measured["metrics"]["train/norm"] > 0) == ("completed", True)
     results = json.loads((tmp_path / "outputs" / "plugin_example" / "results.json").read_text())
-    assert results["arms"]["example_latest"]["colourfulness"]["mean"] >= 0
+    assert results["methods"]["example_latest"]["colourfulness"]["mean"] >= 0
     assert results["metrics"]["colourfulness"]["higher_is_better"] is False
     records = (tmp_path / "outputs" / "plugin_example" / "generate" / "records.jsonl").read_text().splitlines()
     assert {"pmg_paper", "example_latest"} < {json.loads(line)["method"] for line in records}

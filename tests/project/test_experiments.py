@@ -133,7 +133,7 @@ def test_seeds_of_a_study_without_factors_are_one_table(tmp_path):
         write_run(tmp_path / "runs" / f"seed={seed}", config, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
     write_table("components", spec_of("components", "components"), tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
-    assert results["arms"]["pmg_paper"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
+    assert results["methods"]["pmg_paper"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
     assert [run["config"]["generate_run"] for run in results["runs"]] == ["outputs/generate"] * 2
 
 
@@ -192,8 +192,8 @@ def test_a_study_has_a_page_and_each_table_its_recorded_results(path):
     for table, spec in study.tables.items():
         recorded = path.parent if table == name else path.parent / table
         results = json.loads((recorded / "results.json").read_text())
-        arms = set(pd.read_parquet(recorded / "rows.parquet")["method"])
-        assert set(spec.methods) <= arms
+        methods = set(pd.read_parquet(recorded / "rows.parquet")["method"])
+        assert set(spec.methods) <= methods
         if spec.factors:
             (first, *_) = results["users"].values()
             wanted = {label for pair in spec.pairs for label in pair.variants} | ({spec.base} - {""})

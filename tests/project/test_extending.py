@@ -94,7 +94,7 @@ def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_h
         done = pmg_here(verb, *options.split(), *(small if verb != "evaluate" else ["results_dir=results"]))
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert results["arms"]["pmg_paper"]["lpips_truth"]["n"] == 3
+    assert results["methods"]["pmg_paper"]["lpips_truth"]["n"] == 3
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ def study(scripts):
 
 
 def write_rows(study, folder, questions, lpips, artist):
-    """Rows of one arm of the group `met`: a question each, whose other metrics are 0."""
+    """Rows of one method of the group `met`: a question each, whose other metrics are 0."""
     folder.mkdir()
     columns = dict.fromkeys(study.METRICS, 0.0) | {"lpips_truth": lpips, "artist": artist}
     asked = {"question": questions, "drawing": [7, 7, 9], "line_art": [True, True, False]}
-    pd.DataFrame({"arm": "oracle_4_steps"} | asked | columns).to_parquet(folder / "rows-met.parquet")
+    pd.DataFrame({"method": "oracle_4_steps"} | asked | columns).to_parquet(folder / "rows-met.parquet")
     return folder
 
 
@@ -37,13 +37,13 @@ def test_a_drawing_that_was_asked_for_twice_counts_once(study, tmp_path, capsys)
     assert artists == {"all": "+1.000", "line art": "+1.000", "colour": "–"}
 
 
-def test_other_questions_and_missing_arms_are_refused(study, tmp_path):
+def test_other_questions_and_missing_methods_are_refused(study, tmp_path):
     values = [0.5, 0.3, 0.2]
     first = write_rows(study, tmp_path / "first", [1, 2, 3], values, values)
     second = write_rows(study, tmp_path / "second", [1, 2, 4], values, values)
     with pytest.raises(SystemExit, match="other questions: run both with one --split and --count"):
         study.main([str(first), str(second)])
-    with pytest.raises(SystemExit, match="has no arm oracle; it has oracle_4_steps"):
-        study.main([str(first), str(first), "--arm", "oracle"])
+    with pytest.raises(SystemExit, match="has no method oracle; it has oracle_4_steps"):
+        study.main([str(first), str(first), "--method", "oracle"])
     with pytest.raises(SystemExit, match="no group in common"):
         study.main([str(first), str(tmp_path)])

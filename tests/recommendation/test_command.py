@@ -30,7 +30,7 @@ def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(t
     assert "3 items for each of 4 users" in told
     make, again = (shlex.split(line)[1:] for line in told.splitlines() if line.startswith("pmg-"))
     results = json.loads((tmp_path / "first" / "results.json").read_text())
-    assert set(results["arms"]) == {"popularity", "bpr", "ease", "vbpr_own", "vbpr_shuffled", "vbpr_noise"}
+    assert set(results["methods"]) == {"popularity", "bpr", "ease", "vbpr_own", "vbpr_shuffled", "vbpr_noise"}
 
     tiny = ["language_model=tiny", "sampling.steps=1", "sampling.batch_size=50", "sheet_users=1"]
     assert {"data=pairs", *(f"data.of.{one}" for one in DATA), "data.file=first/candidates.json"} <= set(make)
@@ -42,9 +42,9 @@ def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(t
     told = pmg_here("recommend", *again, "pictures.candidates=other", "run_dir=second").stderr
     assert "is of other pictures.candidates" in told
     folder = tmp_path / "first_with_pictures"
-    arms = json.loads((folder / "results.json").read_text())["arms"]
-    assert "vbpr_crowd" in arms
-    assert arms["ease"] == results["arms"]["ease"]
+    methods = json.loads((folder / "results.json").read_text())["methods"]
+    assert "vbpr_crowd" in methods
+    assert methods["ease"] == results["methods"]["ease"]
     pairs = json.loads((folder / "pairs" / "results.json").read_text())
-    assert set(pairs["arms"]) == {"recommender", "own_picture", "made_for_user", "made_for_another", "both"}
+    assert set(pairs["methods"]) == {"recommender", "own_picture", "made_for_user", "made_for_another", "both"}
     assert {"made_for_user-made_for_another", "made_for_user-own_picture"} <= set(pairs["paired"])

@@ -136,7 +136,7 @@ def test_pictures_of_pairs_are_those_of_their_candidates(tmp_path):
             encode_pairs(corner, folder, some, found)
 
 
-def test_arms_know_pictures_that_were_made_for_one_or_another():
+def test_methods_know_pictures_that_were_made_for_one_or_another():
     own = {
         "a": np.array([1.0, 0.0]),
         "b": np.array([-1.0, 0.0]),
@@ -145,11 +145,11 @@ def test_arms_know_pictures_that_were_made_for_one_or_another():
     }
     found = {"u": Candidates(["a"], ["b", "c"], [2.0, 1.0], ["c"]), EVERYBODY: Candidates(["a"], ["a"], [0.0], [])}
     pairs = {("u", "own"): {"b": own["a"], "c": own["c"]}, ("u", "mismatched"): {"b": own["c"], "c": own["d"]}}
-    arms = pair_features(found, own, pairs)
-    assert [(name, values["u"].shape[1]) for name, values in arms.items()] == [
+    methods = pair_features(found, own, pairs)
+    assert [(name, values["u"].shape[1]) for name, values in methods.items()] == [
         ("recommender", 1), ("own_picture", 2), ("made_for_user", 3), ("made_for_another", 3), ("both", 4)
     ]  # fmt: skip
-    assert arms["recommender"]["u"][:, 0] == pytest.approx([1, -1])
-    assert arms["own_picture"]["u"][:, 1] == pytest.approx([-1, 0])
-    assert arms["made_for_user"]["u"][:, 1:] == pytest.approx(np.array([[1, -1], [0, 1]]))
-    assert arms["made_for_another"]["u"][:, 1:] == pytest.approx(np.array([[0, 0], [0, -1]]))
+    assert methods["recommender"]["u"][:, 0] == pytest.approx([1, -1])
+    assert methods["own_picture"]["u"][:, 1] == pytest.approx([-1, 0])
+    assert methods["made_for_user"]["u"][:, 1:] == pytest.approx(np.array([[1, -1], [0, 1]]))
+    assert methods["made_for_another"]["u"][:, 1:] == pytest.approx(np.array([[0, 0], [0, -1]]))

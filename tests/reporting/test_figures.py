@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.figures import ALPHAS, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
+from pmg.reporting.figures import ALPHAS, draw_curves, draw_effect, draw_methods, draw_trade, find_plane, png
 from pmg.reporting.summary import scalar_metric
 from pmg.reporting.variants import numbers_of
 
@@ -18,7 +18,7 @@ JUDGED = [
 CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]
 
 
-def arms(mean):
+def methods(mean):
     value = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 3}
     return {method: {metric.name: value for metric in JUDGED} for method in ("none", "pmg_paper")}
 
@@ -33,7 +33,7 @@ def arms(mean):
     ],
 )
 def test_axis_of_an_effect_follows_the_values(values, scale, bands):
-    figure = draw_effect({value: arms(0.1 * n) for n, value in enumerate(values)}, JUDGED, "key")
+    figure = draw_effect({value: methods(0.1 * n) for n, value in enumerate(values)}, JUDGED, "key")
     axis = figure.axes[0]
     assert axis.get_xscale() == scale
     assert [label.get_text() for label in axis.get_xticklabels()] == list(values)
@@ -52,7 +52,7 @@ def test_many_groups_have_no_legend_and_few_have_one():
 
 
 def test_trade_has_a_panel_a_method_and_one_of_the_judge():
-    variants = {"0": arms(0.1), "1": arms(0.5)}
+    variants = {"0": methods(0.1), "1": methods(0.5)}
     selecting = [MetricInfo("x", "x", aspect="accuracy", selects=True)]
     plane = find_plane([*selecting, *JUDGED], variants.values())
     assert find_plane(JUDGED, [{"pmg_paper": {}}]) is None
@@ -66,7 +66,7 @@ def test_trade_has_a_panel_a_method_and_one_of_the_judge():
 
 
 def test_labels_stay_inside_the_picture():
-    figure = draw_arms(arms(0.3), JUDGED)
+    figure = draw_methods(methods(0.3), JUDGED)
     with Image.open(io.BytesIO(png(figure))) as picture:
         assert picture.size[0] > 500
     for axis in figure.axes:

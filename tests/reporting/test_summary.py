@@ -37,7 +37,7 @@ def test_groups_pool_seeds_and_average_users_first(found):
     assert [each.values for each in groups] == [("2",), ("10",)]
     pooled = np.array([*VALUES[2, 0], *VALUES[2, 1]])
     expected = interval(pooled, np.array(["u0", "u1", "u2"] * 2))
-    measured = groups[0].arms["pmg_paper"]["lpips_truth"]
+    measured = groups[0].methods["pmg_paper"]["lpips_truth"]
     assert [measured[name] for name in ("mean", "low", "high")] == pytest.approx(
         [expected.mean, expected.low, expected.high]
     )
@@ -68,7 +68,7 @@ def test_the_best_is_on_top_and_what_is_the_same_everywhere_comes_once(found):
     judged, _ = summary_tables(groups, factors, artifacts)
     rows = [tuple(cell.text for cell in row[:3]) for row in judged.rows]
     assert rows == [("pmg_paper", "2", "2"), ("pmg_paper", "10", "2"), ("none", "all", "2")]
-    groups[1].arms["none"] = {"lpips_truth": dict.fromkeys(("mean", "low", "high"), 0.05) | {"n": 3, "runs": 1}}
+    groups[1].methods["none"] = {"lpips_truth": dict.fromkeys(("mean", "low", "high"), 0.05) | {"n": 3, "runs": 1}}
     judged, _ = summary_tables(groups, factors, artifacts)
     assert {row[1].text for row in judged.rows if row[0].text == "none"} == {"10", "2"}  # both, since they differ
 
@@ -76,7 +76,7 @@ def test_the_best_is_on_top_and_what_is_the_same_everywhere_comes_once(found):
 def test_the_truth_is_never_the_best(found):
     _, factors, artifacts, groups = found
     nothing = dict.fromkeys(("mean", "low", "high"), 0.0) | {"n": 3, "runs": 1}
-    groups[0].arms["truth"] = {"lpips_truth": nothing}
+    groups[0].methods["truth"] = {"lpips_truth": nothing}
     judged, _ = summary_tables(groups, factors, artifacts)
     assert [row[0].text for row in judged.rows if any(cell.best for cell in row)] == ["pmg_paper", "pmg_paper"]
 
@@ -116,8 +116,8 @@ def test_a_main_effect_averages_over_what_else_varies(tmp_path):
     groups = group(runs, factors, artifacts)
     means = [
         {
-            value: arms["pmg_paper"]["lpips_truth"]["mean"]
-            for value, (arms, _) in effects(n, groups, runs, artifacts).items()
+            value: methods["pmg_paper"]["lpips_truth"]["mean"]
+            for value, (methods, _) in effects(n, groups, runs, artifacts).items()
         }
         for n in (0, 1)
     ]
@@ -134,7 +134,7 @@ def test_metrics_of_sets_have_an_interval_over_runs(tmp_path):
     runs = read_runs([tmp_path])
     factors, artifacts = find_factors(runs), gather(runs)
     (whole,) = groups = group(runs, factors, artifacts)
-    found = whole.arms["pmg_paper"]["kid_dino"]
+    found = whole.methods["pmg_paper"]["kid_dino"]
     assert (found["mean"], found["runs"]) == (2.0, 2)
     assert found["high"] - 2 == pytest.approx(12.7062)
     assert summary_tables(groups, factors, artifacts)[0].header[-1] == "KID (dino) ↓"

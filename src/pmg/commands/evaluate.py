@@ -41,7 +41,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
     from pmg.evaluation.image_evaluation import SELECTION_SCORES, ImageEvaluation, RowCache, in_order
-    from pmg.evaluation.references import ReferenceArms, ReferenceReader
+    from pmg.evaluation.references import ReferenceMethods, ReferenceReader
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.models.loading.device import to_device
@@ -66,7 +66,9 @@ def body(cfg: DictConfig, run: Run) -> None:
     judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
     generator = to_device(instantiate(made.config["generator"]), cfg.device)  # its autoencoder reconstructs the truth
     reader = ReferenceReader(data.images, metrics.inputs, comparison)
-    evaluation = ImageEvaluation(metrics.per_image, reader, ReferenceArms(data.images, generator), data.labels, judged)
+    evaluation = ImageEvaluation(
+        metrics.per_image, reader, ReferenceMethods(data.images, generator), data.labels, judged
+    )
     run.begin()
     with run.ledger.phase("judge"):
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
@@ -76,8 +78,8 @@ def body(cfg: DictConfig, run: Run) -> None:
             judged.drop()
             return
         rows = in_order(tables)
-        arms = evaluation.arm_images(images)
-        sets = compare_sets(metrics.per_set, examples, arms)
+        methods = evaluation.method_images(images)
+        sets = compare_sets(metrics.per_set, examples, methods)
     with run.ledger.phase("statistics"):
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, sets) | {"records": made.metrics["made"][RECORDS]}
@@ -86,7 +88,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     run.record_digest(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
     chosen, sheet = choose_examples(examples, data.labels, cfg.sheet_users), Path(cfg.results_dir, "contact_sheet.png")
-    drawn = {method: arms[method](chosen) for method in dict.fromkeys(key.method for key in images)}
+    drawn = {method: methods[method](chosen) for method in dict.fromkeys(key.method for key in images)}
     contact_sheet(build_rows(chosen, data.labels, data.images, drawn), list(drawn)).save(sheet)
     run.tracking.record_image("contact_sheet", sheet)
     run.publish(Path(cfg.results_dir), results, {"all numbers": "results.json", "images": "contact_sheet.png"})
@@ -153,9 +155,9 @@ def _read_images(
     records = StoredRecords(folder)
     methods = build_methods(made.config["method"], made.config["mismatched"])
     if missing := [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]:
-        arms = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
+        lacking = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
         raise PmgError(
-            f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
+            f"{folder} lacks {len(missing)} pictures of {lacking}, e.g. of {missing[0].example}. Run the same "
             "pmg-generate command again"
         )
     refuse_mixtures(folder, (record for _, record in scan_records(folder)), hash_images(made.metrics["identity"]))

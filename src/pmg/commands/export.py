@@ -35,7 +35,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     check_made(Path(cfg.train_run), metrics, TRAINED)
     refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED, *PARTS)
     if cfg.results:
-        facts = dict(leaves(read_results(cfg.results, "config", "arms")["config"]))
+        facts = dict(leaves(read_results(cfg.results, "config", "methods")["config"]))
         same = {
             key: value for key, value in metrics["identity"].items() if key in facts and ANY_DTYPE not in str(value)
         }

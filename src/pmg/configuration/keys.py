@@ -86,7 +86,7 @@ class RunConfig:
 
 @dataclass
 class ComparisonConfig:
-    """The arms that all others are compared with, see `pmg.evaluation.comparison.Comparison`."""
+    """The methods that all others are compared with, see `pmg.evaluation.comparison.Comparison`."""
 
     baseline: str = "none"
     oracle: str = "oracle"

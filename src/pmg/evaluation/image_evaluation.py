@@ -19,8 +19,8 @@ from torch import Tensor
 from pmg.cache import Cache, atomic_write_bytes, hash_tensor
 from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
-from pmg.evaluation.references import ReferenceArms, ReferenceReader, checked
-from pmg.evaluation.set_comparison import ArmImages
+from pmg.evaluation.references import ReferenceMethods, ReferenceReader, checked
+from pmg.evaluation.set_comparison import MethodImages
 from pmg.progress import track
 from pmg.records.shards import WHOLE, Shard
 from pmg.records.storage import Key, Record, as_line
@@ -68,11 +68,11 @@ def selection_scores(record: Record) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ImageEvaluation:
-    """Computes the metrics of generated images, and of the reference arms."""
+    """Computes the metrics of generated images, and of the reference methods."""
 
     metrics: Sequence[ImageMetric]  # of single images
     reader: ReferenceReader  # of what the metrics compare with
-    arms: ReferenceArms
+    references: ReferenceMethods
     labels: Sequence[str] = ()  # names of the examples' labels that rows hold
     cache: RowCache | None = None  # rows that were computed before with the same models
 
@@ -81,7 +81,7 @@ class ImageEvaluation:
         self, examples: Sequence[Example], records: Mapping[Key, Record], images: Mapping[Key, Tensor],
         shard: Shard = WHOLE,
     ) -> pd.DataFrame:  # fmt: skip
-        """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
+        """Returns one row an image and one for each reference method, and its ``chunk``, see `in_order`.
 
         Images are `(3, H, W)` in [-1, 1] by `Record.key`; only those of the shard's examples are judged. PmgError if a
         metric compares with what an example does not have.
@@ -99,8 +99,8 @@ class ImageEvaluation:
                 parts = [pd.concat(parts, ignore_index=True)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def arm_images(self, images: Mapping[Key, Tensor]) -> dict[str, ArmImages]:
-        """Returns what reads each method's images made with the users' own preferences, and each reference arm's.
+    def method_images(self, images: Mapping[Key, Tensor]) -> dict[str, MethodImages]:
+        """Returns what reads each method's images made with the users' own preferences, and each reference method's.
 
         Images are `(3, H, W)` in [-1, 1] by `Record.key`, of one seed.
         """
@@ -110,7 +110,7 @@ class ImageEvaluation:
             return torch.stack([images[Key(example.id, method, "own", seed)] for example in some])
 
         seed, methods = next(iter(images)).seed, dict.fromkeys(key.method for key in images)
-        return {method: partial(read, method=method) for method in methods} | self.arms.images_by_arm
+        return {method: partial(read, method=method) for method in methods} | self.references.images_by_method
 
     def _fetch(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
@@ -128,24 +128,25 @@ class ImageEvaluation:
         references = self.reader.read(examples, by_example)
         seed = by_example[examples[0].id][0].seed
         frames = []
-        for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
-            chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
+        for method, control in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
+            drawn = ([r for r in by_example[e.id] if (r.method, r.control) == (method, control)] for e in examples)
+            chosen = [records[0] for records in drawn]
             stacked = torch.stack([images[record.key] for record in chosen])
-            made = {"method": arm[0], "control": arm[1]}
+            made = {"method": method, "control": control}
             facts = [{**made, "seed": record.seed, **selection_scores(record)} for record in chosen]
             frames.append(self._measure(stacked, references, facts))
-        for name, read in self.arms.images_by_arm.items():
+        for name, read in self.references.images_by_method.items():
             facts = [{"method": name, "control": "own", "seed": seed}] * len(examples)
             frames.append(self._measure(read(examples), references, facts))
         return pd.concat(frames, ignore_index=True)
 
     def _measure(self, images: Tensor, references: References, facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-        """Returns one arm's rows: who it is for, which labels they have, how it was made, and its metrics."""
+        """Returns one method's rows: who it is for, which labels they have, how it was made, and its metrics."""
         who = [
             {"example": e.id, "user": e.user, **{name: e.labels[name] for name in self.labels}}
             for e in references.examples
         ]
-        there = images.isfinite().all((1, 2, 3))  # an arm may have no image of some users
+        there = images.isfinite().all((1, 2, 3))  # a method may have no image of some users
         blank = checked("images", torch.where(there[:, None, None, None], images, 0.0))
         columns = pd.DataFrame(compute(self.metrics, blank, references), index=range(len(images)))
         columns.loc[~there.numpy()] = float("nan")

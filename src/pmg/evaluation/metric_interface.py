@@ -100,7 +100,7 @@ class References:
     _computed: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """Returns `compute()`, called once for all arms and all metrics that use the same key."""
+        """Returns `compute()`, called once for all methods and all metrics that use the same key."""
         if key not in self._computed:
             self._computed[key] = compute()
         return cast(Value, self._computed[key])
@@ -118,7 +118,7 @@ class ImageMetric(Protocol):
         """What `References` must hold."""
 
     def __call__(self, images: Tensor, references: References) -> Mapping[str, Tensor]:
-        """Computes the outputs of one arm's images, `(B, 3, H, W)` in [-1, 1], on the CPU.
+        """Computes the outputs of one method's images, `(B, 3, H, W)` in [-1, 1], on the CPU.
 
         Returns a float tensor `(B,)` by the name of each output, NaN where an image has no value.
         """

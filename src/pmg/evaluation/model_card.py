@@ -119,13 +119,13 @@ def write_pipeline_card(
 def _quality(results: str | None) -> list[str]:
     if results is None:
         return []
-    found = read_results(results, "arms", "comparison")
-    arms, comparison = found["arms"], found["comparison"]
+    found = read_results(results, "methods", "comparison")
+    methods, comparison = found["methods"], found["comparison"]
     rows = {
         name: " · ".join(
-            f"{arm} {arms[arm][name]['mean']:.3f} [{arms[arm][name]['low']:.3f}, {arms[arm][name]['high']:.3f}]"
-            for arm in (comparison["baseline"], comparison["proposed"])
-            if name in arms.get(arm, {})
+            f"{method} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+            for method in (comparison["baseline"], comparison["proposed"])
+            if (value := methods.get(method, {}).get(name))
         )
         for name in SHOWN
     }

@@ -1,4 +1,4 @@
-"""What metrics compare images with, and the reference arms: images that no model personalises."""
+"""What metrics compare images with, and the reference methods: images that no model personalises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmg.data.dataset import ImageStore, liked_with_image, require_truth
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
 from pmg.evaluation.metric_interface import Input, References
-from pmg.evaluation.set_comparison import ArmImages
+from pmg.evaluation.set_comparison import MethodImages
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.image_passes import fit_size
 from pmg.preferences.keywords import Budget
@@ -40,16 +40,16 @@ def checked(name: str, images: Tensor) -> Tensor:
     return images
 
 
-class ReferenceArms:
-    """Makes the images of the reference arms, with the generator's autoencoder and text encoder."""
+class ReferenceMethods:
+    """Makes the images of the reference methods, with the generator's autoencoder and text encoder."""
 
     def __init__(self, images: ImageStore, generator: Generator) -> None:
         self.images, self.generator = images, generator
         self._of_title: dict[str, Tensor] = {}  # vectors of titles, each encoded once
 
     @property
-    def images_by_arm(self) -> dict[str, ArmImages]:
-        """For each arm the function that returns its images `(B, 3, H, W)` of B examples; NaN where there is none."""
+    def images_by_method(self) -> dict[str, MethodImages]:
+        """By method, the function that returns its images `(B, 3, H, W)` of B examples; NaN where there is none."""
         return {NEAREST: self.nearest, RECONSTRUCTION: self.reconstruction, TRUTH: self.truth}
 
     def truth(self, examples: Sequence[Example]) -> Tensor:
@@ -115,7 +115,7 @@ class ReferenceReader:
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:
     """Returns the keywords of one example's own user; empty where no method was given any.
 
-    All arms are compared with the same words: those of the proposed method, or else of the first method that was
+    All methods are compared with the same words: those of the proposed method, or else of the first method that was
     given some. Those of the oracle are left out, since its images are generated from the true taste.
     """
     with_words = [r for r in records if r.control == "own" and r.method != comparison.oracle and r.preference_keywords]

@@ -21,7 +21,7 @@ class ResultTables:
     """Builds the tables of results."""
 
     metrics: Sequence[MetricInfo]  # descriptions of the columns, in their order; a column that no row has is left out
-    comparison: Comparison  # which arms compete
+    comparison: Comparison  # which methods compete
     compact: bool = False  # whether the ends of intervals have one digit less than the mean
 
     @classmethod
@@ -40,28 +40,28 @@ class ResultTables:
         )
 
     def headline(self, results: Mapping[str, Any]) -> tuple[Table, str]:
-        """Returns the table of all arms that fits 80 columns, and how to read it.
+        """Returns the table of all methods that fits 80 columns, and how to read it.
 
         Its three metrics are the first of each aspect and that of the gap (`Comparison.gap_metric`); where there are
         fewer of them, the next metrics follow.
         """
-        arms = results["arms"]
-        measured = {name for values in arms.values() for name in values}
+        methods = results["methods"]
+        measured = {name for values in methods.values() for name in values}
         found = [metric for metric in self.metrics if metric.name in measured and not metric.selects]
         first = {metric.aspect: metric.name for metric in reversed(found) if metric.aspect}
         named = [self.comparison.gap_metric, *first.values()]
         ranked = sorted(found, key=lambda metric: metric.name not in named)[:HEADLINE]
         shown = [metric for metric in found if metric in ranked]
-        aside = ", ".join(arm for arm in arms if not self.comparison.competes(arm))
+        aside = ", ".join(method for method in methods if not self.comparison.competes(method))
         note = f"Mean [95 % interval over users]. * best method{aside and f', without {aside}'}."
-        return replace(self, metrics=shown, compact=True).arms("All users", arms), note
+        return replace(self, metrics=shown, compact=True).methods("All users", methods), note
 
     def build(self, results: Mapping[str, Any]) -> list[Table]:
-        """Returns all tables with rows: arms, differences and control, each also by group, gap, sets."""
+        """Returns all tables with rows: methods, differences and control, each also by group, gap, sets."""
         groups, control = list(_groups(results)), "Own / mismatched user's preference"
         tables = [
-            self.arms("All users", results["arms"]),
-            *(self.arms(f"Users with {name}", part["arms"]) for name, part in groups),
+            self.methods("All users", results["methods"]),
+            *(self.methods(f"Users with {name}", part["methods"]) for name, part in groups),
             self.paired("Paired differences, all users", results["paired"]),
             *(self.paired(f"Paired differences, {name}", part["paired"]) for name, part in groups),
             self.control(control, results["control"]),
@@ -71,10 +71,12 @@ class ResultTables:
         ]
         return [table for table in tables if table.rows]
 
-    def arms(self, title: str, arms: Mapping[str, Mapping]) -> Table:
-        """Returns one row an arm, each metric with its interval."""
-        users = max((values["n"] for arm in arms.values() for values in arm.values()), default=0)
-        return self.means(f"{title} (n = {users})", ("method",), [(arm,) for arm in arms], list(arms.values()))
+    def methods(self, title: str, methods: Mapping[str, Mapping]) -> Table:
+        """Returns one row a method, each metric with its interval."""
+        users = max((values["n"] for method in methods.values() for values in method.values()), default=0)
+        return self.means(
+            f"{title} (n = {users})", ("method",), [(method,) for method in methods], list(methods.values())
+        )
 
     def means(
         self, title: str, header: tuple[str, ...], names: Sequence[tuple[str, ...]],
@@ -83,7 +85,7 @@ class ResultTables:
         """Returns a table of means with their intervals, the best of each metric marked.
 
         Each row has `names`, a text for each of the first columns, the `header`, and in `found` its metrics' mean, low
-        and high; one whose first name is a reference arm does not compete.
+        and high; one whose first name is a reference method does not compete.
         """
         shown = [metric for metric in self.metrics if any(metric.name in values for values in found)]
         compete = [self.comparison.competes(name[0]) for name in names]
@@ -115,7 +117,7 @@ class ResultTables:
         return self._evidence(title, "pair", named, cell)
 
     def control(self, title: str, control: Mapping[str, Mapping]) -> Table:
-        """Returns one row an arm: means with the own and with a mismatched user's preference, and p."""
+        """Returns one row a method: means with the own and with a mismatched user's preference, and p."""
 
         def cell(values: Mapping[str, float], digits: int) -> Cell:
             """Returns both means and p."""
@@ -135,10 +137,10 @@ class ResultTables:
         return Table(title, (first, *map(heading, metrics)), rows)
 
     def gap(self, gap_closed: Mapping[str, Mapping[str, Mapping]]) -> Table:
-        """Returns one row an arm: the share of the gap that it closes."""
+        """Returns one row a method: the share of the gap that it closes."""
         name, found = self.comparison.gap_metric, gap_closed[self.comparison.gap_metric]
         title = next((metric.title for metric in self.metrics if metric.name == name), name)
-        rows = tuple((Cell(arm), Cell(_with_interval(values))) for arm, values in found.items())
+        rows = tuple((Cell(method), Cell(_with_interval(values))) for method, values in found.items())
         ends = f"{self.comparison.baseline} to {self.comparison.oracle}"
         return Table(f"Share of the gap from {ends}, {title}", ("method", "gap closed ↑"), rows)
 

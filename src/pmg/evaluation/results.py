@@ -21,7 +21,7 @@ from pmg.evaluation.statistics import interval, paired_difference, share_of_gap,
 from pmg.evaluation.table_rendering import to_markdown
 from pmg.runs.content import digest_file
 
-PAIR = ["example", "seed"]  # what makes two arms' rows a pair
+PAIR = ["example", "seed"]  # what makes two methods' rows a pair
 ROWS = "rows.parquet"
 COLUMNS = ("example", "user", "method", "control", "seed")
 
@@ -32,7 +32,7 @@ class ResultBuilder:
 
     # descriptions of the columns, in their order; a column that the rows lack is left out
     metrics: Sequence[MetricInfo]
-    comparison: Comparison = field(default_factory=Comparison)  # the arms that all others are compared with
+    comparison: Comparison = field(default_factory=Comparison)  # the methods that all others are compared with
     groups: Sequence[str] = ()  # labels by which results are split, columns of the rows
     seed: int = 0  # of the resampling
 
@@ -43,16 +43,18 @@ class ResultBuilder:
         none; `control` is ``own`` or ``mismatched``. `sets` are metrics of whole sets by name and method. PmgError if
         there are no rows, a column is missing, or a row occurs twice.
 
-        Sections are ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control``
-        by arm and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from
-        baseline to oracle); ``sets`` where there are any, methods in the order of the arms.
+        Sections are ``metrics`` (descriptions by name) and ``comparison``; ``methods``, ``paired`` (a-b) and
+        ``control`` by method and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the
+        way from baseline to oracle); ``sets`` where there are any, in the order of ``methods``.
         """
         self._check(rows)
         codes = {name: pd.factorize(rows[name], sort=True)[0] for name in ("example", "user")}
         rows = rows.assign(**codes)  # joined at a fifth of the memory that texts take
         own = rows[rows["control"] == "own"]
-        arms, found = self._arms_in_order(own), sets or {}
-        ordered = {name: {arm: values[arm] for arm in arms if arm in values} for name, values in found.items()}
+        methods, found = self._methods_in_order(own), sets or {}
+        ordered = {
+            name: {method: values[method] for method in methods if method in values} for name, values in found.items()
+        }
         return {
             "metrics": describe(self.metrics),
             "comparison": self.comparison.as_dict(),
@@ -79,12 +81,12 @@ class ResultBuilder:
             first = twice.iloc[0]
             raise PmgError(f"the rows hold example '{first['example']}', method '{first['method']}', twice")
 
-    def _arms_in_order(self, rows: pd.DataFrame) -> list[str]:
+    def _methods_in_order(self, rows: pd.DataFrame) -> list[str]:
         return self.comparison.order(rows["method"].unique())
 
     def _summarize(self, rows: pd.DataFrame) -> dict[str, dict]:
         own = rows[rows["control"] == "own"]
-        return {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(rows)}
+        return {"methods": self._methods(own), "paired": self._paired(own), "control": self._control(rows)}
 
     def _measured(self, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yields each metric that `frame` holds, with the rows that have it."""
@@ -92,8 +94,8 @@ class ResultBuilder:
             if metric.name in frame.columns and len(part := frame[frame[metric.name].notna()]):
                 yield metric.name, part
 
-    def _arms(self, own: pd.DataFrame) -> dict[str, dict]:
-        found: dict[str, dict] = {method: {} for method in self._arms_in_order(own)}
+    def _methods(self, own: pd.DataFrame) -> dict[str, dict]:
+        found: dict[str, dict] = {method: {} for method in self._methods_in_order(own)}
         for method, metrics in found.items():
             for name, part in self._measured(own[own["method"] == method]):
                 mean = interval(part[name].to_numpy(), part["user"].to_numpy(), self.seed)
@@ -117,9 +119,9 @@ class ResultBuilder:
             """Returns the difference of a metric's values with interval and p."""
             return asdict(paired_difference(a, b, users, self.seed))
 
-        arm = {method: own[own["method"] == method] for method in own["method"].unique()}
-        pairs = self.comparison.pairs(self._arms_in_order(own))
-        found = {f"{a}-{b}": self._compare(arm[a], arm[b], compute) for a, b in pairs}
+        of = {method: own[own["method"] == method] for method in own["method"].unique()}
+        pairs = self.comparison.pairs(self._methods_in_order(own))
+        found = {f"{a}-{b}": self._compare(of[a], of[b], compute) for a, b in pairs}
         return {pair: metrics for pair, metrics in found.items() if metrics}
 
     def _control(self, rows: pd.DataFrame) -> dict[str, dict]:
@@ -129,9 +131,9 @@ class ResultBuilder:
             return {"own": float(a.mean()), "mismatched": float(b.mean()), "p": swap_test(a, b, self.seed)}
 
         found = {}
-        for method in self._arms_in_order(rows[rows["control"] == "mismatched"]):
-            arm = rows[rows["method"] == method]
-            own, other = (arm[arm["control"] == control] for control in ("own", "mismatched"))
+        for method in self._methods_in_order(rows[rows["control"] == "mismatched"]):
+            made = rows[rows["method"] == method]
+            own, other = (made[made["control"] == control] for control in ("own", "mismatched"))
             found[method] = self._compare(own, other, compute)
         return {method: metrics for method, metrics in found.items() if metrics}
 
@@ -142,12 +144,12 @@ class ResultBuilder:
             return {}
         table = own.pivot(index=["user", *PAIR], columns="method", values=name)
         found = {}
-        for method in self._arms_in_order(own):
+        for method in self._methods_in_order(own):
             whole = table[[ends[0], method, ends[1]]].dropna() if method not in ends else table[:0]
             if len(whole) and method not in self.comparison.references:
-                baseline, arm, oracle = (whole[name].to_numpy() for name in (ends[0], method, ends[1]))
+                baseline, values, oracle = (whole[name].to_numpy() for name in (ends[0], method, ends[1]))
                 users = whole.index.get_level_values("user").to_numpy()
-                found[method] = asdict(share_of_gap(baseline, arm, oracle, users, self.seed))
+                found[method] = asdict(share_of_gap(baseline, values, oracle, users, self.seed))
         return {method: share for method, share in found.items() if all(map(math.isfinite, share.values()))}
 
 

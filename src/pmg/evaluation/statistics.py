@@ -142,14 +142,14 @@ def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
 
 
 def share_of_gap(
-    baseline: np.ndarray, arm: np.ndarray, oracle: np.ndarray, users: np.ndarray, seed: int = 0
+    baseline: np.ndarray, method: np.ndarray, oracle: np.ndarray, users: np.ndarray, seed: int = 0
 ) -> Interval:
-    """Returns the share of the gap that an arm closes: (baseline - arm) / (baseline - oracle).
+    """Returns the share of the gap that a method closes: (baseline - method) / (baseline - oracle).
 
-    Values `(N,)` of all three arms are of the same examples and seeds. The ratio is of means over users, its interval
+    Values `(N,)` of all three are of the same examples and seeds. The ratio is of means over users, its interval
     a bootstrap one; it is not finite where there is no gap.
     """
-    columns = np.stack([user_means(values, users) for values in (baseline, arm, oracle)], axis=1)
+    columns = np.stack([user_means(values, users) for values in (baseline, method, oracle)], axis=1)
     samples = np.concatenate([columns.mean(axis=0, keepdims=True), bootstrap_users(columns, seed)])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (samples[:, 0] - samples[:, 1]) / (samples[:, 0] - samples[:, 2])

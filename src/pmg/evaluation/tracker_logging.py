@@ -50,7 +50,7 @@ def _row(folder: Path, record: Record) -> dict[str, Any]:
 
 def headline(results: Mapping[str, Any]) -> dict[str, float]:
     """Returns the means of results by name, e.g. ``results/pmg/lpips_truth`` or ``sets/kid_dino/pmg``."""
-    parts = {"results": results["arms"], "paired": results["paired"], "gap_closed": results["gap_closed"]}
+    parts = {"results": results["methods"], "paired": results["paired"], "gap_closed": results["gap_closed"]}
     means = {
         f"{part}/{row}/{column}": values["mean"]
         for part, found in parts.items()
@@ -58,17 +58,19 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
         for column, values in columns.items()
     }
     sets = results.get("sets", {}).items()
-    return means | {f"sets/{name}/{arm}": values["value"] for name, arms in sets for arm, values in arms.items()}
+    return means | {
+        f"sets/{name}/{method}": values["value"] for name, methods in sets for method, values in methods.items()
+    }
 
 
 def record_results(tracking: Tracking, results: Mapping[str, Any], folder: Path) -> None:
     """Gives trackers the tables of results, one row a method and metric, and their files."""
-    for part in ("arms", "paired"):
+    for part in ("methods", "paired"):
         rows = [
             {"method": row, "metric": column, **values}
             for row, columns in results[part].items()
             for column, values in columns.items()
         ]
         if rows:
-            tracking.record_table("results" if part == "arms" else part, pd.DataFrame(rows))
+            tracking.record_table("results" if part == "methods" else part, pd.DataFrame(rows))
     tracking.record_artifact("results", "results", *(folder / f for f in ("results.json", "rows.parquet", "table.md")))

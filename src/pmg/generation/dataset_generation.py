@@ -29,7 +29,7 @@ def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
     }
 
 
-def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
+def list_controlled(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
     """Yields every method with its controls; a method without preference has no mismatched control."""
     for name, method in methods.items():
         yield name, method, "own"
@@ -39,7 +39,7 @@ def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Cont
 
 def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: int) -> list[Key]:
     """Returns the keys of the records of a study, in the order in which one process writes them."""
-    return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
+    return [Key(e.id, name, control, seed) for name, _, control in list_controlled(methods) for e in examples]
 
 
 @dataclass
@@ -62,12 +62,12 @@ class DatasetGenerator:
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
         """Generates every method's images, own preference first, then the mismatched user's."""
-        arms = list(list_arms(methods))
+        drawn = list(list_controlled(methods))
         starts, size = range(0, len(examples), self.batch_size), self.batch_size
-        for name, method, _ in arms:
+        for name, method, _ in drawn:
             self.pipeline.check(name, method)
             self.writer.check(name, self._hashes(method))
-        for name, method, control in arms:
+        for name, method, control in drawn:
             title = f"{name} ({control})"
             for start in track(self.shard.select(starts), title, size=lambda start: min(size, len(examples) - start)):
                 self._make(examples[start : start + size], name, method, control)

@@ -66,9 +66,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     orders = {name: one.orders for name, one in ranked.items()}
     write(builder, Path(cfg.results_dir), orders, behaviour, instantiate(cfg.comparison.recommenders), METRICS)
     if pairs:
-        arms = pair_features(found, own, pairs)
+        methods = pair_features(found, own, pairs)
         items, later = ({user: getattr(one, part) for user, one in found.items()} for part in ("items", "later"))
-        again = {name: rerank(known, items, later, builder.seed) for name, known in arms.items()}
+        again = {name: rerank(known, items, later, builder.seed) for name, known in methods.items()}
         compared = instantiate(cfg.comparison.pairs)
         write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, compared, PAIR_METRICS)
     else:
@@ -135,14 +135,14 @@ def fit_all(
     from pmg.progress import track
     from pmg.recommendation.ranking import Catalogue
 
-    arms: list[tuple[str, Recommender, str | None]] = []
+    methods: list[tuple[str, Recommender, str | None]] = []
     for name, one in recommenders.items():
         kinds = [kind for kind in one.pictures if kind in features or kind != "crowd"]
-        arms += [(f"{name}_{kind}", one, kind) for kind in kinds] if one.pictures else [(name, one, None)]
+        methods += [(f"{name}_{kind}", one, kind) for kind in kinds] if one.pictures else [(name, one, None)]
     plain = Catalogue(behaviour)
     return {
         name: (Catalogue(behaviour, features[kind]) if kind else plain).fit(one)
-        for name, one, kind in track(arms, "Fitting recommenders")
+        for name, one, kind in track(methods, "Fitting recommenders")
     }
 
 
@@ -172,7 +172,7 @@ def write(
     builder: Builder, folder: Path, orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour,
     comparison: Comparison, metrics: Sequence[MetricInfo],
 ) -> None:  # fmt: skip
-    """Measures every arm's orders, writes results into a folder and prints their table.
+    """Measures every method's orders, writes results into a folder and prints their table.
 
     The label ``likes`` says how many likes were learned from.
     """

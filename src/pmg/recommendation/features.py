@@ -81,7 +81,7 @@ def item_features(
 def pair_features(
     found: Mapping[str, Candidates], own: Vectors, pairs: Mapping[tuple[str, str], Vectors]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what each arm of the pair side knows of each user's N candidates, `(N, F)`.
+    """Returns what each method of the pair side knows of each user's N candidates, `(N, F)`.
 
     ``recommender``: its score. ``own_picture``: the cosine of the item's picture with the mean of the user's history,
     too. ``made_for_user``: the score, the cosine of the picture made for this user with their history, and with the
@@ -95,7 +95,7 @@ def pair_features(
         lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         return ((x * y).sum(1) / np.maximum(lengths, 1e-9))[:, None]
 
-    arms: dict[str, dict[str, np.ndarray]] = {}
+    methods: dict[str, dict[str, np.ndarray]] = {}
     for user, one in found.items():
         if user == EVERYBODY:
             continue
@@ -110,5 +110,5 @@ def pair_features(
                 known[name] = [scores, cosines(made, history), cosines(made, pictures)]
         known["both"] = [*known["made_for_user"], cosines(pictures, history)]
         for name, columns in known.items():
-            arms.setdefault(name, {})[user] = np.concatenate(columns, axis=1)
-    return arms
+            methods.setdefault(name, {})[user] = np.concatenate(columns, axis=1)
+    return methods

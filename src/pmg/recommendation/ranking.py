@@ -50,7 +50,7 @@ class Recommender:
     """A model of cornac, by the name of its class, with its arguments; PmgError if a name is unknown.
 
     Of the values that are `tried` for further arguments those of the best validation nDCG are kept. `pictures` are
-    kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
+    kinds of item features that it is fitted with, each a method of its own; empty: it takes none.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class RecommendConfig(RunConfig):
         shares: of each user's likes that are chosen on, and foreseen.
         features: of items, from their pictures, see `item_features`.
         candidates: items that are recommended to each of so many users, for pictures of pairs.
-        comparison: arms that others are compared with, of recommenders and of pairs.
+        comparison: methods that others are compared with, of recommenders and of pairs.
     """
 
     data: Any = None

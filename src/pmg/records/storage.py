@@ -62,7 +62,7 @@ class Record:
 
     example: str  # id
     user: str  # id of the example's user
-    method: str  # the arm, e.g. ``"pmg_read"``
+    method: str  # the method, e.g. ``"pmg_read"``
     control: Control  # ``own`` preference, or that of a ``mismatched`` user
     preference_from: str  # id of the profile whose preference was used: a user's, or ``user@moment``
     seed: int  # of the run; the noise is drawn from it and the example (`generation/requests.py`)

@@ -19,9 +19,9 @@ from pmg.evaluation.statistics import user_means
 from pmg.generation.selection import WeightedScores, pick
 from pmg.records.storage import Record
 from pmg.reporting.artifacts import Artifacts
-from pmg.reporting.figures import ALPHAS, Point, draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
+from pmg.reporting.figures import ALPHAS, Point, draw_curves, draw_effect, draw_methods, draw_trade, find_plane, png
 from pmg.reporting.runs import RunFolder, progress
-from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric, trained_metrics
+from pmg.reporting.summary import Group, MethodValues, drop_repeats, effects, scalar_metric, trained_metrics
 from pmg.reporting.variants import Factors
 
 PANELS = 6  # of a figure at most
@@ -50,7 +50,7 @@ def _effects(
 ) -> Iterator[Drawn]:
     for place, key in enumerate(factors.chosen[:EFFECTS]):
         found = effects(place, groups, runs, artifacts)
-        judged = {value: _made(arms, artifacts) for value, (arms, _) in found.items() if arms}
+        judged = {value: _made(methods, artifacts) for value, (methods, _) in found.items() if methods}
         taught = decides_result("train", key)  # others, as alpha, change no training
         trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars and taught}
         over = ", over all other factors" if len(factors.chosen) > 1 else ""
@@ -58,25 +58,25 @@ def _effects(
             ("judged", judged, artifacts.metrics), ("training", trained, trained_metrics(groups))
         ):  # fmt: skip
             if metrics := _panels(list(variants.values()), known, least=2):
-                variants = {value: arms for value, arms in variants.items() if _panels([arms], metrics)}
+                variants = {value: methods for value, methods in variants.items() if _panels([methods], metrics)}
                 text = f"Means with 95 % intervals for {len(variants)} values of {key}{over}."
                 figure = draw_effect(variants, metrics, key)
                 yield f"effect_{key}_{kind}", f"Main effect of {key}, {kind}", text, figure
-    whole = groups[0].arms if len(groups) == 1 else {}
+    whole = groups[0].methods if len(groups) == 1 else {}
     if metrics := _panels([whole], artifacts.metrics):
-        figure = draw_arms(whole, metrics, artifacts.comparison.proposed)
+        figure = draw_methods(whole, metrics, artifacts.comparison.proposed)
         yield "methods", "Methods", "Means over users with 95 % intervals.", figure
 
 
-def _made(arms: Arms, artifacts: Artifacts) -> Arms:
+def _made(methods: MethodValues, artifacts: Artifacts) -> MethodValues:
     """Returns the methods that generate images: the others are far from them, and would compress every scale."""
     others = (NEAREST, *artifacts.comparison.references)
-    return {method: values for method, values in arms.items() if method not in others}
+    return {method: values for method, values in methods.items() if method not in others}
 
 
-def _panels(variants: Sequence[Arms], known: Sequence[MetricInfo], least: int = 1) -> list[MetricInfo]:
+def _panels(variants: Sequence[MethodValues], known: Sequence[MetricInfo], least: int = 1) -> list[MetricInfo]:
     """Returns the metrics that at least so many variants have, those that selected images left out."""
-    found = Counter(name for arms in variants for name in {name for values in arms.values() for name in values})
+    found = Counter(name for methods in variants for name in {name for values in methods.values() for name in values})
     return [metric for metric in known if found[metric.name] >= least and not metric.selects][:PANELS]
 
 
@@ -94,7 +94,7 @@ def _trade(
         records = [record for n in as_in_paper if n in artifacts.records for record in artifacts.records[n][1]]
         for method, points in alpha_curves(records).items():
             curves.setdefault(method, {})[label] = points
-    variants = {factors.label(group.values): _made(group.arms, artifacts) for group in groups if group.arms}
+    variants = {factors.label(group.values): _made(group.methods, artifacts) for group in groups if group.methods}
     plane = find_plane(artifacts.metrics, variants.values())
     if figure := draw_trade(curves, variants, plane, (part.name, artifacts.comparison.proposed)):
         text = (

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from pmg.cache import atomic_write_bytes
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.reporting.summary import Arms
+from pmg.reporting.summary import MethodValues
 from pmg.reporting.variants import numbers_of
 
 DPI = 120
@@ -29,13 +29,13 @@ Point = tuple[float, float]  # accuracy d_t, preference d_p
 Plane = tuple[MetricInfo, MetricInfo]  # a metric of accuracy, and one of preference
 
 
-def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[MetricInfo], proposed: str = "") -> Figure:
+def draw_methods(methods: Mapping[str, Mapping], metrics: Sequence[MetricInfo], proposed: str = "") -> Figure:
     """Draws a point a method with its 95 % interval, metrics side by side; `proposed` has another colour."""
-    figure, axes = panels(len(metrics), 4.0, 0.32 * len(arms) + 1.1)
+    figure, axes = panels(len(metrics), 4.0, 0.32 * len(methods) + 1.1)
     for axis, metric in zip(axes, metrics, strict=True):
-        names = [name for name in arms if metric.name in arms[name]][::-1]
+        names = [name for name in methods if metric.name in methods[name]][::-1]
         for place, name in enumerate(names):
-            colour, value = "C1" if name == proposed else "C0", arms[name][metric.name]
+            colour, value = "C1" if name == proposed else "C0", methods[name][metric.name]
             axis.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=2)
             axis.plot(value["mean"], place, "o", color=colour)
         axis.set_yticks(range(len(names)), names)
@@ -44,23 +44,23 @@ def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[MetricInfo], propos
     return figure
 
 
-def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
+def draw_effect(variants: Mapping[str, MethodValues], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
     """Draws each method over the values of a factor, metrics side by side; only values that are numbers are joined.
 
     `variants` are means with their limits by value of the factor `name`; where all are numbers the axis is one of
     numbers, logarithmic where they span a decade.
     """
     figure, axes = panels(len(metrics), 4.4, 3.2)
-    methods = list(dict.fromkeys(method for arms in variants.values() for method in arms))
+    methods = list(dict.fromkeys(method for methods in variants.values() for method in methods))
     banded = numbers_of(variants) is not None
     for axis, metric in zip(axes, metrics, strict=True):
         places = _scale(axis, list(variants))
         for number, method in enumerate(methods):
             aside = 0 if banded else 0.05 * (number - (len(methods) - 1) / 2)
             points = [
-                (place + aside, arms[method][metric.name])
-                for place, arms in zip(places, variants.values(), strict=True)
-                if metric.name in arms.get(method, ())
+                (place + aside, methods[method][metric.name])
+                for place, methods in zip(places, variants.values(), strict=True)
+                if metric.name in methods.get(method, ())
             ]
             if points:
                 _line(axis, points, method, f"C{number % 10}", banded)
@@ -102,9 +102,9 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
     return numbers
 
 
-def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane | None:
-    """Returns the first metrics of accuracy and of preference that one arm has both, and that selected no image."""
-    measured = [set(values) for arms in variants for values in arms.values()]
+def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[MethodValues]) -> Plane | None:
+    """Returns the first metrics of accuracy and of preference that one method has both, and that selected no image."""
+    measured = [set(values) for methods in variants for values in methods.values()]
     accuracy, preference = (
         [metric for metric in metrics if metric.aspect == aspect and not metric.selects]
         for aspect in ("accuracy", "preference")
@@ -114,7 +114,7 @@ def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane
 
 
 def draw_trade(
-    curves: Mapping[str, Mapping[str, Sequence[Point]]], variants: Mapping[str, Arms], plane: Plane | None,
+    curves: Mapping[str, Mapping[str, Sequence[Point]]], variants: Mapping[str, MethodValues], plane: Plane | None,
     names: tuple[str, str] = ("", ""),
 ) -> Figure | None:  # fmt: skip
     """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
@@ -147,12 +147,12 @@ def draw_trade(
     return figure
 
 
-def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: str = "") -> None:
+def draw_plane(axis: Any, variants: Mapping[str, MethodValues], plane: Plane, proposed: str = "") -> None:
     """Draws methods' means in a plane, joined where the variants are numbers; points of `proposed` are labelled."""
     across, up = (metric.name for metric in plane)
     found: dict[str, dict[str, Point]] = {}
-    for label, arms in variants.items():
-        for method, values in arms.items():
+    for label, methods in variants.items():
+        for method, values in methods.items():
             if {across, up} <= set(values):
                 found.setdefault(method, {})[label] = values[across]["mean"], values[up]["mean"]
     for method, points in found.items():

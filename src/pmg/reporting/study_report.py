@@ -20,7 +20,7 @@ from pmg.evaluation.results import ResultBuilder, write_results, write_rows
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import MINUS, Table, to_markdown
 from pmg.installation import find_assets
-from pmg.reporting.figures import draw_arms, draw_effect, draw_plane, find_plane, panels, save
+from pmg.reporting.figures import draw_effect, draw_methods, draw_plane, find_plane, panels, save
 from pmg.reporting.studies import FOLDER, StudyTable, UserGroups, read_study, table_folder
 from pmg.reporting.study_pages import ASSETS, CONTENTS, README, copy_results, fill, to_markdown_table, write_study
 from pmg.reporting.study_runs import read_runs
@@ -61,7 +61,7 @@ def write_table(label: str, spec: StudyTable, runs: Path, folder: Path) -> None:
         rows = rows.drop(columns="variant")
         whole = builder.build(rows) | origin
         write_results(folder, whole, rows)
-        save(draw_arms(whole["arms"], shown, builder.comparison.proposed), folder / "figure.png")
+        save(draw_methods(whole["methods"], shown, builder.comparison.proposed), folder / "figure.png")
         if (folder / README).exists():
             fill(folder / README, label, (folder / "table.md").read_text())
         return
@@ -71,9 +71,12 @@ def write_table(label: str, spec: StudyTable, runs: Path, folder: Path) -> None:
     write_rows(folder, rows)
     table = render_groups(groups, builder) + render_costs(speed, costs)
     write_study(folder, label, {"users": groups, "speed": speed, "generators": costs, **origin}, table)
-    arms = {name: found["arms"] for name, found in next(iter(groups.values()))["variants"].items()}
+    methods = {name: found["methods"] for name, found in next(iter(groups.values()))["variants"].items()}
     proposed = builder.comparison.proposed
-    save(draw_front(arms, shown, proposed) if spec.front else draw_variants(arms, shown, spec), folder / "figure.png")
+    save(
+        draw_front(methods, shown, proposed) if spec.front else draw_variants(methods, shown, spec),
+        folder / "figure.png",
+    )
 
 
 def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:
@@ -130,7 +133,7 @@ def summarize(rows: pd.DataFrame, spec: StudyTable, builder: ResultBuilder) -> d
     found: dict[str, dict[str, Any]] = {}
     for label, part in parts.items():
         result = builder.build(part)
-        found[label] = {key: result[key] for key in ("arms", "paired", "control")}
+        found[label] = {key: result[key] for key in ("methods", "paired", "control")}
         if spec.mismatched:
             found[label]["own_minus_mismatched"] = own_minus_mismatched(part, builder.metrics)
     return {"variants": found, "paired": {name: pair for name, pair in pairs.items() if pair}}
@@ -223,7 +226,7 @@ def render_groups(groups: Mapping[str, Mapping[str, Any]], builder: ResultBuilde
             }
 
         tables += [
-            shown.arms(title, collect("arms")),
+            shown.methods(title, collect("methods")),
             shown.paired(f"{title}: own minus another user's preference", collect("own_minus_mismatched")),
             shown.paired(f"{title}: differences between variants", group["paired"]),
             shown.paired(f"{title}: differences between methods", collect("paired")),
@@ -258,27 +261,27 @@ def shorten(table: Table, titles: Sequence[str]) -> Table:
     return Table(table.title, tuple(table.header[place] for place in kept), rows, table.names)
 
 
-def draw_variants(arms: Mapping[str, Mapping], shown: Sequence[MetricInfo], spec: StudyTable) -> Figure:
+def draw_variants(methods: Mapping[str, Mapping], shown: Sequence[MetricInfo], spec: StudyTable) -> Figure:
     """Draws metrics over the variants, or the methods of a single one; values of one factor are labels alone."""
-    if len(arms) == 1:
-        return draw_arms(next(iter(arms.values())), shown)
+    if len(methods) == 1:
+        return draw_methods(next(iter(methods.values())), shown)
     name = next(iter(spec.factors)) if len(spec.factors) == 1 else ""
-    return draw_effect({label.removeprefix(f"{name} = "): values for label, values in arms.items()}, shown, name)
+    return draw_effect({label.removeprefix(f"{name} = "): values for label, values in methods.items()}, shown, name)
 
 
-def draw_front(arms: Mapping[str, Mapping], shown: Sequence[MetricInfo], proposed: str) -> Figure:
+def draw_front(methods: Mapping[str, Mapping], shown: Sequence[MetricInfo], proposed: str) -> Figure:
     """Draws accuracy against preference of every variant, by the scores that select and by metrics that don't.
 
     Points are labelled by the value of the last factor; values of the others follow the methods' names.
     """
     arranged: dict[str, dict[str, Mapping]] = {}
-    for label, found in arms.items():
+    for label, found in methods.items():
         *others, last = (part.split(" = ")[-1] for part in label.split(", "))
         arranged.setdefault(last, {}).update({", ".join([name, *others]): each for name, each in found.items()})
     name = next(one for found in arranged.values() for one in found if one.startswith(proposed))
     by_aspect = {metric.aspect: metric for metric in SELECTION_SCORES}
     planes = {"the scores that select": (by_aspect["accuracy"], by_aspect["preference"])}
-    if plane := find_plane(shown, arms.values()):
+    if plane := find_plane(shown, methods.values()):
         planes["classifiers that select nothing"] = plane
     figure, axes = panels(len(planes), 4.5, 4.0)
     for axis, (title, each) in zip(axes, planes.items(), strict=True):

@@ -22,7 +22,7 @@ MEASURED = ("method", "control", "metric", "value", "standard_error", "n")
 TRAINING = "Intervals of training metrics, and of metrics of whole sets: Student's, over runs; a single run has none."
 
 Arm = Mapping[str, Mapping[str, float]]  # mean, low, high, n (users), runs by metric
-Arms = Mapping[str, Arm]  # by method
+MethodValues = Mapping[str, Arm]  # by method
 Row = tuple[tuple[str, ...], str, Arm]  # values of the factors, a method, its metrics
 
 
@@ -32,7 +32,7 @@ class Group:
 
     values: tuple[str, ...]  # of the chosen factors, as they are shown
     runs: tuple[int, ...]  # their numbers
-    arms: Arms  # metrics of evaluations by method, intervals over users
+    methods: MethodValues  # metrics of evaluations by method, intervals over users
     scalars: Mapping[str, Mapping[str, float]]  # metrics of trainings by name, intervals over runs
 
 
@@ -74,15 +74,15 @@ def _plain(column: pd.Series) -> pd.Series:
 def _judged_rows(artifacts: Artifacts, number: int) -> list[dict[str, Any]]:
     if number not in artifacts.rows:
         return []
-    by_arm = user_table(artifacts.rows[number], artifacts.metrics, "method", "control").groupby(
+    by_method = user_table(artifacts.rows[number], artifacts.metrics, "method", "control").groupby(
         level=["method", "control"], sort=False
     )
-    mean, error, count = by_arm.mean(), by_arm.sem(), by_arm.count()
+    mean, error, count = by_method.mean(), by_method.sem(), by_method.count()
     return [
-        dict(zip(MEASURED, (*arm, name, mean.at[arm, name], error.at[arm, name], count.at[arm, name]), strict=True))
-        for arm in mean.index
+        dict(zip(MEASURED, (*at, name, mean.at[at, name], error.at[at, name], count.at[at, name]), strict=True))
+        for at in mean.index
         for name in mean.columns
-        if count.at[arm, name]
+        if count.at[at, name]
     ]
 
 
@@ -163,12 +163,12 @@ def drop_repeats(columns: Mapping[str, Sequence[Any]]) -> list[str]:
 
 def effects(
     key: int, groups: Sequence[Group], runs: Sequence[RunFolder], artifacts: Artifacts
-) -> dict[str, tuple[Arms, Mapping[str, Mapping[str, float]]]]:
+) -> dict[str, tuple[MethodValues, Mapping[str, Mapping[str, float]]]]:
     """Returns means of evaluations and of trainings, by the values of factor number `key`, over all other factors."""
     members: dict[str, list[int]] = {}
     for each in groups:
         members.setdefault(each.values[key], []).extend(each.runs)
-    same = {each.runs: (each.arms, each.scalars) for each in groups}
+    same = {each.runs: (each.methods, each.scalars) for each in groups}
     return {
         value: same.get(tuple(members[value])) or (pool(artifacts, members[value]), scalars(runs, members[value]))
         for value in sorted(members, key=lambda value: order([value]))
@@ -179,12 +179,12 @@ def summary_tables(groups: Sequence[Group], factors: Factors, artifacts: Artifac
     """Returns means of every group: metrics of evaluations by method, the best on top, and metrics of trainings."""
     judged = _judged(groups, artifacts)
     trained = [group for group in groups if group.scalars]
-    users = max((values["n"] for *_, arm in judged for values in arm.values()), default=0)
+    users = max((values["n"] for *_, measured in judged for values in measured.values()), default=0)
     tables = (
         ResultTables(artifacts.metrics, artifacts.comparison).means(
             f"{JUDGED} (n = {users} users)", ("method", *factors.chosen, "runs"),
-            [(method, *values, _count(arm)) for values, method, arm in judged],
-            [arm for *_, arm in judged],
+            [(method, *values, _count(measured)) for values, method, measured in judged],
+            [measured for *_, measured in judged],
         ),
         ResultTables(trained_metrics(trained), artifacts.comparison).means(
             TRAINED, ("group", *factors.chosen, "runs"),
@@ -201,13 +201,13 @@ def _judged(groups: Sequence[Group], artifacts: Artifacts) -> list[Row]:
     A method whose metrics are the same in all of several groups, as those of references are, has one row.
     """
     found: dict[str, list[Row]] = {}
-    judged = [each for each in groups if each.arms]
+    judged = [each for each in groups if each.methods]
     for each in judged:
-        for method, arm in each.arms.items():
-            found.setdefault(method, []).append((each.values, method, arm))
+        for method, measured in each.methods.items():
+            found.setdefault(method, []).append((each.values, method, measured))
     rows: list[Row] = []
     for own in found.values():
-        same = len(own) == len(judged) > 1 and all(arm == own[0][2] for *_, arm in own)
+        same = len(own) == len(judged) > 1 and all(measured == own[0][2] for *_, measured in own)
         rows += [(("all",) * len(own[0][0]), *own[0][1:])] if same else own
     first = next(iter(artifacts.metrics), MetricInfo("", ""))
 

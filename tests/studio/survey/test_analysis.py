@@ -52,9 +52,9 @@ def results(key):
 
 def test_the_preferred_method_wins(results):
     for name in ("win_rate", "utility", "preference_rating"):
-        means = {arm: values[name]["mean"] for arm, values in results["arms"].items()}
+        means = {method: values[name]["mean"] for method, values in results["methods"].items()}
         assert max(means, key=means.get) == BEST
-        for found in (values[name] for values in results["arms"].values()):
+        for found in (values[name] for values in results["methods"].values()):
             assert found["low"] < found["mean"] < found["high"] or np.isnan(found["low"])  # where all say the same
     assert results["paired"][f"{BEST}-{METHODS[0]}"]["win_rate"]["p"] < 0.01
 
@@ -107,7 +107,7 @@ def test_alpha_is_that_of_the_library_on_a_known_table():
 def test_files_are_those_of_a_study(tmp_path, results, key):
     write_analysis(tmp_path, results, observed(key))
     read = json.loads((tmp_path / "results.json").read_text())
-    assert {"metrics", "comparison", "arms", "paired", "control", "gap_closed"} <= set(read)
+    assert {"metrics", "comparison", "methods", "paired", "control", "gap_closed"} <= set(read)
     assert "Krippendorff" in (tmp_path / "table.md").read_text()
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     assert {"example", "user", "method", "control", "seed", "win_rate"} <= set(rows.columns)
@@ -120,7 +120,7 @@ def test_few_answers_have_no_interval_but_a_table(tmp_path, key):
     write_analysis(tmp_path, results, few)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
-    assert json.loads(text)["arms"][BEST]["win_rate"]["low"] is None
+    assert json.loads(text)["methods"][BEST]["win_rate"]["low"] is None
 
 
 def test_a_survey_of_clickers_alone_is_refused(key):
@@ -144,5 +144,5 @@ def test_unanimous_raters_have_a_table(tmp_path):
         results = Analysis(METHODS).build(unanimous)
         write_analysis(tmp_path, results, unanimous)
         assert (results["survey"]["raters"], results["survey"]["ties"]) == (6, float(value == "tie"))
-        assert "utility" not in results["arms"][BEST]  # they would be infinite, or without a deviation
+        assert "utility" not in results["methods"][BEST]  # they would be infinite, or without a deviation
         assert "NaN" not in (tmp_path / "results.json").read_text()

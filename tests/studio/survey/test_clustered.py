@@ -99,8 +99,10 @@ def test_a_method_that_lost_each_time_has_no_interval():
 @pytest.mark.parametrize(("value", "p"), [(0.5, 1.0), (0.5 + 1e-15, 1.0), (1.0, None)])
 def test_what_all_say_alike_has_no_interval_and_rounding_no_effect(value, p):
     raters, items = np.repeat(np.arange(5), 4), np.tile(np.arange(4), 5)
-    arms = np.tile([0, 1], 10)
-    found = clustered_means(np.where(arms == 0, value, 0.5), arms, raters, items, 2).contrast(np.array([1.0, -1.0]))
+    methods = np.tile([0, 1], 10)
+    found = clustered_means(np.where(methods == 0, value, 0.5), methods, raters, items, 2).contrast(
+        np.array([1.0, -1.0])
+    )
     assert (found["p"], found["low"]) == (p, 0) if p else (np.isnan(found["p"]) and np.isnan(found["low"]))
 
 

@@ -15,7 +15,7 @@ from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 class PerceptualReferences:
     """LPIPS features of the reference images of B examples, any number of images each.
 
-    The features are computed once for all arms; they take about 0.13 MiB an image of 64 pixels. Each example has at
+    The features are computed once for all methods; they take about 0.13 MiB an image of 64 pixels. Each example has at
     least one, `(T_i, 3, H, W)` in [-1, 1].
     """
 

@@ -62,13 +62,13 @@ class Analysis:
         return {
             "metrics": describe(METRICS),
             "comparison": self.comparison.as_dict(),
-            "arms": {
-                arm: {
-                    name: {**found.value(methods.index(arm)), "n": raters, "seeds": 1}
+            "methods": {
+                method: {
+                    name: {**found.value(methods.index(method)), "n": raters, "seeds": 1}
                     for name, (methods, found) in estimates.items()
-                    if arm in methods
+                    if method in methods
                 }
-                for arm in self.comparison.order(self.methods)
+                for method in self.comparison.order(self.methods)
             },
             "paired": self._paired(estimates),
             "control": {},

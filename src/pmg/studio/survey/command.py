@@ -172,7 +172,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     write_analysis(Path(str(settings.results_dir)), results, observed)
     tables = ResultTables.of(results)
     console = Console()
-    print_table(tables.arms("All raters", results["arms"]), FOOTNOTE, console)
+    print_table(tables.methods("All raters", results["methods"]), FOOTNOTE, console)
     for table in survey_tables(results):
         print_table(table, "", console)
     print(f"all tables: {Path(str(settings.results_dir), 'table.md')}")

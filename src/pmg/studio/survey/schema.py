@@ -65,7 +65,7 @@ class SurveyConfig(RunConfig):
         analyse: files or folders of answers.
         survey: folder of the survey that `analyse` belongs to; null: the folder of the first answers.
         evaluation: folder of results of ``pmg-evaluate``, whose metrics are compared with the raters; null: none.
-        comparison: the arms that all others are compared with.
+        comparison: the methods that all others are compared with.
         allowed_failures: raters who fail more attention checks are left out.
         export: code of the rater whose answers are written to the run folder.
         delete: code of the rater whose answers are deleted.
