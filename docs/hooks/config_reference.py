@@ -298,8 +298,9 @@ def _overview(reader: Reader, found: dict[str, list[tuple[str, Option]]], purpos
     for name in reader.names:
         if "/" not in name:
             option = reader.option(name)
+            shared = [key for each in option.extends if each in reader.names for key in reader.option(each).keys]
             yield f"### `pmg-{name}` {{#pmg-{name}}}\n\n{_prose(option.comment)}\n\n"
-            yield f"Composed of {_listed(option.extends)}.\n\n{_table(option.keys)}"
+            yield f"Composed of {_listed(option.extends)}.\n\n{_table((*option.keys, *shared))}"
 
 
 def _page(
