@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import yaml
-from config_reference import Option
+from config_reference import LICENCE, Option, Reader
 
 GROUPS = ("language_model", "generator", "text_encoder", "scorer")
-LICENCE = re.compile(r"\s*Licence: (.+?)\.(?=\s|$)")
 MEMORY = re.compile(r"([\d.]+) GB in bfloat16")
 FIRST = re.compile(r"(.+?)(?:[.:](?=\s|$)|$)")
 HEAD = """# All models
@@ -27,18 +25,18 @@ that do.
 """
 
 
-def page(conf: Path, options: Mapping[str, list[tuple[str, Option]]]) -> str:
-    """Returns the page, of the folder of configs and its options by group, see `config_reference.groups`."""
-    return HEAD + "".join(_rows(conf, options))
+def page(reader: Reader, options: Mapping[str, list[tuple[str, Option]]]) -> str:
+    """Returns the page, of the configs and their options by group, see `config_reference.groups`."""
+    return HEAD + "".join(_rows(reader, options))
 
 
-def _rows(conf: Path, options: Mapping[str, list[tuple[str, Option]]]) -> Iterator[str]:
+def _rows(reader: Reader, options: Mapping[str, list[tuple[str, Option]]]) -> Iterator[str]:
     for group in GROUPS:
         for folder, option in options[group]:
             licence, memory = LICENCE.search(option.comment), MEMORY.search(option.comment)
             if licence is None:
                 continue  # no weights of its own: any checkpoint, random ones, or none that ship
-            source = yaml.safe_load((conf / folder / f"{option.name}.yaml").read_text()).get("source")
+            source = yaml.safe_load(reader.path(f"{folder}/{option.name}").read_text()).get("source")
             ships = not source or source.startswith("package:")
             found = FIRST.match(LICENCE.sub("", option.comment))
             model = found[1] if found else option.name

@@ -34,6 +34,7 @@ PAGES = {  # page of the site: file of the repository
     "gallery/plugin.md": "examples/plugin/README.md",
     "assets.md": "assets/README.md",
 }
+CONF = (ROOT / "conf", *sorted(ROOT.glob("plugins/*/src/*/conf")))
 PICTURES = (".png", ".webp")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```\n", re.MULTILINE | re.DOTALL)
@@ -103,9 +104,10 @@ def _sources() -> dict[str, str]:
 
 def _generated() -> Iterator[tuple[str, str]]:
     """Yields pages whose text is written by code."""
-    for name, text in config_reference.pages(ROOT / "conf", ROOT / "docs" / "configuration.md"):
+    reader = config_reference.Reader(*CONF)
+    for name, text in config_reference.pages(reader, ROOT / "docs"):
         yield f"reference/config/{name}", text
-    yield "reference/models.md", model_table.page(ROOT / "conf", config_reference.groups(ROOT / "conf"))
+    yield "reference/models.md", model_table.page(reader, config_reference.groups(reader))
     for name, text in api_reference.pages(ROOT):
         yield f"reference/api/{name}", text
     for path in _examples():

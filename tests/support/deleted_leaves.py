@@ -19,6 +19,8 @@ sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in get
 """Python's start-up: what isn't in the copy is not taken from the installed checkout."""
 PRODUCT = ("commands", "faults", "project")
 """Folders of tests whose subject is the whole product as it is shipped, with its documents and studies."""
+PLUGINS = ("plugins",)
+"""Folders of tests of packages of their own, which use leaves."""
 OF_LOOKS = ("experiment/families", "experiment/faults")
 """Options that set keys of looks; all others build something of it, or choose such an option."""
 
