@@ -21,7 +21,7 @@ STUDIES := $(patsubst experiments/%/study.yaml,%,$(wildcard experiments/*/study.
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Studies: runs, then tables and figures in experiments/NAME; run one again to resume it"
-	@awk '/^asks: / {split(FILENAME, at, "/"); printf "%-15s %s\n", at[2], substr($$0, 7)}' experiments/*/study.yaml
+	@awk -F ': ' '/^question: / {split(FILENAME, at, "/"); printf "%-15s %s\n", at[2], substr($$0, 11)}' experiments/*/study.yaml
 
 setup: $(STAMP) ## create .venv and install everything (again when the requirements change)
 

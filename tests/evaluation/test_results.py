@@ -140,7 +140,7 @@ def test_results_that_were_changed_are_refused(tmp_path, results, rows):
     with pytest.raises(PmgError, match=r"results\.json lacks comparison, metrics"):
         read_results(path)
     path.write_text('{"metrics": {}, "comparison": {}}')
-    with pytest.raises(PmgError, match=r"results\.json lacks methods, config"):
+    with pytest.raises(PmgError, match=r"results\.json lacks config, methods"):
         read_results(path, "config", "methods")
     rows[::-1].to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(PmgError, match=r"rows\.parquet holds other rows"):
