@@ -8,7 +8,7 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
-from pmg.runs.owned_folders import own, refuse_assets, refuse_cache, refuse_foreign, refuse_sweep
+from pmg.runs.owned_folders import claim, refuse_assets, refuse_cache, refuse_foreign, refuse_sweep
 from pmg.runs.process_state import RunFailedError
 from runs import run_config, snapshot, write_run
 
@@ -31,7 +31,7 @@ def test_new_empty_and_own_folders_are_written(place):
     (place / "results" / ".DS_Store").touch()
     (place / "results" / "evaluate.log").write_text("[2026-01-01 00:00:00,000][pmg][INFO] pmg-evaluate of pmg\n")
     refuse(place)
-    own([place / "results"], place / "elsewhere", "evaluate", MINE)
+    claim([place / "results"], place / "elsewhere", "evaluate", MINE)
     (place / "results" / "results.json").touch()
     refuse(place)
 
@@ -67,15 +67,15 @@ def test_folders_of_others_are_refused_and_folders_of_runs_are_not(place):
 
 
 def test_folders_of_another_command_or_run_are_refused(place):
-    own([place / "results"], place, "prepare", MINE)
+    claim([place / "results"], place, "prepare", MINE)
     with pytest.raises(PmgError, match="results belongs to pmg-prepare"):
         refuse(place)
-    own([place / "results"], place / "elsewhere", "evaluate", OTHER)
+    claim([place / "results"], place / "elsewhere", "evaluate", OTHER)
     refuse(place)  # whose results aren't finished
     (place / "results" / "results.json").touch()
     with pytest.raises(PmgError, match="results holds results of another run of pmg-evaluate"):
         refuse(place)
-    own([place / "results"], place / "run", "evaluate", OTHER)
+    claim([place / "results"], place / "run", "evaluate", OTHER)
     refuse(place)  # the same run, with more methods than before
     write_run(place / "results", "train")
     with pytest.raises(PmgError, match="results is the folder of a run"):

@@ -18,7 +18,7 @@ from pmg.orchestration.hardware import check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path, is_same_folder
-from pmg.runs.owned_folders import locked, own, refuse_assets, refuse_foreign
+from pmg.runs.owned_folders import claim, locked, refuse_assets, refuse_foreign
 from pmg.runs.provenance import hardware
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     if replaces_assets:
         refuse_short(steps + before, cfg.full_steps, cfg.run_dir)
     builder = Builder(cfg, run)
-    own(folders, run.folder, run.command, builder.identity)  # before a pool is made, which others may read
+    claim(folders, run.folder, run.command, builder.identity)  # before a pool is made, which others may read
     with run.ledger.phase("load"):
         data, stage = builder.data, instantiate(cfg.stage)
         module, batches = stage.build(data, builder.seed)

@@ -19,7 +19,7 @@ from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
 from pmg.runs.exit_codes import INTERRUPTED
-from pmg.runs.owned_folders import LOCK, OWNER, locked, own
+from pmg.runs.owned_folders import LOCK, OWNER, claim, locked
 from pmg.runs.run_folder import read_json
 
 ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.
@@ -52,7 +52,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
 
     report, table = build_report(paths, command)
     with locked([into], "report"):
-        own([into], into, "report", {})
+        claim([into], into, "report", {})
         for figure in (into / FIGURES).glob("*.png"):
             figure.unlink()  # of an earlier report
         for picture in report.pictures:

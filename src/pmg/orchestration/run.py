@@ -24,7 +24,7 @@ from pmg.paths import display_path
 from pmg.runs.content import digest_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
-from pmg.runs.owned_folders import CACHES, is_locked, locked, own, refuse_cache, refuse_foreign
+from pmg.runs.owned_folders import CACHES, claim, is_locked, locked, refuse_cache, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.run_folder import RunRecord, completed_metrics, identify, refuse_other, resolve_dtype, written_folders
 from pmg.tracking.tracker import Label, Tracking, open_tracking, run_name, tags
@@ -113,7 +113,7 @@ def execute(
             limited = OmegaConf.select(cfg, "trainer.max_time")  # the same command continues it
             if command == "train" and not limited and (completed := completed_metrics(cfg, command)):
                 print(display_path(run.folder), flush=True)
-                return completed["result"]  # a training that stopped early would continue
+                return completed["result"]  # without this, one that ended before max_steps would train on
             record = _open_record(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
@@ -175,7 +175,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     run.id = record.facts["id"]
     if run.is_main:
         run.when_begun(record.begin)
-        run.when_begun(lambda: own(folders, run.folder, run.command, identity))
+        run.when_begun(lambda: claim(folders, run.folder, run.command, identity))
     if earlier is None:
         run.begin()
     elif earlier["status"] != "completed":

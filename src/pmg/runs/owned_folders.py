@@ -72,7 +72,7 @@ def refuse_sweep(folder: Path) -> None:
     _refuse_files(folder)
 
 
-def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
+def claim(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
     """Records in folders whose they are."""
     record = {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
     for folder in folders:

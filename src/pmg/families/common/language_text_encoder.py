@@ -19,7 +19,8 @@ class LanguageTextEncoder(FrozenTextEncoder):
 
     `template` returns a text inside the chat template; `max_length` counts its tokens, too, but for `skipped` ones at
     its beginning, which are read but not returned. `layers` are indices into the model's hidden states, e.g. -1: the
-    last. The model has no head; `head` is that of the language model, for who shares it.
+    last. The model has no head; `head` is the language model's, which a model
+    that shares the weights generates text with.
     """
 
     texts_at_once: ClassVar[int] = 8  # hidden states of all layers are in memory

@@ -1,4 +1,4 @@
-"""Reference images of a user, and prompts that are read behind them.
+"""Reference images of a user, and the encoding of prompts that follow them in a text encoder's input.
 
 Shapes: `B` prompts, `R` images of a user, `C, h, w` latents, `P` tokens of an image of width `D`.
 """
