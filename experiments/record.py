@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pmg.cache import atomic_write_json
+from pmg.configuration.schemas import read_keys
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.installation import find_assets
@@ -77,8 +78,6 @@ def main(options: argparse.Namespace) -> None:
     if options.stale:
         print("\n".join(f"{name}: {state}" for name, state in find_stale(studies)))
         return
-    if options.toy:
-        overrides += settings.toy
     outputs = options.outputs or Path("outputs/toy" if options.toy else os.environ.get("PMG_OUTPUTS", "outputs"))
     stages = list(plan(studies, settings, overrides, toy=options.toy, named=bool(names)))
     left = {} if names else settings.left_out | {
@@ -114,7 +113,8 @@ def plan(
             done.add(command.run)
             words = command.run
             if words.startswith("pmg-") and not words.startswith("pmg-report"):
-                words = " ".join([words, *map(shlex.quote, [*overrides, *own])])
+                added = [*overrides, *(read_by(words, settings.toy) if toy else []), *own]
+                words = " ".join([words, *map(shlex.quote, added)])
             yield Stage(of, f"{words} {command.toy}".rstrip() if toy else words, command.hours, trains)
 
     def train(name: str) -> Iterator[Stage]:
@@ -132,6 +132,12 @@ def plan(
         if stages and (study.tables or (study.results and not named and not toy)):
             into = ["--into", "$PMG_OUTPUTS/tables"] if toy else []
             yield Stage(name, " ".join(["pmg-report", "--study", name, *into]), 0.0, trains=False)
+
+
+def read_by(command: str, overrides: Sequence[str]) -> list[str]:
+    """Returns those of some overrides whose key a command line's program reads."""
+    keys = read_keys(command.split()[0].removeprefix("pmg-"))
+    return [one for one in overrides if one.partition("=")[0].partition(".")[0] in {*keys, "hydra"}]
 
 
 def print_plan(stages: Sequence[Stage], left: Mapping[str, str]) -> None:

@@ -94,7 +94,7 @@ def settings_of(recording):
     """Two trainings, of which one reads the other."""
     first, second = Command("pmg-train a", 1.0), Command("pmg-train b", 2.0, toy=None)
     trainings = {"first": recording.Training([first]), "second": recording.Training([second], after=["first"])}
-    return recording.Settings(trainings, ["max_steps=2"], {})
+    return recording.Settings(trainings, ["trainer.max_steps=2", "sampling.steps=2", "hydra.job.num=0"], {})
 
 
 def commands(stages):
@@ -120,10 +120,10 @@ def test_toy_length_adds_a_studys_own_settings_and_records_nothing(recording):
         "?", ["second"], [Command("pmg-study a", 1.0, toy="b=1"), Command("python z.py", 1.0, toy=None)],
         {"x": StudyTable()}, toy=["c=2"],
     )  # fmt: skip
-    settings = settings_of(recording)
-    found = recording.plan({"x": study}, settings, settings.toy, toy=True, named=True)
+    found = recording.plan({"x": study}, settings_of(recording), ["seed=1"], toy=True, named=True)
     assert commands(found) == [
-        "pmg-train a max_steps=2", "pmg-study a max_steps=2 c=2 b=1",
+        "pmg-train a seed=1 trainer.max_steps=2 hydra.job.num=0",
+        "pmg-study a seed=1 trainer.max_steps=2 sampling.steps=2 hydra.job.num=0 c=2 b=1",
         "pmg-report --study x --into $PMG_OUTPUTS/tables",
     ]  # fmt: skip
 
