@@ -14,7 +14,7 @@ from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.records.storage import refuse_mixtures
 from pmg.runs.process_state import RunFailedError
-from pmg.runs.run_folder import TRAINED, completed_metrics, identify, refuse_other
+from pmg.runs.run_folder import TRAINED, completed_metrics, identify, refuse_other, resolve_dtype
 from runs import record, snapshot, write_run
 from runs import run_config as config
 
@@ -187,6 +187,30 @@ def test_seed_and_scorer_decide_every_image_and_methods_only_theirs(compose):
 
     assert made_by("method=none", "shard.count=2", "sheet_users=3") == made_by()
     assert len({made_by(), made_by("seed=1"), made_by("scorer=clip")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "precision"),
+    [
+        (["trainer=ddp"], True, "bf16-mixed"),
+        (["trainer=ddp"], False, "32-true"),
+        (["trainer=ddp", "dtype=float32"], True, "32-true"),
+        (["trainer=multi_node"], True, "bf16-mixed"),
+        (["trainer=gpu"], True, "bf16-mixed"),
+        (["trainer=gpu"], None, "bf16-mixed"),
+        (["trainer=cpu"], True, "32-true"),
+        (["trainer=ddp"], None, "32-true"),
+    ],
+)
+def test_precision_is_that_of_the_device_that_trains(compose, monkeypatch, options, gpu, precision):
+    """On a processor without bfloat16, beside a GPU with it (True), without it (False), and without a GPU (None)."""
+    monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu is not None)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: gpu)
+    cfg = compose("train", *options)
+    assert cfg.trainer.precision == precision  # before a run, as in a forecast of memory
+    resolve_dtype(cfg)
+    assert cfg.trainer.precision == precision
 
 
 @pytest.mark.parametrize("command", ["train", "generate", "keywords", "pretrain"])

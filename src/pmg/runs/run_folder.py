@@ -86,16 +86,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def resolve_dtype(cfg: DictConfig) -> str | None:
-    """Replaces ``dtype: auto`` by the run's in the folder, or by this CPU's best; returns it, None without a dtype.
+    """Replaces ``dtype: auto`` by the run's in the folder, or by the best of the device that trains or draws.
 
-    PmgError if the dtype is unknown.
+    Returns it, None without a dtype. PmgError if the dtype is unknown.
     """
     if "dtype" not in cfg:
         return None
     if cfg.dtype not in ("auto", "bfloat16", "float32"):
         raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
     earlier = read_json(Path(cfg.run_dir, METRICS_FILE)).get("dtype")
-    cfg.dtype = dtype = settle_dtype(earlier if cfg.dtype == "auto" else cfg.dtype)
+    device = OmegaConf.select(cfg, "trainer.accelerator") or cfg.get("device") or "cpu"
+    cfg.dtype = dtype = settle_dtype(earlier if cfg.dtype == "auto" else cfg.dtype, str(device))
     return dtype
 
 
