@@ -79,6 +79,40 @@ def test_pmg_names_the_nearest_command(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: unknown command 'trian'; did you mean 'train'?\n"
 
 
+OF_PYTHON_3_14 = """
+import argparse
+import sys
+
+def check(self, action):
+    if action.help:
+        try:
+            "%" in action.help
+        except TypeError as error:
+            raise ValueError("badly formed help string") from error
+
+add = argparse.ArgumentParser.add_argument
+
+def add_checked(self, *names, **settings):
+    action = add(self, *names, **settings)
+    self._check_help(action)
+    return action
+
+argparse.ArgumentParser._check_help, argparse.ArgumentParser.add_argument = check, add_checked
+"""
+"""The check of help texts that argparse has from Python 3.14 on."""
+
+
+def test_commands_start_under_the_argparse_of_python_3_14(shell):
+    hydra_alone = f"{OF_PYTHON_3_14}\nfrom hydra._internal.utils import get_args_parser\nget_args_parser()"
+    assert "badly formed help string" in shell(sys.executable, "-c", hydra_alone).stderr
+    command = (
+        f"{OF_PYTHON_3_14}\nsys.argv = ['pmg-train', '--cfg', 'job']\nfrom pmg.commands.train import main\nmain()"
+    )
+    done = shell(sys.executable, "-c", command)
+    assert done.returncode == 0, done.stderr
+    assert "trainer:" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["report", "--version"]], ids=" ".join)
 def test_version_is_that_of_pmg(monkeypatch, capsys, arguments):
     run_pmg(monkeypatch, *arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -11,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -52,6 +55,21 @@ def reader_may_leave() -> Iterator[None]:
         sys.exit(CLOSED_PIPE)
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """Returns Hydra's parser of its options, without Python 3.14's check of each help text.
+
+    One of Hydra 1.3 is no string, but an object that makes the text when it is printed.
+    """
+    check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        return get_args_parser()
+    argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
+    try:
+        return get_args_parser()
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
+
+
 @reader_may_leave()
 def launch(command: str, body: Body) -> None:
     """Composes the config of `command` from the command line, runs `body`, and exits if that failed.
@@ -69,6 +87,8 @@ def launch(command: str, body: Body) -> None:
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     codes: list[int] = []
+
+    importlib.import_module("hydra.main").get_args_parser = make_parser  # type: ignore[attr-defined]
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
     def job(cfg: DictConfig) -> float | None:
