@@ -242,6 +242,13 @@ def test_methods_are_compared_with_those_that_are_named(rows):
     assert [row[0].text for row in table.rows if any(cell.best for cell in row)] == ["oracle"]
 
 
+@pytest.mark.parametrize(("users", "shown"), [(1, "0.500"), (2, "0.500 [0.500, 0.500]")])
+def test_a_single_user_has_no_interval(users, shown):
+    values = {"mean": 0.5, "low": 0.5, "high": 0.5, "n": users, "seeds": 1}
+    (row,) = ResultTables(METRICS[:1], Comparison()).methods("All", {"none": {METRICS[0].name: values}}).rows
+    assert row[-1].text == shown
+
+
 def test_numbers_that_round_to_zero_have_no_minus():
     values = {"mean": -1e-4, "low": -0.2, "high": -1e-5, "n": 3}
     (row,) = ResultTables(METRICS[:1], Comparison()).methods("All", {"none": {METRICS[0].name: values}}).rows

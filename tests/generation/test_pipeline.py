@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
-from pmg.generation.dataset_generation import DatasetGenerator, list_controlled, mismatch
+from pmg.generation.dataset_generation import DatasetGenerator, leave_out_control, list_controlled, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
@@ -325,6 +325,19 @@ def study(shop, build, tmp_path):
         return DatasetGenerator(build(scales), builder, preferences, writer, **options), examples
 
     return again, tmp_path / "study"
+
+
+def test_one_user_alone_has_no_mismatched_control(caplog):
+    def controls(*users):
+        examples = [Example(f"e{number}", user, (), Item("i", "i", "i"), ()) for number, user in enumerate(users)]
+        found = leave_out_control({"none": Method(), "keywords": Method(keywords="x")}, examples)
+        return [(name, control) for name, _, control in list_controlled(found)]
+
+    both = [("none", "own"), ("keywords", "own"), ("keywords", "mismatched")]
+    assert controls("a", "b") == both
+    assert not caplog.text
+    assert controls("a", "a") == both[:2]
+    assert "nobody else whose preference could be the mismatched control" in caplog.text
 
 
 def test_study_makes_own_and_mismatched_images_of_each_method(study):

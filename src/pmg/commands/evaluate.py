@@ -148,12 +148,12 @@ def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
 ) -> tuple[StoredRecords, StoredImages]:
     """Returns a generation's records and images; PmgError if they aren't what it made, or a picture is missing."""
-    from pmg.generation.dataset_generation import list_keys
+    from pmg.generation.dataset_generation import leave_out_control, list_keys
     from pmg.records.storage import RECORDS, StoredImages, StoredRecords, refuse_mixtures, scan_records
 
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)
-    methods = build_methods(made.config["method"], made.config["mismatched"])
+    methods = leave_out_control(build_methods(made.config["method"], made.config["mismatched"]), examples)
     if missing := [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]:
         lacking = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
         raise PmgError(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def body(cfg: DictConfig, run: Run) -> None:
     """Generates images for test users with every method."""
     from pmg.evaluation.tracker_logging import record_samples
-    from pmg.generation.dataset_generation import DatasetGenerator, list_keys
+    from pmg.generation.dataset_generation import DatasetGenerator, leave_out_control, list_keys
     from pmg.generation.pipeline import build_pipeline
     from pmg.models.compilation import compile_models
     from pmg.records.shards import merge_records
@@ -49,6 +49,7 @@ def body(cfg: DictConfig, run: Run) -> None:
     check_sources(builder.masked | builder.content, sources)
     examples, data = builder.examples(cfg.split), builder.data
     check_labels(sources, examples)
+    methods = leave_out_control(methods, examples)
     if cfg.shard.index is None:
         warn_of_other_pictures(cfg.generator, run.choices.get("data"), data, examples)
     if is_sharded(cfg.shard):

@@ -189,7 +189,8 @@ def _number(value: float, signed: bool = False, digits: int = 3) -> str:
 def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3, fewer: int = 0) -> str:
     mean = _number(values["mean"], signed, digits)
     low, high = (_number(values[name], signed, digits - fewer) for name in ("low", "high"))
-    return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
+    known = math.isfinite(values["low"]) and values.get("n") != 1  # one user alone can't be resampled
+    return f"{mean} [{low}, {high}]" if known else mean
 
 
 def show_p(value: float) -> str:

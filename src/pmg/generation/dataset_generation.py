@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import torch
 
@@ -16,6 +17,8 @@ from pmg.progress import track
 from pmg.records.shards import WHOLE, Shard
 from pmg.records.storage import Control, Key, Record, RecordWriter
 
+log = logging.getLogger(__name__)
+
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
     """Returns for each profile the next one of another user on a random cycle; a single user gets their own."""
@@ -27,6 +30,14 @@ def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
         one: next((other for other in twice[place + 1 : place + len(order)] if users[other] != users[one]), one)
         for place, one in enumerate(order)
     }
+
+
+def leave_out_control(methods: Mapping[str, Method], examples: Sequence[Example]) -> dict[str, Method]:
+    """Returns methods, for examples of a single user without the mismatched control: nobody else is there."""
+    if len({example.user for example in examples}) > 1 or not any(method.mismatch for method in methods.values()):
+        return dict(methods)
+    log.warning("all examples are of one user: there is nobody else whose preference could be the mismatched control")
+    return {name: replace(method, mismatch=False) for name, method in methods.items()}
 
 
 def list_controlled(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
