@@ -17,11 +17,12 @@ from pmg.generation.condition_weighting import AttentionWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.selection import WeightGrid
-from pmg.models.diffusion.conditioning import join
+from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
 from pmg.models.diffusion.interfaces import Start
 from pmg.models.diffusion.sampling import sample_latents
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
+from pmg.models.loading.memory_tracker import LiveBytes
 from pmg.models.tiny_models import tiny_scorer
 from pmg.seeding import stable_number
 
@@ -55,6 +56,24 @@ def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
     pipe.scheduler = generator.process.new_sampler()
     torch.testing.assert_close(got, own_images(pipe, start, 3.0), atol=2e-4, rtol=1e-3)
     assert got.std() > 0.01
+
+
+@pytest.mark.parametrize("write", [write_sd15, write_sdxl])
+def test_gradient_checkpointing_takes_less_memory_for_the_same_gradient(write, tmp_path):
+    write(tmp_path)
+    found, peaks = [], []
+    for checkpointing in (False, True):
+        generator = StableDiffusion.load(str(tmp_path), gradient_checkpointing=checkpointing)
+        inputs = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+        tokens = torch.ones(2, 2, generator.text_encoder.width, requires_grad=True)
+        block = Block(tokens, torch.ones(2, 2, dtype=torch.bool))
+        with LiveBytes() as memory:
+            told = join(generator.text_encoder.encode(TEXTS), block)
+            generator.loss(noise(generator), told, inputs).sum().backward()
+        found.append(tokens.grad)
+        peaks.append(memory.peak)
+    torch.testing.assert_close(*found)
+    assert peaks[1] < 0.8 * peaks[0]
 
 
 @pytest.mark.ci

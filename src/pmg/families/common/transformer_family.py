@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
 
 from pmg.configuration.ranges import Count
@@ -33,7 +31,7 @@ from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import keep_device
-from pmg.models.loading.memory_tracker import checkpoint_contexts
+from pmg.models.loading.memory_tracker import recompute_activations
 from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 
@@ -155,8 +153,7 @@ class TransformerFamily(ABC):
                 "Use the text encoder that the transformer was trained with."
             )
         if gradient_checkpointing:
-            recompute = partial(checkpoint, use_reentrant=False, context_fn=checkpoint_contexts)
-            transformer.enable_gradient_checkpointing(recompute)
+            recompute_activations(transformer)
         options = {**cls.read_options(index), **options}
         if text_on_cpu:
             keep_device(text_encoder)

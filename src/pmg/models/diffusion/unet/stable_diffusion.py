@@ -23,6 +23,7 @@ from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes, Text
 from pmg.models.diffusion.unet.denoiser import UNetConditionAdapter, UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
+from pmg.models.loading.memory_tracker import recompute_activations
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
@@ -62,6 +63,7 @@ class StableDiffusion:
     def load(
         cls, source: str, dtype: str = "float32", sampler: Literal["dpm", "checkpoint"] = "dpm",
         size: Count | None = None, snr_gamma: Positive | None = 5.0, distilled_from: str = "",
+        gradient_checkpointing: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
@@ -75,6 +77,7 @@ class StableDiffusion:
             size: of the images in pixels; None: what the denoiser was trained at.
             snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
             distilled_from: see `Capabilities`; the checkpoint's config doesn't say it.
+            gradient_checkpointing: whether activations of the UNet are computed again in the backward pass.
         """
         pipe = _load(resolve_source(source), torch_type(dtype))
         text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
@@ -83,6 +86,8 @@ class StableDiffusion:
             pipe.vae.register_to_config(latents_std=scaled)
         own = pipe.scheduler if sampler == "checkpoint" else None
         process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
+        if gradient_checkpointing:
+            recompute_activations(pipe.unet)
         return cls.compose(pipe.vae, pipe.unet, process, text_encoder, size, distilled_from)
 
     @classmethod
