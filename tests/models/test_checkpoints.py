@@ -12,6 +12,7 @@ import diffusers as df
 import pytest
 import torch
 import transformers as tf
+from huggingface_hub import constants
 from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +23,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import find_variant, load_checkpoint
-from pmg.models.loading.weight_sources import resolve_source
+from pmg.models.loading.weight_sources import loading, resolve_source, try_hub_once
 from pmg.models.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.features import VisionFeatures
@@ -337,3 +338,22 @@ def test_a_package_is_found_without_importing_anything(importable):
         resolve_source(str(single))
     assert resolve_source("package:hostile/weights") == str(importable / "hostile" / "weights")
     assert not (importable / "canary").exists()
+
+
+@pytest.mark.parametrize(("proxies", "offline"), [({}, True), ({"https": "http://proxy:3128"}, False)])
+def test_a_hub_without_an_address_is_not_asked_again_and_again(monkeypatch, caplog, proxies, offline):
+    def no_address(*_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("pmg.models.loading.weight_sources.getproxies", lambda: proxies)
+    monkeypatch.setattr("socket.getaddrinfo", no_address)
+    try_hub_once.cache_clear()
+    with (
+        pytest.raises(PmgError, match=r"can't load a scorer from nobody/nothing"),
+        loading("a scorer", "nobody/nothing"),
+    ):
+        assert offline == constants.HF_HUB_OFFLINE
+        raise OSError
+    assert ("huggingface.co can't be found from here" in caplog.text) == offline
+    try_hub_once.cache_clear()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from transformers import PreTrainedModel
@@ -15,6 +20,8 @@ from pmg.cache import find_replaced
 from pmg.domain import PmgError
 from pmg.installation import PACKAGE_SCHEME, find_in_package, install_weights, restore_assets
 from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint
+
+log = logging.getLogger(__name__)
 
 CONFIGS = "; pmg-estimate reads configs and tokenizers from the hub or a folder: go online once, or name a folder"
 
@@ -40,6 +47,25 @@ def resolve_source(source: str) -> str:
     return str(path)
 
 
+@cache
+def try_hub_once() -> None:
+    """Has this process read what was downloaded before alone, where the hub's host has no address.
+
+    The hub's library would ask for each file six times, for half a minute. A proxy finds addresses itself: behind one,
+    nothing is changed.
+    """
+    from huggingface_hub import constants
+
+    hub = urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE or getproxies().get(hub.scheme):
+        return
+    try:
+        socket.getaddrinfo(hub.hostname, hub.port or hub.scheme)
+    except OSError:
+        log.warning("%s can't be found from here: models are taken from the hub's cache alone", hub.hostname)
+        constants.HF_HUB_OFFLINE = True
+
+
 def download(source: str, problem: str) -> Path:
     """Returns the folder of a repository of the hub, which is downloaded into the hub's cache.
 
@@ -47,6 +73,7 @@ def download(source: str, problem: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    try_hub_once()
     try:
         return Path(snapshot_download(source))
     except Exception as error:  # the hub raises whatever it likes
@@ -59,8 +86,10 @@ def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
     """Converts errors of missing or damaged weights into a `PmgError` of one line, which ends with the hint.
 
     `what` is the model, with its article, and `path` its source. PmgError if an error was raised inside; a
-    `PmgError` is raised unchanged.
+    `PmgError` is raised unchanged. A source that is no folder is asked for at the hub, see `try_hub_once`.
     """
+    if not Path(path).exists():
+        try_hub_once()
     try:
         yield
     except PmgError:
