@@ -349,11 +349,7 @@ def test_a_hub_without_an_address_is_not_asked_again_and_again(monkeypatch, capl
     monkeypatch.setattr("pmg.models.loading.weight_sources.getproxies", lambda: proxies)
     monkeypatch.setattr("socket.getaddrinfo", no_address)
     try_hub_once.cache_clear()
-    with (
-        pytest.raises(PmgError, match=r"can't load a scorer from nobody/nothing"),
-        loading("a scorer", "nobody/nothing"),
-    ):
+    with loading("a scorer", "nobody/nothing"):
         assert offline == constants.HF_HUB_OFFLINE
-        raise OSError
     assert ("huggingface.co can't be found from here" in caplog.text) == offline
     try_hub_once.cache_clear()
