@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import pmg
 from pmg.domain import PmgError
 from pmg.reporting.studies import Command, Study, StudyTable, read_as
 from pmg.reporting.study_pages import copy_results, format_interval, to_markdown_table, write_study
@@ -211,3 +214,20 @@ def test_the_settings_of_recording_name_every_training_of_a_study(recording):
     needed = {name for study in studies for name in study.trainings}
     needed |= {name for training in settings.trainings.values() for name in training.after}
     assert needed == settings.trainings.keys()
+
+
+def test_commands_at_toy_length_compose(recording):
+    """With the first of values that a command sweeps over."""
+    settings = read_as(recording.Settings, ROOT / "experiments" / "record.yaml")
+    studies = {path.parent.name: read_as(Study, path) for path in (ROOT / "experiments").glob("*/study.yaml")}
+    composed = []
+    for stage in recording.plan(studies, settings, [], toy=True, named=False):
+        program, *words = shlex.split(stage.command)
+        if program.startswith("pmg-") and program != "pmg-report":
+            parsed = OverridesParser.create().parse_overrides([one for one in words if not one.startswith("hydra.")])
+            swept = [one for one in parsed if one.is_sweep_override()]
+            first = [f"{one.key_or_group}={next(one.sweep_string_iterator())}" for one in swept]
+            fixed = [one.input_line for one in parsed if one not in swept]
+            pmg.compose(program.removeprefix("pmg-"), [*fixed, *first])
+            composed.append(program)
+    assert {"pmg-train", "pmg-study"} <= set(composed)
