@@ -63,7 +63,7 @@ class StableDiffusion:
     def load(
         cls, source: str, dtype: str = "float32", sampler: Literal["dpm", "checkpoint"] = "dpm",
         size: Count | None = None, snr_gamma: Positive | None = 5.0, distilled_from: str = "",
-        gradient_checkpointing: bool = False,
+        *, gradient_checkpointing: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
