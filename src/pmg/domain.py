@@ -74,7 +74,8 @@ class Example:
         user: the user's id.
         history: interactions, oldest first; may be empty with a conversation.
         target: the item to generate. Models don't get its own image at test time.
-        truth: images of the target in the user's taste (the ground truth); empty for a conversation.
+        truth: the target in the user's taste (the ground truth), items whose pictures are compared with what was
+            drawn; empty for a conversation.
         labels: values for the evaluation only (kind of taste, taste in words), by name; models don't get them.
         conversation: the chat that the target answers, oldest turn first.
         moment: identifies one of several histories of a user, e.g. a window's start; empty for a single history.

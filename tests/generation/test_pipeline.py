@@ -98,7 +98,7 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     generated = pipeline(requests)
     assert torch.equal(generated.images, images)
     assert pipeline.evaluations == 0
-    accuracy, _ = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
+    _, accuracy = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
 
 

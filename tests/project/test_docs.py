@@ -122,9 +122,9 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
 def test_the_files_to_read_first_are_there_and_have_so_many_lines():
     rows = re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
     lines = {name: len((ROOT / "src" / "pmg" / name).read_text().splitlines()) for name, _ in rows}
-    assert len(lines) == 8
+    assert len(lines) == 12
     assert {name: count for name, count in rows if abs(lines[name] - int(count)) > 0.2 * lines[name]} == {}
-    assert sum(lines.values()) < 2000
+    assert sum(lines.values()) < 2300
 
 
 def test_every_target_explains_itself():

@@ -37,7 +37,9 @@ class Generated:
 
 
 class Pipeline:
-    """Inference only; PmgError if the generator doesn't support the scales, the weighting or the steps.
+    """Draws the candidates of requests, scores them, and keeps one of each request.
+
+    PmgError if the generator doesn't support the scales, the weighting or the steps.
 
     Args:
         generator: draws candidates.
@@ -208,7 +210,7 @@ class Pipeline:
 
     def rate(self, requests: Sequence[Request], images: Tensor) -> list[tuple[Candidate, ...]]:
         """Returns each request's candidates `(B * C, 3, H, W)` with their scores and z."""
-        accuracy, preference = self.score(requests, images)
+        preference, accuracy = self.score(requests, images)
         z = self.combination(preference, accuracy, torch.tensor([request.share for request in requests])[:, None])
         return [
             tuple(
@@ -219,7 +221,7 @@ class Pipeline:
         ]
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores d_t and d_p of each candidate, `(B, C)` each: cosines with its keywords."""
+        """Returns the scores d_p and d_t of each candidate, `(B, C)` each: cosines with its keywords."""
         encode, device = self.texts.encode, self.scorer.device
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
@@ -231,7 +233,7 @@ class Pipeline:
         else:
             words = encode([str(budget.fit(request.keywords)) for request in requests]).pooled.to(device)
             preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
-        return accuracy, preference
+        return preference, accuracy
 
 
 def _references(requests: Sequence[Request]) -> list[ReferenceImages]:

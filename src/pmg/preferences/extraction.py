@@ -163,13 +163,14 @@ class PreferenceExtractor(TargetExtractor):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts
-            # where messages are matched, a decoding of them alone would choose options that they don't mention, too
-            reads = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
-            stated = [text if is_read else None for text, is_read in zip(texts, reads, strict=True)]
+            # users who only talk aren't decoded where their messages are matched: a decoding names options that they
+            # don't mention
+            is_decoded = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
+            decoded = [text if use else None for text, use in zip(texts, is_decoded, strict=True)]
             against = [writer.dislikes(example, captions) for example in chunk]
-            likes = self._keywords(of_likes, stated, pictures, parts[-1] if stated == texts else None)
+            likes = self._keywords(of_likes, decoded, pictures, parts[-1] if decoded == texts else None)
             # negative keywords leave out words that are liked, too: only users with dislikes need those
-            compared = [None if bad is None else text for text, bad in zip(stated, against, strict=True)]
+            compared = [None if bad is None else text for text, bad in zip(decoded, against, strict=True)]
             likes |= self._keywords(of_dislikes, compared, pictures)
             if self.matcher and likes:
                 limits = {name: getattr(wanted[name], "limit", LIMIT) for name in likes}  # not every decoding has one

@@ -153,8 +153,8 @@ class Generate:
     question makes one list of all, as in the paper; without it, or an answer, lists are merged by score.
     """
 
-    prompt: str  # text between history and list, over ``{question}`` and ``{example}``
-    example: str  # goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does
+    prompt: str  # text between history and list, with the places ``{question}`` and ``{example}``
+    example: str  # text for ``{example}`` in `prompt`, with the place ``{example}``; left out without an example
     per_attribute: Count = 3  # words an attribute
     limit: Count = LIMIT  # words over all attributes
     max_new_tokens: Count = 32  # the longest list
@@ -162,7 +162,7 @@ class Generate:
     retries: CountOrZero = 2  # further tries
     temperature: Positive = 0.8  # of the further tries
     seed: Seed = 0  # of the further tries
-    integrate: str | None = None  # text between history and last list, over ``{words}`` and ``{limit}``; None: none
+    integrate: str | None = None  # text before the last list, with the places ``{words}`` and ``{limit}``; None: none
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]

@@ -1,9 +1,12 @@
 """Preference sources: what is used of a user, as keywords or as soft tokens.
 
-A source is a node of ``preference``, in the file of the method that uses it; in ``conf/preference`` if several do::
+A source is a node of ``preference``, in the file of the method that uses it (``conf/method/mine.yaml``)::
 
+    # @package _global_
     preference: {counting: {_target_: pmg.preferences.keyword_sources.CountedKeywords}}
-    method: {mine: {keywords: counting}}
+    method: {mine: {_target_: pmg.generation.requests.Method, keywords: counting}}
+
+or in ``conf/preference`` if several use it.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
 
 
 class RunRecord:
-    """Writes ``config.yaml`` once and ``metrics.json`` at each change of status.
+    """Writes ``config.yaml`` and ``metrics.json``, the manifest of a run's folder, at each change of status.
 
     Nothing is written before `begin`: a command whose checks fail leaves the folder of an earlier run unchanged. A
     completed run of the same identity keeps its record until the new run completes. `config` is YAML, `facts` are

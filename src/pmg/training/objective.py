@@ -58,7 +58,7 @@ class AcceptedTokens:
 class Answers:
     """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted."""
 
-    scores: Sequence[Tensor]  # for each attribute those of its options, `(U, K)`, before a softmax, with gradients
+    scores: Sequence[Tensor]  # for each attribute its options', `(U, options)`, before a softmax, with gradients
     described: Tensor  # the option that describes each sample's image, int64 `(B, A)`; -1 where no option does
 
 

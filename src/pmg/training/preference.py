@@ -1,4 +1,4 @@
-"""Trains the preference encoder: denoising loss through the frozen denoiser and language model.
+"""Trains the preference encoder by a weighted sum of terms; the language model and the generator stay frozen.
 
 Shapes: `U` users a batch, `K` samples (target, noise, time) a user, `B = U * K`.
 """
@@ -124,7 +124,7 @@ class PreferenceBatches:
 
 @dataclass(frozen=True)
 class FrozenModels:
-    """The models through which the loss is computed; never trained, never in a checkpoint."""
+    """The models that terms of the objective may call; never trained, never in a checkpoint."""
 
     language_model: LanguageModel
     generator: Generator
