@@ -116,6 +116,7 @@ def test_methods_and_sources_of_strangers_are_checked(tmp_path, sections, messag
 
 
 def test_sources_of_the_exported_encoder_become_the_pipelines_own(compose, tmp_path):
+    pytest.importorskip("pmg.looks.style_tokens", reason="style tokens are a leaf's")
     cfg = compose("train", "image_encoder=style", f"run_dir={tmp_path}")
     methods = {
         "pmg_read": {"_target_": "pmg.generation.requests.Method", "keywords": "read", "soft_tokens": "soft"},

@@ -103,7 +103,7 @@ def test_a_study_has_the_values_of_the_commands_that_it_runs(compose, command):
 
 def test_a_command_composes_its_own_keys_of_an_experiment(compose, tmp_path):
     text = """
-defaults: [{override /generator: tiny}, {override /metrics: distances}, _self_]
+defaults: [{override /generator: tiny}, {override /metrics: real}, _self_]
 seed: 3
 sampling: {steps: 5}
 objective: {users_per_step: 2}

@@ -9,7 +9,7 @@ from pmg.orchestration.launcher import continue_run
 from runs import write_run
 
 TRAINED = [
-    "experiment=demo", "generator=tiny", "data.seed=3", "trainer.max_steps=9", "run_dir=a", "device=cpu",
+    "experiment=real_users", "generator=tiny", "data.seed=3", "trainer.max_steps=9", "run_dir=a", "device=cpu",
     "split_sizes.test=4",
 ]  # fmt: skip
 
@@ -25,15 +25,15 @@ def folder(tmp_path):
 def test_values_that_decide_a_result_and_that_the_command_reads(folder, named):
     own = [named.format(folder)]
     assert find_inherited("generate", own) == [
-        "experiment=demo", "generator=tiny", "data.seed=3", "split_sizes.test=4"
+        "experiment=real_users", "generator=tiny", "data.seed=3", "split_sizes.test=4"
     ]  # fmt: skip
-    assert find_inherited("export", own) == ["experiment=demo"]
+    assert find_inherited("export", own) == ["experiment=real_users"]
     assert find_inherited("train", own) == []
 
 
 def test_own_values_replace_inherited_ones_and_those_below_them(folder):
     own = [f"work_dir={folder}", "data=own_files", "generator=looks"]
-    assert find_inherited("generate", own) == ["experiment=demo", "split_sizes.test=4"]
+    assert find_inherited("generate", own) == ["experiment=real_users", "split_sizes.test=4"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_strangers_folder_names_no_class_plug_in_or_folder(override):
 
 def test_the_command_line_stays_in_order(folder):
     given = ["--config-dir", "mine", f"work_dir={folder}", "-m", "seed=1,2"]
-    inherited = ["experiment=demo", "generator=tiny", "data.seed=3", "split_sizes.test=4"]
+    inherited = ["experiment=real_users", "generator=tiny", "data.seed=3", "split_sizes.test=4"]
     assert continue_run("generate", given) == ["--config-dir", "mine", *inherited, *given[2:]]
     assert continue_run("generate", given[2:3]) == [*inherited, "hydra.mode=RUN", given[2]]
     assert continue_run("generate", ["--help"]) == ["--help"]

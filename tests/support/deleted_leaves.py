@@ -21,8 +21,11 @@ PRODUCT = ("commands", "faults", "project")
 """Folders of tests whose subject is the whole product as it is shipped, with its documents and studies."""
 PLUGINS = ("plugins",)
 """Folders of tests of packages of their own, which use leaves."""
-OF_LOOKS = ("experiment/families", "experiment/faults")
-"""Options that set keys of looks; all others build something of it, or choose such an option."""
+OF_LOOKS = (
+    "experiment/families", "experiment/faults", "method/mean_style", "method/pmg_sdedit", "method/pmg_sdedit_trained",
+    "method/retrieve", "method/sdedit", "method/sdedit_trained",
+)  # fmt: skip
+"""Options that set keys of looks, or name its sources; all others build something of it, or choose such an option."""
 
 
 def copy_without(root, folder, deleted):
