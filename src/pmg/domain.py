@@ -111,12 +111,14 @@ class Keywords:
     """Explicit preference or target keywords, with the score that chose each of them.
 
     `scores` are log-probabilities; 0 if no model chose a word (counted words: their share of the items, above 0);
-    empty: 0 for all. `dropped` were left out so that a text encoder can read the others whole.
+    empty: 0 for all. `dropped` were left out so that a text encoder can read the others whole. `note` is what the user
+    should be told, e.g. of messages in which no wish was found.
     """
 
     words: tuple[str, ...]
     scores: tuple[float, ...] = ()
     dropped: tuple[str, ...] = ()
+    note: str = ""
 
     def __str__(self) -> str:
         return ", ".join(self.words)

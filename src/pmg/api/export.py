@@ -27,7 +27,7 @@ from pmg.runs.run_folder import EXPORTED_ENCODER, replace_folders
 from pmg.training.token_sources import LoadedKeywords, LoadedTokens, TrainedKeywords, TrainedTokens
 
 FROZEN, CARD = "frozen", "README.md"
-SOURCES = ("source", "processors", "folder", "decoder_folder")  # arguments that name weights
+SOURCES = ("source", "processors", "folder", "decoder_folder", "editor_folder")  # arguments that name weights
 
 
 def to_index(config: Mapping[str, Any]) -> dict[str, Any]:

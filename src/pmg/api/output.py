@@ -86,6 +86,7 @@ def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
         "preference": ", ".join(record["preference_keywords"]) or "no keywords",
         "weights": f"w_p {picked['w_p']:g}, w_t {picked['w_t']:g}, alpha {record['alpha']:g}",
         "seed": str(record["seed"]),
+        **({"note": record["note"]} if record["note"] else {}),
     }
     texts = "".join(f"<div><b>{name}</b> {escape(text)}</div>" for name, text in lines.items())
     source = data_uri(to_file(image), "image/png")

@@ -18,7 +18,8 @@ from pmg.models.loading.weight_sources import resolve_source
 HERE, ASSETS, CACHE = "<here>", "<assets_dir>", "<cache_dir>"
 # arguments of components that name files: weights anywhere, weights in a folder, or where unpacked files are written
 LOCATIONS = {
-    "source": "weights", "processors": "weights", "folder": "folder", "decoder_folder": "folder", "cache_dir": "cache",
+    "source": "weights", "processors": "weights", "folder": "folder", "decoder_folder": "folder",
+    "editor_folder": "folder", "cache_dir": "cache",
 }  # fmt: skip
 # a relative path, no part of which begins with a dot
 INNER = re.compile(r"[\w@+=-][\w .@+=-]*(/[\w@+=-][\w .@+=-]*)*")

@@ -132,6 +132,7 @@ class GenerateConfig(ExamplesConfig):
     balance: Any = key(None, alpha=Fraction)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
     preference: Any = None
+    wishes: Any = run_key()  # preference sources hold it
     scorer: Any = None
     train_run: str | None = run_key()  # preference sources hold it
     pipeline: str | None = None

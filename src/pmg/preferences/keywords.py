@@ -131,7 +131,7 @@ def target_keywords(
 
 
 def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
-    """Returns keywords in the form that the cache keeps."""
+    """Returns keywords in the form that the cache keeps, without notes."""
     text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
     return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
 
@@ -139,7 +139,7 @@ def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
 def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
     """Returns the keywords that `to_tensors` encoded."""
     rows = json.loads(bytes(tensors["json"].tolist()))
-    return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]
+    return [Keywords(tuple(row["words"]), tuple(row["scores"]), tuple(row["dropped"])) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -193,4 +193,5 @@ class Budget:
             tuple(word for word, _ in kept),
             tuple(score for _, score in kept) if keywords.scores else (),
             (*keywords.dropped, *(word for word, _ in dropped)),
+            keywords.note,
         )

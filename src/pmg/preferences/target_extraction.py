@@ -13,7 +13,16 @@ from pmg.cache import Cache
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_tensors, target_keywords, to_tensors
+from pmg.preferences.keywords import (
+    KEPT,
+    RANKED,
+    Budget,
+    ask_options,
+    from_pairs,
+    from_tensors,
+    target_keywords,
+    to_tensors,
+)
 from pmg.preferences.scenarios import Scenario, verbalize_conversation
 from pmg.preferences.target_names import TargetNames
 from pmg.preferences.target_writing import TargetWriting
@@ -48,7 +57,7 @@ def chat_keywords(
             stories[row] += f"{attribute.question} {answer}\n"
             rows[row].append((answer, float(gain)))
     scene = [(word, 0.0) for word in scenario.scene_words]
-    return [Keywords(*zip(*row, *scene, strict=True)) for row in rows[len(references) :]]
+    return [from_pairs([*row, *scene]) for row in rows[len(references) :]]
 
 
 def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: TargetWriting) -> float:

@@ -72,6 +72,7 @@ class Record:
     preference_keywords: tuple[str, ...] = ()  # explicit preference; empty for a method without keywords
     negative_keywords: tuple[str, ...] = ()  # of the negative prompt
     dropped_keywords: tuple[str, ...] = ()  # beyond the text encoder's maximum length
+    note: str = ""  # what the user should be told, e.g. of messages in which no wish was found
     alpha: float = 0.0  # weight of the preference score in z; 0 without a preference score
     front: tuple[int, ...] = ()  # indices of the candidates on the Pareto front of preference and accuracy score
     hashes: Mapping[str, str] = field(default_factory=dict)  # of the values that decide the image, by name

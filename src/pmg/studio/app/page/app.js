@@ -249,6 +249,7 @@ function show() {
   const words = own.record.preference_keywords;
   at("keywords").tBodies[0].replaceChildren(...words.map((word, place) => make("tr", {}, make("td", {}, word),
     make("td", {}, probability(own.scores[place])))));
+  at("told").textContent = own.record.note;
   const negative = own.record.negative_keywords;
   at("dropped").textContent = [own.dropped.length ? `Dropped: ${own.dropped.join(", ")}.` : "No keyword was dropped.",
     negative.length ? `Negative: ${negative.join(", ")}.` : ""].join(" ");
