@@ -26,6 +26,7 @@ from pmg.generation.requests import Method
 from pmg.generation.selection import Combination, Weights
 from pmg.installation import find_assets
 from pmg.models.loading.weight_files import refuse_large
+from pmg.preferences.captioning import PictureDescriber
 from pmg.runs.run_folder import EXPORTED_ENCODER
 
 INDEX, LARGEST_INDEX = "model_index.json", 2**18  # bytes
@@ -44,6 +45,7 @@ class Balance:
     combination: Combination
     alpha_rule: AlphaRule
     alpha: float | None = None
+    captioner: PictureDescriber | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ Values = Mapping[str, Any]
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
 KINDS = {
-    "keywords": "keywords", "soft_tokens": "soft tokens", "negative": "keywords", "references": "reference images",
-    "image": "images", "start": "images",
+    "keywords": "keywords", "compared": "keywords", "soft_tokens": "soft tokens", "negative": "keywords",
+    "references": "reference images", "image": "images", "start": "images",
 }  # fmt: skip
 """What the preference source that an argument of a method names has to give."""
 _REFERENCE = re.compile(rf"method\.[^.]+\.(?:{'|'.join(KINDS)})")

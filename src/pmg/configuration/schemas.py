@@ -129,7 +129,7 @@ class GenerateConfig(ExamplesConfig):
     """``pmg-generate``: generates personalised images."""
 
     method: Any = None
-    balance: Any = key(None, alpha=Fraction)
+    balance: Any = key(None, alpha=Fraction, captioner=Any)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
     preference: Any = None
     wishes: Any = run_key()  # preference sources hold it
@@ -179,7 +179,7 @@ class ExportConfig(RunConfig):
     private: bool = run_key(True)
     seed: int | None = run_key(0, Seed | None)
     method: Any = None
-    balance: Any = key(None, alpha=Fraction)
+    balance: Any = key(None, alpha=Fraction, captioner=Any)
     sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count, bfloat16=bool)
 
 

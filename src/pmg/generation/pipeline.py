@@ -23,7 +23,8 @@ from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompt
 from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import to_device
 from pmg.models.vision.scorer import Scorer
-from pmg.preferences.keywords import Budget
+from pmg.preferences.captioning import PictureDescriber
+from pmg.preferences.keywords import Budget, share_read
 from pmg.records.storage import Candidate
 
 
@@ -51,12 +52,13 @@ class Pipeline:
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
         combination: of the scores; None: the paper's.
+        describer: says which keywords an image shows, for d_p; None: d_p is the scorer's.
     """
 
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
-        combination: Combination | None = None,
+        combination: Combination | None = None, describer: PictureDescriber | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         check_weighting(weighting, weights.pairs, generator)
@@ -65,7 +67,7 @@ class Pipeline:
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps = steps
-        self.combination = combination or WeightedScores()
+        self.combination, self.describer = combination or WeightedScores(), describer
         half = [one for one in getattr(generator, "parameters", list)() if one.dtype == torch.float16]
         self.bfloat16 = bfloat16 and not half  # torch's autocast doesn't mix with such weights
         self.stop_at = weights.stop_at
@@ -221,17 +223,24 @@ class Pipeline:
         ]
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores d_p and d_t of each candidate, `(B, C)` each: cosines with its keywords."""
+        """Returns the scores d_p and d_t of each candidate, `(B, C)` each: cosines with its keywords.
+
+        With a `describer`, d_p is the share of the keywords that it reads in the candidate, see `share_read`.
+        """
         encode, device = self.texts.encode, self.scorer.device
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
         budget = Budget.of(self.texts)  # a scorer may read less than the generator
         targets = encode([str(budget.fit_target(request.target)) for request in requests]).pooled.to(device)
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
-        if not any(request.keywords.words for request in requests):
+        if not any(request.has_preference_score for request in requests):
             preference = torch.ones_like(accuracy)
+        elif self.describer is not None:
+            read = self.describer.describe(images)
+            rows = [share_read(requests[place // shape[1]].wanted, words) for place, words in enumerate(read)]
+            preference = torch.tensor(rows).view_as(accuracy)
         else:
-            words = encode([str(budget.fit(request.keywords)) for request in requests]).pooled.to(device)
+            words = encode([str(budget.fit(request.wanted)) for request in requests]).pooled.to(device)
             preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
         return preference, accuracy
 
@@ -250,4 +259,16 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
         bfloat16=sampling.get("bfloat16", False), texts=texts, combination=create(balance["combination"]),
+        describer=_build_describer(balance.get("captioner"), create),
     )  # fmt: skip
+
+
+def _build_describer(node: Any, create: Callable[[Any], Any]) -> PictureDescriber | None:
+    """Returns the captioner of ``balance.captioner``; None without one, PmgError if it gives no words by name."""
+    describer = create(node) if node else None
+    if describer is not None and not hasattr(describer, "describe"):
+        raise PmgError(
+            f"balance.captioner: {type(describer).__name__} gives no words by attribute, which d_p is the share of. "
+            "Set captioner=measured, or balance=default"
+        )
+    return describer

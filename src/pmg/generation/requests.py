@@ -30,7 +30,8 @@ class Method:
     `start_denoiser` without a `start`.
     """
 
-    keywords: str = ""  # source of the keywords that d_p compares images with; empty: none, as below
+    keywords: str = ""  # source of keywords; empty: none, as below
+    compared: str = ""  # source of the keywords that d_p compares images with; empty: those of `keywords`
     show_keywords: bool = True  # whether the denoiser sees the keywords
     soft_tokens: str = ""  # source of the soft tokens that the denoiser sees
     negative: str = ""  # source of keywords that images are guided away from; empty: the scenario's negative prompt
@@ -95,11 +96,12 @@ class Request:
     """One image to make."""
 
     target: Keywords
-    keywords: Keywords  # of the preference, which d_p compares the image with; empty for none
+    keywords: Keywords  # of the preference; empty for none
     show_keywords: bool  # whether the denoiser sees `keywords`
     soft_tokens: Tensor | None  # `(n, D)`
     seed: int  # of the noise
     _: KW_ONLY
+    compared: Keywords | None = None  # what d_p compares the image with; None: `keywords`
     negative: Keywords = NO_WORDS
     alpha: float = 0.5  # share of the preference score in z, in [0, 1]; see `share`
     references: ReferenceImages | None = None
@@ -109,9 +111,14 @@ class Request:
     start_denoiser: DiffusersDenoiser | None = None  # takes the place of the generator's from `start` on
 
     @property
+    def wanted(self) -> Keywords:
+        """What d_p compares the image with; no words for nothing."""
+        return self.keywords if self.compared is None else self.compared
+
+    @property
     def has_preference_score(self) -> bool:
         """Whether there is something that d_p compares the image with."""
-        return bool(self.keywords.words)
+        return bool(self.wanted.words)
 
     @property
     def share(self) -> float:
@@ -131,7 +138,7 @@ class RequestBuilder:
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
         """Returns the request for an example's target by `method`, with what its sources gave for the user."""
         read = partial(preference.read, target=example.target)
-        keywords = read(method.keywords) or NO_WORDS
+        keywords, compared = read(method.keywords) or NO_WORDS, read(method.compared)
         return Request(
             target=self.targets[example.target.concept],
             keywords=keywords,
@@ -139,7 +146,8 @@ class RequestBuilder:
             soft_tokens=read(method.soft_tokens),
             seed=stable_number("noise", self.seed, example.id) % 2**62,
             negative=read(method.negative) or self.negative,
-            alpha=self.alpha_rule(keywords, preference.history),
+            compared=compared,
+            alpha=self.alpha_rule(keywords if compared is None else compared, preference.history),
             references=read(method.references),
             image=read(method.image),
             start=read(method.start),

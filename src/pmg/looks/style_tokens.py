@@ -16,7 +16,7 @@ from pmg.looks.models.token_editor import TokenEditor
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
-from pmg.preferences.wishes import WishReader, choose_options, read_wishes
+from pmg.preferences.wishes import WishReader, read_wishes
 from pmg.progress import track
 
 REFERENCES_LABEL = "look_references"  # ids of pictures that show a user's look exactly, joined by spaces
@@ -84,8 +84,7 @@ class EditedTokens(StyleTokens):
         tokens = editor.mean.repeat(len(context.examples), 1, 1)
         if clicked := [row for row, example in enumerate(context.examples) if example.liked]:
             tokens[clicked] = self.read_examples([context.examples[row] for row in clicked], context).to(tokens)
-        attributes = context.extractor.scenario.attributes
-        chosen = [choose_options(*row, attributes) for row in read_wishes(context, self.wishes)]
+        chosen = [options for options, _ in read_wishes(context, self.wishes)]
         if changed := [row for row, options in enumerate(chosen) if options]:
             options = [chosen[row] for row in changed]
             tokens[changed] = edit_tokens(editor, context.generator.text_encoder, tokens[changed], options)

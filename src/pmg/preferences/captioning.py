@@ -47,6 +47,13 @@ class Captioner(Protocol):
         """Returns one caption an item; `images` `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
 
 
+class PictureDescriber(Protocol):
+    """Describes images by named words, from their pixels only."""
+
+    def describe(self, images: Tensor) -> list[dict[str, str]]:
+        """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
+
+
 def caption_items(
     captioner: Captioner, items: Sequence[Item], pixels: Pixels | None = None, batch_size: int = 32
 ) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from typing import Self
 
 import torch
@@ -128,6 +130,16 @@ def target_keywords(
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
         for item, own in zip(items, likeliest, strict=True)
     ]
+
+
+def share_read(keywords: Keywords, described: Mapping[str, str]) -> float:
+    """Returns the share of keywords, by weight, that are among the words for a picture; 1 without keywords.
+
+    A keyword's weight is its probability, or the share of items that it was counted in, see `Keywords.scores`.
+    """
+    weights = [score if score > 0 else math.exp(score) for _, score in scored(keywords)]
+    found = [word in described.values() for word in keywords.words]
+    return sum(compress(weights, found)) / sum(weights) if sum(weights) else 1.0
 
 
 def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:

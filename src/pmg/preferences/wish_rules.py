@@ -44,6 +44,11 @@ class Change:
     keeps: set[str] = field(default_factory=set)  # attributes that it asks to keep
 
     @property
+    def spoken_of(self) -> list[str]:
+        """The attributes that it wants something of, or something else."""
+        return list(dict.fromkeys([*self.wanted, *self.unwanted]))
+
+    @property
     def says_something(self) -> bool:
         """Whether a wish was found."""
         return bool(self.wanted or self.unwanted or self.before or self.takes_back or self.keeps)
@@ -99,7 +104,8 @@ class WishRule:
             english = change.says_something or is_english(message)
             if english:
                 change = change if change.says_something else self.read(message, spell)
-            found = _options_of(change, attributes)
+            found = {name: self._find_options(name, change, attributes[name].options) for name in change.spoken_of}
+            found = {name: options for name, options in found.items() if options}
             gone = change.before or (last if change.takes_back and not found else set())
             if not found and not gone and not change.keeps:
                 unread.append(message)
@@ -109,6 +115,19 @@ class WishRule:
             state |= found
             last = set(found) or last
         return Wishes(state, note_of(unread, self.example, foreign))
+
+    def _find_options(self, name: str, change: Change, options: Sequence[str]) -> tuple[str, ...]:
+        """Returns the options of an attribute that would do; none if all would.
+
+        All wanted expressions have to match, or the last ones that do so together; none of the unwanted ones. Of
+        those the usual ones, if there are some.
+        """
+        unwanted, wanted = change.unwanted.get(name, ()), change.wanted.get(name, ())
+        allowed = [one for one in options if not any(re.fullmatch(text, one) for text in unwanted)]
+        usual = [self.attributes[name].usual] if wanted else []
+        for text in (*reversed(wanted), *filter(None, usual)):
+            allowed = [one for one in allowed if re.fullmatch(text, one)] or allowed
+        return tuple(allowed) if len(allowed) < len(options) else ()
 
     def read(self, message: str, spell: Callable[[str], str] = str) -> Change:
         """Returns what a message changes; `spell` is applied to each of its words."""
@@ -230,19 +249,3 @@ def _attribute_of(one: Mention, names: Sequence[Mention]) -> tuple[str, str]:
         attribute = next(each for each in nearest.meaning.options if each in one.meaning.options)
         return attribute, one.meaning.options[attribute]
     return next(iter(one.meaning.alone.items()), ("", ""))
-
-
-def _options_of(change: Change, attributes: Mapping[str, Attribute]) -> dict[str, tuple[str, ...]]:
-    """Returns the options that would do of each attribute that a change is about.
-
-    All wanted expressions have to match, or the last ones that do so together; none of the unwanted ones.
-    """
-    found = {}
-    for name in dict.fromkeys([*change.wanted, *change.unwanted]):
-        options, unwanted = attributes[name].options, change.unwanted.get(name, ())
-        allowed = [one for one in options if not any(re.fullmatch(text, one) for text in unwanted)]
-        for text in reversed(change.wanted.get(name, [])):
-            allowed = [one for one in allowed if re.fullmatch(text, one)] or allowed
-        if allowed and len(allowed) < len(options):
-            found[name] = tuple(allowed)
-    return found

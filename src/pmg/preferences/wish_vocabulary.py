@@ -33,10 +33,11 @@ class AttributeWords:
     alone: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the same without a name of the attribute
     none: str = ""  # expression of what "no NAME" asks for; empty: nothing
     some: str = ""  # expression of what a NAME asks for without a further word; empty: nothing
+    usual: str = ""  # expression of what is meant among options that would do; empty: any of them
 
     def check(self, name: str) -> None:
         """Raises PmgError if an expression can't be read."""
-        for text in (*self.words, *self.alone, self.none, self.some):
+        for text in (*self.words, *self.alone, self.none, self.some, self.usual):
             try:
                 re.compile(text.replace(COLOUR, "x"))
             except re.error as error:

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pmg.configuration.ranges import Count, Positive
 from pmg.domain import Example, Keywords
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.preferences.keyword_sources import caption_parts
+from pmg.preferences.keyword_sources import caption_parts, count_keywords
+from pmg.preferences.keywords import LIMIT, from_pairs, scored
 from pmg.preferences.scenarios import Attribute
 from pmg.preferences.sources import KeywordSource, SourceContext
 from pmg.preferences.stated import own_messages
@@ -44,24 +46,43 @@ class SpokenKeywords(KeywordSource):
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the chosen options of each user, see `choose_options`, with the note that they should be told."""
-        attributes = context.extractor.scenario.attributes
-        rows = read_wishes(context, self.wishes)
-        chosen = [choose_options(wishes, shown, attributes) for wishes, shown in rows]
-        return [
-            context.extractor.budget.fit(Keywords(tuple(options.values()), note=wishes.note))
-            for options, (wishes, _) in zip(chosen, rows, strict=True)
-        ]
+        rows, fit = read_wishes(context, self.wishes), context.extractor.budget.fit
+        return [fit(Keywords(tuple(options.values()), note=note)) for options, note in rows]
 
 
-def read_wishes(context: SourceContext, reader: WishReader) -> list[tuple[Wishes, dict[str, Counter[str]]]]:
-    """Returns each user's wishes, with what `count_shown` counts of them."""
+@dataclass(frozen=True)
+class WishedKeywords(KeywordSource):
+    """The whole look that is wanted: the options that messages ask for, and of other attributes what pictures show.
+
+    Those of pictures are `CountedKeywords`; where messages ask for nothing, there are no others.
+    """
+
+    wishes: WishReader  # reads messages
+    emphasis: Positive = 5.0  # weight of an option that is asked for; that of a counted one is its share of the items
+    limit: Count = LIMIT
+
+    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
+        """Returns the words of each user with their weights as scores."""
+        scenario, found = context.extractor.scenario, []
+        for example, (options, _) in zip(context.examples, read_wishes(context, self.wishes), strict=True):
+            replaced = {option for name in options for option in scenario.attributes[name].options}
+            counted = scored(count_keywords(example, scenario, context.captions, self.limit))
+            kept = [pair for pair in counted if pair[0] not in replaced]
+            pairs = [(option, self.emphasis) for option in options.values()] + kept
+            found.append(context.extractor.budget.fit(from_pairs(pairs[: self.limit])))
+        return found
+
+
+def read_wishes(context: SourceContext, reader: WishReader) -> list[tuple[dict[str, str], str]]:
+    """Returns the options that each user asks for, see `choose_options`, and what they should be told."""
     scenario = context.extractor.scenario
     messages = [own_messages(example.conversation) for example in context.examples]
     said = reader(messages, scenario.attributes, context.generator.text_encoder)
-    shown = [
-        count_shown(example, context.captions, scenario.attributes, scenario.max_items) for example in context.examples
-    ]
-    return list(zip(said, shown, strict=True))
+    found = []
+    for example, wishes in zip(context.examples, said, strict=True):
+        shown = count_shown(example, context.captions, scenario.attributes, scenario.max_items)
+        found.append((choose_options(wishes, shown, scenario.attributes), wishes.note))
+    return found
 
 
 def count_shown(

@@ -20,7 +20,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
+from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 from pmg.looks.stages.training import LookTraining, reference_rows
 from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
@@ -29,6 +29,7 @@ from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.loading.device import processor_autocast
+from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 
 REFERENCES = ITEMS - 1

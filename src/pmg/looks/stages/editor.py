@@ -28,11 +28,12 @@ from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.models.token_editor import TokenEditor
-from pmg.looks.stages.pool import PictureDescriber, look_rng
+from pmg.looks.stages.pool import look_rng
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, save_half
 from pmg.looks.users import DrawingIndex
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.weight_sources import load_frozen
+from pmg.preferences.captioning import PictureDescriber
 from pmg.progress import track
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,6 +23,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.models.loading.device import processor_autocast
+from pmg.preferences.captioning import PictureDescriber
 from pmg.progress import track
 from pmg.seeding import stable_number
 
@@ -33,13 +33,6 @@ PART = 64  # looks that are written at once: an interrupted pool loses these
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
 Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
-
-
-class PictureDescriber(Protocol):
-    """Describes images by named words, from their pixels only."""
-
-    def describe(self, images: Tensor) -> list[dict[str, str]]:
-        """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
 
 
 @dataclass

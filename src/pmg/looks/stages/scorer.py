@@ -15,13 +15,13 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import TargetCaptions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.scorer import LookScorer
-from pmg.looks.stages.pool import PictureDescriber
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import processor_autocast
 from pmg.models.vision.scorer import EmbeddedScorer
+from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizedModule, OptimizerPartial, SchedulerPartial
 

@@ -25,9 +25,10 @@ from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.style_encoder import StyleImageEncoder
 from pmg.looks.retrieved_images import KnownPictures
 from pmg.looks.stages.denoiser import Drop, LookBatches, LookDenoiserStage
-from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, look_rng
+from pmg.looks.stages.pool import ITEMS, LookPool, Pool, look_rng
 from pmg.looks.stages.training import LookTraining
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.preferences.captioning import PictureDescriber
 from pmg.progress import track
 from pmg.training.datamodule import Batch
 
