@@ -39,7 +39,8 @@ MESSAGES = {
 """What is asked for: an attribute, and a regular expression of its options; none: nothing that can be read."""
 TASTES = {
     "dots": (
-        "noto", Finish(ground=(0.05, 0.1, 0.35), outline=3.5, outline_colour=(1, 1, 1), surface="halftone", degree=0.5),
+        "noto",
+        Finish(ground=(0.05, 0.1, 0.35), outline=3.5, outline_colour=(1, 1, 1), surface="halftone", degree=0.5),
     ),
     "calm": ("openmoji", Finish(ground=(0.98, 0.93, 0.7), saturation=0.4, lightness=0.1)),
     "violet": (

@@ -109,7 +109,7 @@ EXECUTION = {  # a value of each command's leaves beside the default
 # folders and names; what other keys hold
 ELSEWHERE = {
     "device", "captioner.device", "compile", "shard.count", "plugins", "name", "run_dir", "work_dir", "results_dir",
-    "paths", "language_model.cache_dir", "scorer", "image_encoder", "train_run",
+    "paths", "language_model.cache_dir", "scorer", "image_encoder", "train_run", "wishes",
 }  # fmt: skip
 
 

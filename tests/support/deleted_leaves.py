@@ -9,7 +9,7 @@ LEAVES = ("families", "looks", "methods", "recommendation", "studio")
 OTHER_DEFAULTS = {
     "data": "own_files", "scenario": "items", "captioner": "metadata", "scorer": "tiny", "image_encoder": "scorer",
     "generator": "tiny", "method": "pmg_paper", "preference": "default", "sampling": "default", "metrics": "distances",
-    "stage": "null",
+    "stage": "null", "wishes": "null",
 }  # fmt: skip
 """What bare commands choose in place of looks, by group."""
 NO_CHECKOUT = """
@@ -26,6 +26,8 @@ OF_LOOKS = (
     "method/retrieve", "method/sdedit", "method/sdedit_trained",
 )  # fmt: skip
 """Options that set keys of looks, or name its sources; all others build something of it, or choose such an option."""
+OF_METHODS = ("method/pmg",)
+"""Options with keys that methods build."""
 
 
 def copy_without(root, folder, deleted):
@@ -55,8 +57,8 @@ def delete_options(conf, deleted):
     """Deletes the options that build something of a leaf, and those that choose such an option."""
     roots = [*conf.glob("*.yaml"), *(conf / "base").glob("*.yaml")]
     gone = {path for path in conf.rglob("*.yaml") if any(f"pmg.{leaf}." in path.read_text() for leaf in deleted)}
-    if "looks" in deleted:
-        gone |= {conf / f"{option}.yaml" for option in OF_LOOKS}
+    for leaf, options in (("looks", OF_LOOKS), ("methods", OF_METHODS)):
+        gone |= {conf / f"{option}.yaml" for option in options if leaf in deleted}
     while more := {path for path in conf.rglob("*.yaml") if path not in gone | set(roots) and chooses(path, gone)}:
         gone |= more
     names = {f"{path.parent.name}: {path.stem}" for path in gone}

@@ -151,7 +151,7 @@ class EditPool:
         key = {"style": hash_tensor(style.queries), "seed": seed, "split": split}  # the folder is of one config
         for start in track(range(0, count, PART), f"Drawing {split} looks"):
             numbers = range(start, min(start + PART, count))
-            draw = partial(draw_groups, data, split, numbers, seed, self.captioner, style, codec)
+            draw = partial(draw_groups, data, split, numbers, seed, captioner=self.captioner, style=style, codec=codec)
             parts.append(cache.fetch(Cache.key(**key, numbers=[numbers.start, numbers.stop]), draw))
         options = sorted({text for part in parts for text in unpack(part["options"])})
         words = []
@@ -212,7 +212,7 @@ class LookEditorStage:
 
 @torch.no_grad()
 def draw_groups(
-    data: LookData, split: str, numbers: range, seed: int, captioner: PictureDescriber, style: StyleEncoder,
+    data: LookData, split: str, numbers: range, seed: int, *, captioner: PictureDescriber, style: StyleEncoder,
     codec: AutoencoderDCCodec,
 ) -> Mapping[str, Tensor]:  # fmt: skip
     """Returns groups of these numbers: tokens, words and, as bytes, options, see `LookGroups`."""

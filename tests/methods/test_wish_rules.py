@@ -9,10 +9,10 @@ import pytest
 import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError
+from pmg.methods.message_language import is_english
+from pmg.methods.wish_rules import build_wish_rule
 from pmg.preferences.keywords import Budget
-from pmg.preferences.message_language import is_english
 from pmg.preferences.scenarios import Attribute
-from pmg.preferences.wish_rules import build_wish_rule
 from pmg.preferences.wishes import Wishes, choose_options, count_shown
 
 PALE, DARK = "pale pink ground", "dark pink ground"

@@ -10,10 +10,8 @@ from typing import Any
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.preferences.message_language import is_english
-from pmg.preferences.scenarios import Attribute
-from pmg.preferences.wish_vocabulary import (
+from pmg.methods.message_language import is_english
+from pmg.methods.wish_vocabulary import (
     AttributeWords,
     Meaning,
     Phrase,
@@ -21,6 +19,8 @@ from pmg.preferences.wish_vocabulary import (
     build_vocabulary,
     split_words,
 )
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.preferences.scenarios import Attribute
 from pmg.preferences.wishes import Wishes
 
 
@@ -156,14 +156,14 @@ class WishRule:
             name, options = _attribute_of(one, of_kind["name"])
             if name:
                 used.add(name)
-                self._add(change, name, options, options, one, mentions)
+                self._add(change, name, one, mentions, some=options, none=options)
         for one in of_kind["name"]:
             for name in one.meaning.options.keys() - used:
                 words_of = self.attributes[name]
-                self._add(change, name, words_of.some, words_of.none, one, mentions, named=True)
+                self._add(change, name, one, mentions, some=words_of.some, none=words_of.none, named=True)
 
     def _add(
-        self, change: Change, name: str, some: str, none: str, one: Mention, mentions: Sequence[Mention],
+        self, change: Change, name: str, one: Mention, mentions: Sequence[Mention], *, some: str, none: str,
         named: bool = False,
     ) -> None:  # fmt: skip
         """Adds what a word asks for to a change: options `some`, where it is negated `none`, or none of `some`.
