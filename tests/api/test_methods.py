@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from exports import nodes_of
-from pipelines import write_pipeline
+from pipelines import SCENARIO, write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.api.call_arguments import UserInput
 from pmg.api.export import name_methods
@@ -137,3 +137,48 @@ def test_sources_of_the_exported_encoder_become_the_pipelines_own(compose, tmp_p
     with pytest.raises(PmgError, match=r"preference\.soft is of another training"):
         name_methods(methods, sources, "elsewhere", reads=True)
     assert set(nodes_of(compose("study"))) > {"methods", "preference"}
+
+
+@pytest.fixture(scope="module")
+def wishing(tmp_path_factory):
+    """Returns a pipeline whose default method reads wishes by a rule."""
+    colours = {"names": ["colour"], "words": {}, "alone": {"black and white": ["monochrome"]}}
+    shades = {"names": ["shading"], "words": {"flat": ["flat", "no"]}, "alone": {"soft gradients": ["gradients"]}}
+    cues = {"negations": ["no"], "behind": ["off"], "keeps": ["keep"], "before": ["back"], "breaks": ["but"]}
+    rule = {
+        "_class_name": "WishRule", "attributes": {"colour": colours, "shading": shades}, "colours": {}, "cues": cues,
+        "reach": 5, "spelling": 4, "example": "monochrome",
+    }  # fmt: skip
+    spoken = {"_class_name": "SpokenKeywords", "wishes": rule}
+    wished = {"_class_name": "WishedKeywords", "wishes": rule, "emphasis": 5.0, "limit": 8}
+    folder = change(
+        write_pipeline(tmp_path_factory.mktemp("wishing")),
+        scenario=SCENARIO | {"chat_template": "{conversation}\n{instruction}", "turn": "{speaker}: {text}"},
+        methods={"pmg": {"keywords": "spoken", "compared": "wished"}, "none": {}},
+        preference={"spoken": spoken, "wished": wished},
+    )
+    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_a_message_names_what_it_asks_for_and_is_compared_with_the_whole_look(wishing):
+    silent, asked = (wishing.read(ONE, "rocket", conversation=said) for said in ((), [("user", "monochrome please")]))
+    assert silent.keywords.words == ()
+    assert set(silent.compared.words) == {"full colour", "flat"}
+    assert asked.keywords.words == ("black and white",)
+    assert asked.compared.words == ("black and white", "flat")
+    assert asked.compared.scores == (5.0, 1.0)
+    assert asked.wanted is asked.compared
+
+
+def test_users_are_told_of_messages_without_a_wish_in_records_and_notebooks(wishing):
+    seed = torch.Generator().manual_seed(0)
+    output = wishing(ONE, "rocket", conversation=[("user", "<b>hm</b>")], generator=seed)
+    (record,) = output.records
+    assert record["note"] == 'I found no wish in: "<b>hm</b>"; try: monochrome'
+    html = output._repr_html_()
+    assert "<b>note</b> I found no wish in: &quot;&lt;b&gt;hm&lt;/b&gt;&quot;" in html
+    silent = wishing(ONE, "rocket", generator=torch.Generator().manual_seed(0))
+    assert silent.records[0]["note"] == ""
+    assert "<b>note</b>" not in silent._repr_html_()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from pmg.generation.alpha import FixedAlpha
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, leave_out_control, list_controlled, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.generation.pipeline import Pipeline
+from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid, pareto_front
 from pmg.models.tiny_models import tiny_scorer
+from pmg.preferences.captioning import MetadataCaptioner
 from pmg.records.storage import RecordWriter, read_images, read_records
 
 PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")
@@ -100,6 +102,45 @@ def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
     assert pipeline.evaluations == 0
     _, accuracy = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
     assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
+
+
+class SeesPinkGround:
+    """Reads a pink ground in pictures whose first pixel is red."""
+
+    def describe(self, images):
+        return [{"ground": "pink ground" if one[0, 0, 0] > 0 else "grey ground"} for one in images]
+
+
+def test_a_describer_scores_candidates_by_the_wanted_words_that_it_reads(pipeline):
+    wanted = replace(request(), compared=Keywords(("pink ground", "flat"), (3.0, 1.0)))
+    nobody = request(words=(), soft=False)
+    images = torch.ones(6, 3, 64, 64)
+    images[1] = -1
+    three = pipeline.with_pairs([(1.0, 1.0)] * 3)
+    _, accuracy = three.score([wanted, nobody], images)
+    three.describer = SeesPinkGround()
+    preference, same = three.score([wanted, nobody], images)
+    assert preference.tolist() == [[0.75, 0.0, 0.75], [1.0] * 3]  # without keywords all are equally good
+    assert torch.equal(same, accuracy)
+    assert torch.equal(three.score([nobody], images[:3])[0], torch.ones(1, 3))
+
+
+def test_a_captioner_without_words_by_attribute_is_refused(pipeline):
+    parts = {
+        "generator": pipeline.generator,
+        "scorer": pipeline.scorer,
+        "text_encoder": pipeline.generator.text_encoder,
+        "balance": {"weights": WeightGrid([1.0]), "weighting": ScaleWeighting(), "combination": None},
+        "sampling": {"scales": Scales(2.0, 2.0, 2.0), "steps": 3},
+    }
+    build = partial(build_pipeline, device="cpu", create=lambda part: part)
+    assert build(parts).describer is None
+    described = build({**parts, "balance": {**parts["balance"], "captioner": SeesPinkGround()}})
+    assert isinstance(described.describer, SeesPinkGround)
+    with pytest.raises(
+        PmgError, match=r"balance\.captioner: MetadataCaptioner gives no words by .*captioner=measured"
+    ):
+        build({**parts, "balance": {**parts["balance"], "captioner": MetadataCaptioner("{colour}")}})
 
 
 def test_another_combination_keeps_another_candidate(pipeline):

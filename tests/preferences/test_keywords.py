@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,16 @@ import torch
 
 from pmg.domain import Item, Keywords
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.keywords import Budget, attribute_scores, merge_keywords, rank, scored, target_keywords, without
+from pmg.preferences.keywords import (
+    Budget,
+    attribute_scores,
+    merge_keywords,
+    rank,
+    scored,
+    share_read,
+    target_keywords,
+    without,
+)
 from pmg.preferences.scenarios import Attribute, Scenario
 from scores import score_shared_options
 
@@ -147,3 +157,13 @@ def test_a_title_that_is_too_long_is_cut(title, shown, caplog):
 def test_a_cut_title_is_what_can_be_read():
     budget = Budget(lambda text: len(text.split()) + 2, 5)
     assert [budget.cut(title) for title in ("a b c", "a b c d", "", "one")] == ["a b c", "a b c", "", "one"]
+
+
+def test_the_share_of_keywords_that_are_read_is_by_weight():
+    described = {"ground": "pink ground", "outline": "no outline"}
+    counted = Keywords(("pink ground", "no outline", "flat"), (5.0, 0.5, 0.5))  # shares are weights
+    assert share_read(counted, described) == pytest.approx(5.5 / 6)
+    chosen = Keywords(("pink ground", "flat"), (math.log(0.3), 0.0))  # log-probabilities are not; 0 is certain
+    assert share_read(chosen, described) == pytest.approx(0.3 / 1.3)
+    assert share_read(Keywords(("flat",)), described) == 0.0
+    assert share_read(Keywords(()), described) == 1.0
