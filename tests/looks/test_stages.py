@@ -29,7 +29,7 @@ def test_augmentation_keeps_white_white_and_depends_on_its_seed():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("stage", ["look_autoencoder", "look_unet", "look_scorer", "look_judge"])
+@pytest.mark.parametrize("stage", ["look_autoencoder", "look_unet", "look_editor", "look_scorer", "look_judge"])
 def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(compose, tmp_path, stage):
     cfg = compose("pretrain", f"stage={stage}", f"paths.models_dir={tmp_path}/earlier")
     for folder in (cfg.stage.folder, cfg.card.folder):

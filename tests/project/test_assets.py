@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from hashlib import sha256
 
 import torch
 from safetensors.torch import load_file
+
+from pmg.api.serialization import INDEX
 
 
 def weights(root):
@@ -41,6 +45,7 @@ def test_every_trained_model_has_a_card_with_its_quality(root):
         "look_generator/large_decoder",
         "look_generator/unet",
         "look_generator/start_unet",
+        "look_generator/token_editor",
         "look_judge",
         "look_judge_alexnet",
         "look_scorer",
@@ -55,6 +60,12 @@ def test_the_shipped_pipeline_has_a_card_that_tells_its_training(root):
     card = (root / "assets" / "pipeline" / "README.md").read_text()
     assert re.search(r"\| trained parameters \| [\d,]+ \|", card)
     assert "license: cc-by-sa-4.0" in card
+
+
+def test_the_shipped_pipeline_says_what_todays_configs_say(root):
+    index = json.loads((root / "assets" / "pipeline" / INDEX).read_text())
+    renewed = runpy.run_path(str(root / ".ci" / "shipped_pipeline.py"))["renew"](index)
+    assert renewed == index, "run python .ci/shipped_pipeline.py, and write its checksum"
 
 
 def test_every_model_with_weights_names_its_licence(root):

@@ -52,6 +52,19 @@ def test_module_in_the_current_folder_decodes_keywords(examples):
     assert all_of_one.words == ("one", "two")
 
 
+def test_a_reader_of_wishes_of_ones_own_is_chosen_by_its_name(examples):
+    (command,) = re.findall(r"^    pmg-generate (plugins=\[my_wishes\] .*)$", examples, re.MULTILINE)
+    words = [word for word in shlex.split(command) if word not in ("--config-dir", "conf")]
+    cfg = pmg.compose("generate", ["hydra.searchpath=[file://conf]", *words])
+    source = pmg.instantiate(cfg.preference.spoken)
+    scenario = pmg.instantiate(cfg.scenario)
+    said = [["A pale pink ground with halftone dots."], ["lovely"], []]
+    asked, none, silent = source.wishes(said, scenario.attributes, None)
+    assert asked.allowed == {"ground": ("pale pink ground",), "colour": ("pink",), "surface": ("halftone dots",)}
+    assert none.note.endswith("try: dark blue ground")
+    assert silent == type(silent)()
+
+
 def test_a_captioner_of_one_file_is_built_from_its_config(examples):
     (command,) = re.findall(r"^    pmg-train (plugins=\[my_captions\] .*)$", examples, re.MULTILINE)
     captioner = pmg.instantiate(pmg.compose("train", command.split()).captioner)
