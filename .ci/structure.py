@@ -187,7 +187,7 @@ def main() -> int:
         "config nodes written more than once": (repeated_nodes(), 0),
     }
     # the core and all lines were 27,000 and 36,500 when leaves were made; each feature since has brought its own
-    counts = {"lines": (lines(), 37_542), "lines of the core": (lines(core=True), 25_710)}
+    counts = {"lines": (lines(), 37_860), "lines of the core": (lines(core=True), 25_770)}
     counts |= {name: (len(found), bound) for name, (found, bound) in findings.items()}
     for name, (count, bound) in counts.items():
         print(f"{count:7,d}  {name} (at most {bound:,d})")

@@ -1,9 +1,10 @@
 """Whether pictures obey written messages, and keep what no message spoke of.
 
 ``python -m experiments.wishes.obeyed --messages test --into FOLDER`` draws each scene's target without and with its
-messages from one noise, writes the pictures into FOLDER, and the figures to ``obeyed-test.json``. Attributes are read
-from pictures by a probe on the features of the judge, which trained nothing and chose no candidate, and beside it by
-the captioner, which the pipeline chooses candidates by.
+messages from one noise, writes the pictures into FOLDER, and the figures to ``obeyed-test.json``. With ``--exact 300``
+each of 300 users says one option instead ("dark blue ground, please"): ``exact-test.json``. Attributes are read from
+pictures by a probe on the features of the judge, which trained nothing and chose no candidate, and beside it by the
+captioner, which the pipeline chooses candidates by; the judge also says whether the target is shown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.wishes.messages import HERE, Written, read_messages
+from experiments.wishes.messages import HERE, Label, Written, read_messages
 from experiments.wishes.scenes import SPLITS, USERS_SEED
 from PIL import Image, ImageDraw
 from sklearn.linear_model import LogisticRegression
@@ -35,8 +36,8 @@ from pmg.looks.models.judge import LookJudge
 from pmg.models.image_passes import fit_size
 from pmg.models.vision.pixels import from_uint8
 
-METHODS = ("pmg", "pmg_read", "pmg_paper")
-"""Each is drawn without and with the messages."""
+SETTINGS = ("pmg", "pmg_read", "pmg_paper")
+"""Methods that are drawn without and with the messages; ``pmg,alpha=0.8,noises=8`` chooses candidates otherwise."""
 AGAIN = "without a message, other noise"
 PROBED = 6_000  # pictures of training looks that the probe learns from; a tenth as many test it
 SIDE = 128  # pixels of a picture of the sheet
@@ -49,34 +50,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", choices=("validation", "test"), required=True)
     parser.add_argument("--into", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS)
+    parser.add_argument("--exact", type=int, default=0)
     arguments = parser.parse_args()
-    split, into = arguments.messages, arguments.into
+    split, into, exact = arguments.messages, arguments.into, arguments.exact
     config = pmg.compose("generate", [f"data.users.seed={USERS_SEED}", "data.users.targets=1", "data.users.several=0"])
     options = {name: list(one.options) for name, one in config.scenario.attributes.items()}
-    rows = read_messages(split, options)
     data, captioner = pmg.instantiate(config.data), pmg.instantiate(config.captioner)
-    judge, accuracy = train_probe(data, captioner)
-    print("the probe on true pictures:", {name: round(share, 2) for name, share in accuracy.items()})
-    examples = data.examples(split, SPLITS[split])
+    examples = data.examples(split, exact or SPLITS[split])
     scenes = {f"{split}-{number:03d}": example for number, example in enumerate(examples)}
+    rows = write_exact(data, captioner, scenes) if exact else read_messages(split, options)
+    model = LookJudge.from_folder("assets/look_judge").eval()
+    judge, accuracy = train_probe(data, captioner, model)
+    print("the probe on true pictures:", {name: round(share, 2) for name, share in accuracy.items()})
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline", "cpu")
     pipe.set_progress_bar_config(disable=True)
     found: dict[str, Any] = {"probe": accuracy}
-    for method in arguments.methods:
-        drawn, seconds = draw_all(pipe, data, scenes, rows, method, into / method)
+    for setting in arguments.settings:
+        drawn, seconds = draw_all(pipe, data, scenes, rows, setting, into / setting)
         readers: dict[str, Reader] = {"judge": judge, "captioner": captioner.describe}
         tables = {name: measure(rows, drawn, reader) for name, reader in readers.items()}
-        found[method] = {**tables, "seconds": seconds}
-        print(method, json.dumps({name: table["asked"] for name, table in tables.items()}), f"{seconds:.2f} s")
-    (HERE / f"obeyed-{split}.json").write_text(json.dumps(found, indent=1))
-    if "pmg" in arguments.methods:
-        draw_sheet(rows, into / "pmg").save(HERE / f"obeyed-{split}.webp", quality=85)
+        targets = [scenes[row.scene].target.concept for row in rows]
+        shown = {name: share_shown(model, images, targets) for name, images in drawn.items()}
+        found[setting] = {**tables, "target shown": shown, "seconds": seconds}
+        print(setting, json.dumps({name: table["asked"] for name, table in tables.items()}), shown, f"{seconds:.2f} s")
+    name = f"{'exact' if exact else 'obeyed'}-{split}"
+    (HERE / f"{name}.json").write_text(json.dumps(found, indent=1))
+    if "pmg" in arguments.settings:
+        draw_sheet(rows, into / "pmg").save(HERE / f"{name}.webp", quality=85)
 
 
-def train_probe(data: Any, captioner: Any) -> tuple[Reader, dict[str, float]]:
+def write_exact(data: Any, captioner: Any, scenes: Mapping[str, Any]) -> list[Written]:
+    """Returns one message a scene, which names an option that the liked pictures don't show and the next user's do."""
+    words = {
+        scene: captioner.describe(data.images.pixels(data.images.rows([one.item for one in example.history][-4:])))
+        for scene, example in scenes.items()
+    }
+    names, rng, rows = list(words), np.random.default_rng(0), []
+    for place, scene in enumerate(names):
+        for attribute in rng.permutation(list(words[scene][0])):
+            shown = {one[attribute] for one in words[scene]}
+            others = [words[other][0][attribute] for other in (names[place + 1 :] + names[:place])]
+            option = next((one for one in others if one not in shown), None)
+            if option is not None:
+                label = Label({str(attribute): frozenset({option})}, frozenset())
+                rows.append(Written(f"{scene}-said", scene, "one_line", "en", "", (f"{option}, please",), (label,)))
+                break
+    return rows
+
+
+@torch.no_grad()
+def share_shown(judge: LookJudge, images: Tensor, targets: Sequence[str]) -> float:
+    """Returns the share of pictures `(N, 3, H, W)` in which the judge names the target."""
+    small = fit_size(images, 64) if images.shape[-1] > 64 else images
+    named = torch.cat([judge(part).concept.argmax(1) for part in small.split(64)]).tolist()
+    return float(np.mean([judge.config.concepts[place] == one for place, one in zip(named, targets, strict=True)]))
+
+
+def train_probe(data: Any, captioner: Any, judge: LookJudge) -> tuple[Reader, dict[str, float]]:
     """Returns what reads attributes from the judge's features, and its accuracy on true pictures of other looks."""
-    judge = LookJudge.from_folder("assets/look_judge").eval()
 
     @torch.no_grad()
     def see(images: Tensor) -> np.ndarray:
@@ -110,7 +142,7 @@ def train_probe(data: Any, captioner: Any) -> tuple[Reader, dict[str, float]]:
 
 
 def draw_all(
-    pipe: PersonalizedPipeline, data: Any, scenes: Mapping[str, Any], rows: Sequence[Written], method: str, into: Path
+    pipe: PersonalizedPipeline, data: Any, scenes: Mapping[str, Any], rows: Sequence[Written], setting: str, into: Path
 ) -> tuple[dict[str, Tensor], float]:
     """Returns pictures `(N, 3, H, W)` without the messages, with them, and of other noise; seconds a message.
 
@@ -118,6 +150,10 @@ def draw_all(
     """
     into.mkdir(parents=True, exist_ok=True)
     seconds, histories = [], {}
+    method, *changes = setting.split(",")
+    changed = dict(one.split("=") for one in changes)
+    alpha = float(changed["alpha"]) if "alpha" in changed else None
+    pipe.pipeline.pairs = [(1.0, 1.0)] * int(changed.get("noises", 4))
 
     def draw(name: str, scene: str, messages: Sequence[str], seed: int) -> Image.Image:
         path = into / f"{name}.png"
@@ -128,7 +164,7 @@ def draw_all(
             said = [("user", message) for message in messages]
             start = time.perf_counter()
             output = pipe(
-                histories[scene], example.target.title, conversation=said, method=method,
+                histories[scene], example.target.title, conversation=said, method=method, alpha=alpha,
                 generator=torch.Generator().manual_seed(seed),
             )  # fmt: skip
             seconds.append(time.perf_counter() - start)
@@ -136,7 +172,7 @@ def draw_all(
         return Image.open(path).convert("RGB")
 
     drawn: dict[str, list[Image.Image]] = {"before": [], "after": [], AGAIN: []}
-    for row in tqdm(rows, desc=method):
+    for row in tqdm(rows, desc=setting):
         drawn["before"].append(draw(row.scene, row.scene, (), 0))
         drawn["after"].append(draw(row.id, row.scene, row.messages, 0))
         drawn[AGAIN].append(draw(f"{row.scene}-again", row.scene, (), 1))

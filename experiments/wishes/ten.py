@@ -1,8 +1,8 @@
 """Ten everyday messages, three tastes, three targets: what the shipped pipeline draws, as one sheet a taste.
 
-``python -m experiments.wishes.ten --into FOLDER`` writes ``TASTE.webp`` and ``ten.json``. Below each picture is
-whether the captioner reads what was asked for, and how many of the other attributes are as in the picture without the
-message.
+``python -m experiments.wishes.ten --into FOLDER`` writes ``TASTE.webp`` and ``ten.json``, and a table into
+``README.md``. Below each picture is whether the captioner reads what was asked for, and how many of the other
+attributes are as in the picture without the message.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pmg import PersonalizedPipeline
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_picture
 from pmg.models.vision.pixels import from_uint8
+from pmg.reporting.study_pages import fill, to_markdown_table
 
 MESSAGES = {
     "make the background pink": ("ground", ".*pink ground"),
@@ -76,6 +77,21 @@ def main() -> None:
     right = sum(row["right"] for row in rows)
     print(f"{right} of {len(rows)} as asked; seconds a message: {sum(row['seconds'] for row in rows) / len(rows):.1f}")
     (into / "ten.json").write_text(json.dumps(rows, indent=1))
+    fill(Path(__file__).with_name("README.md"), "ten", to_table(rows))
+
+
+def to_table(rows: list[dict[str, Any]]) -> str:
+    """Returns how many targets of each message and taste are as asked, and the share of other attributes kept."""
+    cells = []
+    for message in MESSAGES:
+        own = [row for row in rows if row["message"] == message]
+        right = [sum(row["right"] for row in own if row["taste"] == taste) for taste in TASTES]
+        kept = sum(row["kept"] for row in own) / sum(row["of"] for row in own)
+        cells.append([message, *(f"{one} of {len(TARGETS)}" for one in right), f"{kept:.2f}"])
+    total = [sum(row["right"] for row in rows if row["taste"] == taste) for taste in TASTES]
+    kept = sum(row["kept"] for row in rows) / sum(row["of"] for row in rows)
+    cells.append(["**all**", *(f"**{one} of {len(TARGETS) * len(MESSAGES)}**" for one in total), f"**{kept:.2f}**"])
+    return to_markdown_table(["message", *(f"{taste}: as asked" for taste in TASTES), "others kept"], cells)
 
 
 def draw_history(data: Any, artist: str, finish: Finish) -> list[dict[str, Any]]:
